@@ -1,0 +1,23 @@
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+
+.PHONY: install quickstart test lint clean
+
+install: $(VENV)/.installed
+
+# setup.py says what is needed, constraints.txt which versions are known to work together.
+$(VENV)/.installed: setup.py constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -c constraints.txt -e ".[qm9,dev]"
+	touch $@
+
+quickstart: install
+	$(BIN)/python -m ocp_physmol.evaluation.quickstart
+
+test: install
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf $(VENV) data/quickstart runs/quickstart

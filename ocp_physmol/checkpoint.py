@@ -1,0 +1,52 @@
+"""Reading and writing checkpoints safely."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import torch
+from fairchem.core.common.utils import match_state_dict
+
+from ocp_physmol.errors import UserError
+
+
+def read_checkpoint(path: str, map_location="cpu") -> dict:
+    """A checkpoint's content; only tensors and plain values are unpickled.
+
+    Raises:
+        UserError: if the file is missing, truncated or no checkpoint.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"checkpoint {path} does not exist; correct the path")
+    try:
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as e:
+        reason = str(e).split("\n")[0][:200]
+        raise UserError(f"checkpoint {path} cannot be read ({reason}); use an undamaged one") from e
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise UserError(f"{path} is no checkpoint of fairchem; it has no 'state_dict'")
+    return checkpoint
+
+
+def require_same_architecture(model: torch.nn.Module, checkpoint: dict, path: str) -> None:
+    """Raise a UserError if the checkpoint's weights are not those of `model`."""
+    own = model.state_dict()
+    other = match_state_dict(own, checkpoint["state_dict"])
+    differing = [k for k in own if k not in other or own[k].shape != other[k].shape]
+    differing += [k for k in other if k not in own]
+    if differing:
+        raise UserError(
+            f"checkpoint {path} belongs to another architecture: {len(differing)} weights differ, "
+            f"'{differing[0]}' first; use the 'model' section that it was trained with"
+        )
+
+
+def move_into_place(partial: str, name: str) -> str:
+    """Give a completely written file its final name in one step; return the new path."""
+    with open(partial, "rb") as f:
+        os.fsync(f.fileno())
+    path = os.path.join(os.path.dirname(partial), name)
+    os.replace(partial, path)
+    return path

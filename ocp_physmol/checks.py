@@ -1,0 +1,202 @@
+"""Checks before a run starts: each says which key of which file is wrong, and the cure.
+
+They run in the command itself, before ranks or jobs are started, where a message is still readable.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from pathlib import Path
+
+import torch
+import yaml
+from fairchem.core.common.registry import registry
+from fairchem.core.common.utils import build_config, setup_imports
+from fairchem.core.datasets.base_dataset import create_dataset
+
+from ocp_physmol.checkpoint import read_checkpoint, require_same_architecture
+from ocp_physmol.errors import UserError
+from ocp_physmol.trainer import PHYSICS_TERMS, PhysMolTrainer, active_terms
+
+SECTIONS = {
+    "trainer", "logger", "dataset", "model", "outputs", "evaluation_metrics", "loss_functions",
+    "optim", "task", "slurm", "hide_eval_progressbar",
+}  # fmt: skip
+
+OPTIM_KEYS = {
+    "batch_size", "eval_batch_size", "num_workers", "load_balancing", "load_balancing_on_error",
+    "optimizer", "optimizer_params", "lr_initial", "scheduler", "warmup_steps", "warmup_factor",
+    "lr_gamma", "lr_milestones", "max_epochs", "max_seconds", "eval_every", "checkpoint_every",
+    "ema_decay", "clip_grad_norm",
+}  # fmt: skip
+
+TERM_KEYS = {"masked_atoms": "mask_ratio", "bound": "noise"}
+SPLIT_OF_MODE = {
+    "train": "train", "validate": "val", "predict": "test", "run-relaxations": "relax",
+}  # fmt: skip
+
+
+def parse_overrides(overrides: list[str]) -> None:
+    """Command-line overrides must look like --optim.batch_size=8."""
+    for text in overrides:
+        if not text.startswith("--") or text.count("=") != 1:
+            raise UserError(
+                f"unknown option '{text}'; a config key is overridden by --section.key=value, "
+                "all other options are listed by --help"
+            )
+
+
+def check_run(args, overrides: list[str]) -> None:
+    """Raise a UserError if the run that the command line asks for cannot start."""
+    if args.mode is None:
+        raise UserError("--mode is missing; give " + ", ".join(SPLIT_OF_MODE))
+    if args.mode != "train" and not args.checkpoint:
+        raise UserError(f"--mode {args.mode} needs a trained model; give --checkpoint")
+    if args.num_gpus < 1:
+        raise UserError(f"--num-gpus {args.num_gpus}: at least one rank is needed, also with --cpu")
+    if not args.cpu and not args.submit and args.num_gpus > max(1, torch.cuda.device_count()):
+        raise UserError(
+            f"--num-gpus {args.num_gpus}, but {torch.cuda.device_count()} GPUs are here; add --cpu "
+            "to run the ranks on the processor"
+        )
+    try:
+        config = build_config(args, overrides)
+    except (OSError, yaml.YAMLError, ValueError, AttributeError, KeyError, TypeError) as e:
+        raise UserError(
+            f"config {args.config_yml} cannot be read: {' '.join(str(e).split())}"
+        ) from e
+    try:
+        setup_imports(config)
+        _check_config(config)
+        _check_data(config, SPLIT_OF_MODE[args.mode])
+        if args.checkpoint:
+            checkpoint = read_checkpoint(args.checkpoint)
+            require_same_architecture(_build_model(config), checkpoint, args.checkpoint)
+    except UserError as e:
+        raise UserError(f"config {args.config_yml}: {e}") from e
+
+
+def _check_config(config: dict) -> None:
+    run_keys = {
+        "mode", "identifier", "timestamp_id", "seed", "is_debug", "run_dir", "print_every", "amp",
+        "checkpoint", "cpu", "submit", "summit", "world_size", "distributed_backend", "gp_gpus",
+    }  # fmt: skip
+    _require_known("top level", config.keys() - run_keys, SECTIONS)
+    for section in ("trainer", "dataset", "model", "outputs", "loss_functions", "optim"):
+        if not config.get(section):
+            raise UserError(f"section '{section}' is missing; see configs/qm9/base.yml")
+    _lookup(registry.get_trainer_class, "trainer", config["trainer"])
+    _check_losses(config)
+    _check_optim(config["optim"])
+    metric = config.get("evaluation_metrics", {}).get("primary_metric")
+    if metric is None:
+        raise UserError("evaluation_metrics.primary_metric is missing; for example energy_mae")
+    _build_model(config)
+
+
+def _require_known(where: str, given, known) -> None:
+    for key in sorted(given - known):
+        close = difflib.get_close_matches(key, known, n=1)
+        cure = f"did you mean '{close[0]}'?" if close else "known are " + ", ".join(sorted(known))
+        raise UserError(f"{where} has the unknown key '{key}'; {cure}")
+
+
+def _lookup(get_class, key: str, name: str) -> type:
+    try:
+        return get_class(name)
+    except (RuntimeError, AttributeError) as e:
+        raise UserError(f"{key}: {name} is not registered; {e}") from e
+
+
+def _require_number(where: str, value, least: float, whole: bool = False) -> None:
+    kind = int if whole else (int, float)
+    if not isinstance(value, kind) or isinstance(value, bool) or not value >= least:
+        noun = "whole number" if whole else "number"
+        raise UserError(f"{where}: {value!r} is not possible; it must be a {noun} >= {least}")
+
+
+def _check_losses(config: dict) -> None:
+    for entry in config["loss_functions"]:
+        for name, options in entry.items():
+            where = f"loss_functions.{name}"
+            if name not in PHYSICS_TERMS and name not in config["outputs"]:
+                raise UserError(
+                    f"{where} is neither in 'outputs' nor one of {', '.join(PHYSICS_TERMS)}"
+                )
+            _require_known(where, options.keys(), {"fn", "coefficient", "reduction",
+                                                   *filter(None, [TERM_KEYS.get(name)])})  # fmt: skip
+            for key in ("fn", "coefficient", *filter(None, [TERM_KEYS.get(name)])):
+                if key not in options:
+                    raise UserError(f"{where}.{key} is missing")
+                if key != "fn":
+                    _require_number(f"{where}.{key}", options[key], 0)
+            _lookup(registry.get_loss_class, f"{where}.fn", options["fn"])
+    terms = active_terms(config["loss_functions"])
+    if not terms.keys() - set(PHYSICS_TERMS):
+        raise UserError("loss_functions has no active term for an output; add energy")
+    physics = terms.keys() & set(PHYSICS_TERMS)
+    if physics and not issubclass(registry.get_trainer_class(config["trainer"]), PhysMolTrainer):
+        raise UserError(f"loss_functions.{min(physics)} needs trainer: physmol")
+    if physics - {"masked_atoms"} and "forces" not in config["outputs"]:
+        raise UserError("zero_force and bound need 'forces' in outputs, whose labels say what is a "
+                        "minimum")  # fmt: skip
+
+
+def _check_optim(optim: dict) -> None:
+    name = optim.get("scheduler", "Null" if "max_seconds" in optim else None)
+    scheduler = getattr(torch.optim.lr_scheduler, str(name), None)
+    if scheduler is None and name != "Null":
+        raise UserError(f"optim.scheduler: torch.optim.lr_scheduler has no {name}")
+    options = set(inspect.signature(scheduler).parameters) if scheduler else set()
+    _require_known("optim", optim.keys(), OPTIM_KEYS | options)
+    for key in ("batch_size", "num_workers", "max_epochs", "lr_initial"):
+        if key not in optim:
+            raise UserError(f"optim.{key} is missing")
+    for key, least in {
+        "batch_size": 1,
+        "eval_batch_size": 1,
+        "num_workers": 0,
+        "max_epochs": 1,
+    }.items():
+        _require_number(f"optim.{key}", optim.get(key, 1), least, whole=True)
+    for key in ("lr_initial", "max_seconds", "clip_grad_norm", "ema_decay"):
+        if optim.get(key) is not None:
+            _require_number(f"optim.{key}", optim[key], 0)
+    if not hasattr(torch.optim, str(optim.get("optimizer", "AdamW"))):
+        raise UserError(f"optim.optimizer: torch.optim has no {optim['optimizer']}")
+
+
+def _build_model(config: dict) -> torch.nn.Module:
+    options = dict(config["model"])
+    if "name" not in options:
+        raise UserError("model.name is missing; for example physmol")
+    model_class = _lookup(registry.get_model_class, "model.name", options.pop("name"))
+    if "masked_atoms" in active_terms(config["loss_functions"]):
+        options["use_masking"] = True
+    known = set(inspect.signature(model_class.__init__).parameters) - {"self"}
+    _require_known("model", options.keys(), known)
+    try:
+        return model_class(**options)
+    except (ValueError, TypeError, AssertionError) as e:
+        raise UserError(str(e)) from e
+
+
+def _check_data(config: dict, needed: str) -> None:
+    """Open every split of the config once and look at its first entry."""
+    splits = config["dataset"]
+    for split in {needed, *splits}:
+        if not (splits.get(split) or {}).get("src"):
+            raise UserError(f"dataset.{split}.src is missing; give the path of an LMDB")
+        options = {**splits.get("train", {}), **splits[split]}
+        if not Path(str(options["src"])).exists():
+            raise UserError(
+                f"dataset.{split}.src: {options['src']} does not exist; make the data first "
+                "(for QM9: python -m ocp_physmol.datasets.qm9) or correct the path"
+            )
+        _lookup(
+            registry.get_dataset_class, f"dataset.{split}.format", options.get("format", "lmdb")
+        )
+        options["required"] = list(config["outputs"]) if split in ("train", "val") else []
+        dataset = create_dataset(options, split)
+        dataset[0]

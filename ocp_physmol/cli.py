@@ -1,0 +1,51 @@
+"""fairchem's command line, with our registrations in every process and our checks before the run.
+
+A process may start in four ways: as the command itself, as one of its ranks, as a job of submitit,
+or as a notebook that opens a checkpoint. The first three unpickle what is defined here, and with
+this module comes the whole package; for the fourth a checkpoint names classes by import path.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from fairchem.core import _cli
+from fairchem.core.common.flags import flags
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+import ocp_physmol  # noqa: F401  # registers everything
+from ocp_physmol.checks import check_run, parse_overrides
+from ocp_physmol.errors import UserError, exit_on_user_error
+
+
+class Runner(_cli.Runner):
+    """fairchem's runner, pickled by reference to this module."""
+
+    def checkpoint(self, *args, **kwargs):
+        submission = super().checkpoint(*args, **kwargs)
+        submission.function = type(self)()
+        return submission
+
+
+@exit_on_user_error
+def run_rank(config: dict) -> None:
+    """What each rank of a local run executes."""
+    Runner()(config)
+
+
+@exit_on_user_error
+def main(arguments: list[str] | None = None) -> None:
+    """Parse the command line, check what it asks for, and hand over to fairchem."""
+    args, overrides = flags.get_parser().parse_known_args(arguments)
+    parse_overrides(overrides)
+    check_run(args, overrides)
+    _cli.Runner, _cli.runner_wrapper = Runner, run_rank
+    try:
+        _cli.main(args, overrides)
+    except ChildFailedError as e:
+        rank, failure = e.get_first_failure()
+        if failure.exitcode == 2:
+            sys.exit(2)  # the rank has said why
+        raise UserError(
+            f"rank {rank} died with exit code {failure.exitcode}; its own message is above"
+        ) from None

@@ -1,0 +1,239 @@
+"""QM9 (section 4.1) as OCP LMDBs: python -m ocp_physmol.datasets.qm9 --help"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.util
+import re
+import tarfile
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import ase.data
+import ase.units
+import numpy as np
+import pandas as pd
+import torch
+from torch_geometric.data import Data
+from tqdm import tqdm
+
+from ocp_physmol.datasets.lmdb_writer import data_folder, write_lmdb
+from ocp_physmol.errors import UserError, exit_on_user_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SPLITS = {"train": 0.80, "val": 0.05, "test": 0.15}
+BOX = 40.0  # Angstrom; any molecule of QM9 and a cutoff around it fit without seeing an image
+
+# the files of qm9pack 1.0.3
+QM9PACK_SHA256 = {
+    "qm9_part1.csv": "19f0a5d595462d52cd82eef3370f3e9eb55a1f52cb14985657200349568deff3",
+    "qm9_part2.csv": "2bca113fdc0b28a13563c80ed9b240e934f3da6c64c64fe74ddb4f0f36036e61",
+    "qm9_part3.csv": "9c5efb5733d2af149db8d95d36ff198b4ffed12d9f7b344220a1e5877d5c6a43",
+}
+
+
+class Molecule(NamedTuple):
+    """One entry of QM9 at its equilibrium geometry."""
+
+    index: int  # of the GDB-9 numbering
+    numbers: np.ndarray  # [n], atomic numbers
+    positions: np.ndarray  # [n, 3], Angstrom
+    energy: float  # U0, eV
+
+    @property
+    def num_heavy(self) -> int:
+        return int((self.numbers > 1).sum())
+
+
+def read_qm9pack() -> Iterator[Molecule]:
+    """The 130,831 molecules in the PyPI package qm9pack, the 3,054 uncharacterised ones left out.
+
+    Raises:
+        UserError: if the package is missing or one of its files is not the published one.
+    """
+    spec = importlib.util.find_spec("qm9pack")
+    if spec is None:
+        raise UserError("the package qm9pack is not installed; pip install qm9pack==1.0.3")
+    folder = Path(spec.origin).parent / "data"
+    for name, expected in QM9PACK_SHA256.items():
+        path = folder / name
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+            raise UserError(
+                f"{path} is missing or damaged; pip install --force-reinstall qm9pack==1.0.3"
+            )
+        yield from read_csv(path)
+
+
+def read_csv(path: Path) -> Iterator[Molecule]:
+    """Molecules of one CSV file in qm9pack's format."""
+    columns = ["Index", "Elements", "XYZ_Ang", "InternalEnergy_0K_au"]
+    table = pd.read_csv(path, usecols=columns)
+    for index, elements, xyz, u0 in table[columns].itertuples(index=False):
+        positions = np.array(_items(xyz.replace("*^", "e")), dtype=np.float64).reshape(-1, 3)
+        yield _molecule(index, _items(elements), positions, u0)
+
+
+def _items(text: str) -> list[str]:
+    """The items of a (nested) list in Python's notation."""
+    return re.sub(r"[\[\]' ]", "", text).split(",")
+
+
+def read_archive(path: Path, excluded: frozenset[int] = frozenset()) -> Iterator[Molecule]:
+    """Molecules of the original dsgdb9nsd.xyz.tar.bz2, without the `excluded` indices.
+
+    Raises:
+        UserError: if the archive is truncated or one of its files does not parse.
+    """
+    try:
+        with tarfile.open(path, "r:*") as archive:
+            for member in archive:
+                if not member.name.endswith(".xyz"):
+                    continue
+                molecule = _parse_xyz(archive.extractfile(member).read().decode("ascii"))
+                if molecule.index not in excluded:
+                    yield molecule
+    except (tarfile.TarError, EOFError, OSError, ValueError, IndexError, KeyError) as e:
+        raise UserError(
+            f"{path} is no complete dsgdb9nsd.xyz.tar.bz2 ({e}); download it again"
+        ) from e
+
+
+def _parse_xyz(text: str) -> Molecule:
+    """One file of the archive: atom count, properties, atoms with charges, and more lines."""
+    lines = text.replace("*^", "e").split("\n")
+    properties = lines[1].split()  # "gdb", index, then 15 numbers, the eleventh of them U0
+    atoms = [line.split() for line in lines[2 : 2 + int(lines[0])]]
+    positions = [[float(value) for value in atom[1:4]] for atom in atoms]
+    return _molecule(int(properties[1]), [a[0] for a in atoms], positions, float(properties[12]))
+
+
+def _molecule(index, symbols, positions, u0) -> Molecule:
+    return Molecule(
+        index=int(index),
+        numbers=np.array([ase.data.atomic_numbers[s] for s in symbols]),
+        positions=np.asarray(positions, dtype=np.float64),
+        energy=float(u0) * ase.units.Hartree,
+    )
+
+
+def to_data(molecule: Molecule) -> Data:
+    """An entry with OCP's keys: `y` (U0, eV), `force` (zero: QM9 holds minima), `cell` a box."""
+    n = len(molecule.numbers)
+    centered = molecule.positions - molecule.positions.mean(axis=0) + BOX / 2
+    return Data(
+        pos=torch.tensor(centered, dtype=torch.float32),
+        atomic_numbers=torch.tensor(molecule.numbers, dtype=torch.long),
+        natoms=n,
+        cell=BOX * torch.eye(3)[None],
+        tags=torch.zeros(n, dtype=torch.long),
+        fixed=torch.zeros(n, dtype=torch.long),
+        sid=molecule.index,
+        fid=0,
+        # total energies reach 1e4 eV: only double precision resolves less than a meV of them
+        y=torch.tensor([molecule.energy], dtype=torch.float64),
+        force=torch.zeros(n, 3),
+    )
+
+
+def convert(
+    molecules: Iterator[Molecule],
+    output: Path,
+    max_heavy_atoms: int | None = None,
+    num_molecules: int | None = None,
+    seed: int = 0,
+    source: str = "",
+) -> dict[str, int]:
+    """Write the splits to `output`/{train,val,test}/data.lmdb; return the size of each.
+
+    Args:
+        max_heavy_atoms: leave out molecules with more atoms than this that are not hydrogen.
+        num_molecules: take this many of them at random.
+        seed: of the draw and of the split; the same seed gives the same files.
+        source: noted in `output`/report.json with all other choices.
+    """
+    chosen = [
+        m
+        for m in tqdm(molecules, desc="Reading QM9", unit=" molecules", mininterval=1)
+        if max_heavy_atoms is None or m.num_heavy <= max_heavy_atoms
+    ]
+    if len(chosen) < (num_molecules or 3):
+        raise UserError(
+            f"only {len(chosen)} molecules of {source} fit, {num_molecules or 3} are needed; "
+            "lower --num-molecules or raise --max-heavy-atoms"
+        )
+    order = np.random.default_rng(seed).permutation(len(chosen))[:num_molecules]
+    ends = np.rint(np.cumsum(list(SPLITS.values())) * len(order)).astype(int)
+    parts = dict(zip(SPLITS, np.split(order, ends[:-1])))
+    counts = {split: len(part) for split, part in parts.items()}
+    report = {
+        "source": source, "max_heavy_atoms": max_heavy_atoms, "num_molecules": num_molecules,
+        "seed": seed, **counts,
+    }  # fmt: skip
+    with data_folder(output, report) as folder:
+        for split, part in parts.items():
+            bar = tqdm(part, desc=f"Writing {split}", unit=" molecules", mininterval=1)
+            write_lmdb(folder / split, (to_data(chosen[k]) for k in bar))
+    return counts
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+@exit_on_user_error
+def main(arguments: list[str] | None = None) -> None:
+    """Command line of the converter."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ocp_physmol.datasets.qm9",
+        description="Turn QM9 into OCP LMDBs: training 80 %, validation 5 %, test 15 %.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--output", type=Path, default=Path("data/qm9"), help="folder to write to")
+    parser.add_argument(
+        "--source",
+        default="qm9pack",
+        help="'qm9pack' (the PyPI package) or the path of dsgdb9nsd.xyz.tar.bz2",
+    )
+    parser.add_argument(
+        "--exclude",
+        type=Path,
+        help="with an archive: its uncharacterized.txt, the molecules to leave out",
+    )
+    parser.add_argument("--max-heavy-atoms", type=_positive, help="largest molecule to take")
+    parser.add_argument("--num-molecules", type=_positive, help="take this many, at random")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw and of the split")
+    args = parser.parse_args(arguments)
+
+    if args.source == "qm9pack":
+        molecules = read_qm9pack()
+    else:
+        path = Path(args.source)
+        if not path.is_file():
+            raise UserError(f"--source {path} does not exist; give 'qm9pack' or the archive's path")
+        molecules = read_archive(path, _read_excluded(args.exclude))
+    counts = convert(
+        molecules, args.output, args.max_heavy_atoms, args.num_molecules, args.seed, args.source
+    )
+    total = sum(counts.values())
+    parts = ", ".join(f"{split} {count}" for split, count in counts.items())
+    print(f"Wrote {total} molecules to {args.output}: {parts}")
+
+
+def _read_excluded(path: Path | None) -> frozenset[int]:
+    """Indices in uncharacterized.txt: the first number of each line that begins with one."""
+    if path is None:
+        return frozenset()
+    if not path.is_file():
+        raise UserError(f"--exclude {path} does not exist; correct the path")
+    words = (line.split() for line in path.read_text().splitlines())
+    return frozenset(int(w[0]) for w in words if w and w[0].isdigit())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The PhysMol network, one file for each part of section 3 of the paper."""

@@ -1,0 +1,165 @@
+"""Section 3.3 and Fig. 1b: the Molecular Attention Block, the [CLS] token, the A-mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ocp_physmol.model.elements import covalent_radii
+from ocp_physmol.model.graph import Graph
+
+BOND_REACH = 1.3  # two atoms are bonded up to this many sums of their covalent radii
+BOND_SOFTNESS = 0.05  # in the same unit
+
+
+@dataclass
+class Context:
+    """What every block needs to know of who attends to whom; the same for all blocks.
+
+    Tokens are the N atoms, then (with [CLS]) one token for each of the B structures. Of the E'
+    edges between tokens the first E are the graph's, the rest join atoms and [CLS], which has no
+    position: for those there is no psi.
+    """
+
+    center: torch.Tensor  # [E'], the token that attends
+    neighbor: torch.Tensor  # [E'], the token attended to
+    envelope: torch.Tensor  # [E', 1], phi of Eq. 3, 1 for [CLS]
+    psi: torch.Tensor  # [E, num_rbf]
+    adjacency: torch.Tensor | None  # [E', 1], A in [0, 1]; None: no A-mask
+
+
+def soft_adjacency(atom_type, graph: Graph, radii) -> torch.Tensor:
+    """A_ij as a smooth function of distance, so that it does not jump while atoms move. [E]."""
+    bond = radii[atom_type[graph.center]] + radii[atom_type[graph.neighbor]]
+    return torch.sigmoid((BOND_REACH - graph.distance / bond) / BOND_SOFTNESS)
+
+
+class ClsToken(nn.Module):
+    """The learned [CLS] token x_0, one for each structure, and its edges to the atoms."""
+
+    def __init__(self, hidden_channels: int) -> None:
+        super().__init__()
+        self.embedding = nn.Parameter(torch.randn(hidden_channels))
+
+    def forward(self, x: torch.Tensor, context: Context, graph: Graph):
+        """Append the tokens to `x` [N, d] and their edges to `context`."""
+        atoms = torch.arange(len(x), device=x.device)
+        tokens = torch.arange(graph.num_graphs, device=x.device) + len(x)
+        own = graph.batch + len(x)  # [N], every atom's [CLS]
+        extra = context.envelope.new_ones(2 * len(x) + graph.num_graphs, 1)
+        return torch.cat([x, self.embedding.expand(graph.num_graphs, -1)]), Context(
+            center=torch.cat([context.center, own, atoms, tokens]),
+            neighbor=torch.cat([context.neighbor, atoms, own, tokens]),
+            envelope=torch.cat([context.envelope, extra]),
+            psi=context.psi,
+            adjacency=None if context.adjacency is None else torch.cat([context.adjacency, extra]),
+        )
+
+
+class DistanceAttention(nn.Module):
+    """Multi-head self-attention modulated by distance (after Thoelke & De Fabritiis, 2022).
+
+    For each head, a_ij = SiLU(sum_c q_ic k_jc D^K_ijc) phi(d_ij), with the A-mask times
+    SiLU(w A_ij + b), and x_i' = O sum_j a_ij (v_j * D^V_ij), where D^K and D^V are
+    SiLU(linear(psi_ij)) between atoms and learned vectors where a [CLS] token takes part. The
+    envelope multiplies weight and value together, so nothing is left of a pair at the cutoff.
+    """
+
+    def __init__(
+        self, hidden_channels: int, num_heads: int, num_rbf: int, use_cls: bool, use_adjacency: bool
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = nn.Linear(hidden_channels, hidden_channels)
+        self.key_value = nn.Linear(hidden_channels, 2 * hidden_channels)
+        self.distance = nn.Linear(num_rbf, 2 * hidden_channels)  # to D^K and D^V
+        self.cls_distance = nn.Parameter(torch.ones(2 * hidden_channels)) if use_cls else None
+        self.adjacency = nn.Linear(1, num_heads) if use_adjacency else None
+        self.output = nn.Linear(hidden_channels, hidden_channels)
+
+    def forward(self, x: torch.Tensor, context: Context) -> torch.Tensor:
+        """Messages [T, d] to the tokens `x` [T, d]."""
+        distance = F.silu(self.distance(context.psi))  # [E, 2d]: D^K, D^V
+        if self.cls_distance is not None:
+            extra = len(context.center) - len(distance)
+            distance = torch.cat([distance, self.cls_distance.expand(extra, -1)])
+        heads = (-1, self.num_heads, x.shape[-1] // self.num_heads)
+        key, value = (self.key_value(x).index_select(0, context.neighbor) * distance).chunk(
+            2, dim=-1
+        )  # each [E', d]
+        query = self.query(x).index_select(0, context.center)
+        weight = F.silu((query * key).view(heads).sum(-1)) * context.envelope  # [E', H]
+        if self.adjacency is not None:
+            weight = weight * F.silu(self.adjacency(context.adjacency))
+        message = (value.unflatten(-1, heads[1:]) * weight[..., None]).flatten(1)  # [E', d]
+        return self.output(torch.zeros_like(x).index_add(0, context.center, message))
+
+
+class MolecularAttentionBlock(nn.Module):
+    """One MAB: distance attention and a two-layer feed-forward network, both residual, pre-norm."""
+
+    def __init__(self, hidden_channels: int, **attention) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(hidden_channels)
+        self.attention = DistanceAttention(hidden_channels, **attention)
+        self.feed_forward = nn.Sequential(
+            nn.LayerNorm(hidden_channels),
+            nn.Linear(hidden_channels, 2 * hidden_channels),
+            nn.SiLU(),
+            nn.Linear(2 * hidden_channels, hidden_channels),
+        )
+
+    def forward(self, x: torch.Tensor, context: Context) -> torch.Tensor:
+        x = x + self.attention(self.attention_norm(x), context)
+        return x + self.feed_forward(x)
+
+
+class AttentionStack(nn.Module):
+    """The L blocks, with the [CLS] token and the A-mask where they are switched on."""
+
+    def __init__(
+        self,
+        num_layers: int,
+        hidden_channels: int,
+        num_heads: int,
+        num_rbf: int,
+        use_cls: bool,
+        use_adjacency: bool,
+    ) -> None:
+        super().__init__()
+        self.cls_token = ClsToken(hidden_channels) if use_cls else None
+        self.use_adjacency = use_adjacency
+        self.register_buffer("covalent_radii", covalent_radii(), persistent=False)
+        self.blocks = nn.ModuleList(
+            MolecularAttentionBlock(
+                hidden_channels,
+                num_heads=num_heads,
+                num_rbf=num_rbf,
+                use_cls=use_cls,
+                use_adjacency=use_adjacency,
+            )
+            for _ in range(num_layers)
+        )
+        self.norm = nn.LayerNorm(hidden_channels)
+
+    def forward(self, x, atom_type, graph: Graph, psi) -> tuple[torch.Tensor, torch.Tensor]:
+        """Atom embeddings x^(L) [N, d], and those of the [CLS] tokens, [B, d] (or [0, d])."""
+        num_atoms = len(x)
+        context = Context(
+            center=graph.center,
+            neighbor=graph.neighbor,
+            envelope=graph.envelope[:, None],
+            psi=psi,
+            adjacency=soft_adjacency(atom_type, graph, self.covalent_radii)[:, None]
+            if self.use_adjacency
+            else None,
+        )
+        if self.cls_token is not None:
+            x, context = self.cls_token(x, context, graph)
+        for block in self.blocks:
+            x = block(x, context)
+        x = self.norm(x)
+        return x[:num_atoms], x[num_atoms:]

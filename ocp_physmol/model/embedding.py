@@ -1,0 +1,39 @@
+"""Section 3.2, Eq. 1 and 4: what an atom is, and what it has around it."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ocp_physmol.model.elements import NUM_TYPES, electronegativities
+from ocp_physmol.model.graph import Graph
+
+
+class AtomEmbedding(nn.Module):
+    """x_i = W [x_self; x_neighbor].
+
+    Eq. 1: x_self = [E(z_i); n_{z_i}], a learned vector and the electronegativity.
+    Eq. 4: x_neighbor = sum_j U (x_self_j * V psi_ij).
+
+    Args:
+        hidden_channels: d, the width of every embedding.
+        num_rbf: number of radial basis functions.
+    """
+
+    def __init__(self, hidden_channels: int, num_rbf: int) -> None:
+        super().__init__()
+        self.type_embedding = nn.Embedding(NUM_TYPES, hidden_channels - 1)
+        self.register_buffer("electronegativity", electronegativities(), persistent=False)
+        self.radial_projection = nn.Linear(num_rbf, hidden_channels, bias=False)  # V
+        self.neighbor_projection = nn.Linear(hidden_channels, hidden_channels, bias=False)  # U
+        self.combine = nn.Linear(2 * hidden_channels, hidden_channels)  # W
+
+    def forward(self, atom_type: torch.Tensor, graph: Graph, psi: torch.Tensor) -> torch.Tensor:
+        """Embeddings [N, d] from `atom_type` [N] and `psi` [E, num_rbf] on the graph's edges."""
+        own = torch.cat(
+            [self.type_embedding(atom_type), self.electronegativity[atom_type, None]], dim=-1
+        )  # [N, d]
+        edges = slice(0, 2 * graph.num_pairs)  # without the edges from an atom to itself
+        message = own.index_select(0, graph.neighbor[edges]) * self.radial_projection(psi[edges])
+        around = torch.zeros_like(own).index_add(0, graph.center[edges], message)
+        return self.combine(torch.cat([own, self.neighbor_projection(around)], dim=-1))

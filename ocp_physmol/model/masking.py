@@ -1,0 +1,28 @@
+"""Section 3.5: the [mask] token and the classifier that says what it hides."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ocp_physmol.model.elements import MASK_TYPE, NUM_TYPES
+
+
+def mask_types(atom_type: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
+    """Replace the `masked` [N] (bool) atoms of `atom_type` [N] by the [mask] token.
+
+    All that the model knows of an atom it looks up by this type: embedding, electronegativity,
+    radial basis, covalent radius. Nothing of a masked atom's identity is left.
+    """
+    return atom_type.masked_fill(masked, MASK_TYPE)
+
+
+class MaskedAtomClassifier(nn.Sequential):
+    """Two-layer perceptron from embeddings [N, d] to logits over atomic numbers [N, 119]."""
+
+    def __init__(self, hidden_channels: int) -> None:
+        super().__init__(
+            nn.Linear(hidden_channels, hidden_channels),
+            nn.SiLU(),
+            nn.Linear(hidden_channels, NUM_TYPES),
+        )

@@ -1,0 +1,164 @@
+"""PhysMol (section 3, Fig. 1a) with fairchem's face: a batch of structures in, outputs out."""
+
+from __future__ import annotations
+
+import torch
+from fairchem.core.common.registry import registry
+from fairchem.core.models.base import GraphModelMixin
+from torch import nn
+
+from ocp_physmol.model.attention import AttentionStack
+from ocp_physmol.model.elements import MAX_ATOMIC_NUMBER
+from ocp_physmol.model.embedding import AtomEmbedding
+from ocp_physmol.model.energy import READOUTS, make_readout
+from ocp_physmol.model.graph import Graph, build_graph
+from ocp_physmol.model.masking import MaskedAtomClassifier, mask_types
+from ocp_physmol.model.radial import RadialBasis
+
+
+@registry.register_model("physmol")
+class PhysMol(nn.Module, GraphModelMixin):
+    """Transformer over atoms with a parametric pair energy on top.
+
+    Args:
+        hidden_channels (int): width d of all embeddings. (default: 128)
+        num_layers (int): number of Molecular Attention Blocks L. (default: 4)
+        num_heads (int): attention heads, a divisor of hidden_channels. (default: 8)
+        num_rbf (int): radial basis functions n_b. (default: 32)
+        cutoff (float): tau of Eq. 3, Angstrom. (default: 5.0)
+        readout (str): "atom", "cls" or "physics" (Eq. 6). (default: "physics")
+        use_cls (bool): add the [CLS] token. Energies then depend on the whole cell and are not
+            extensive. (default: False)
+        use_adjacency (bool): the A-mask on attention weights. (default: False)
+        use_masking (bool): the classifier for Masked Atomic Modeling; the trainer switches it on
+            with the loss. (default: False)
+        regress_forces (bool): forces as the exact derivative -dE/dx. (default: True)
+        bond_parameters (bool): also return beta of Eq. 5 for each pair; physics readout only.
+            (default: False)
+        otf_graph (bool): must be True: neighbours are always found here. (default: True)
+
+    Raises:
+        ValueError: for a value out of range; the message names the key.
+    """
+
+    def __init__(
+        self,
+        hidden_channels: int = 128,
+        num_layers: int = 4,
+        num_heads: int = 8,
+        num_rbf: int = 32,
+        cutoff: float = 5.0,
+        readout: str = "physics",
+        use_cls: bool = False,
+        use_adjacency: bool = False,
+        use_masking: bool = False,
+        regress_forces: bool = True,
+        bond_parameters: bool = False,
+        otf_graph: bool = True,
+    ) -> None:
+        super().__init__()
+        _check_config(**{k: v for k, v in locals().items() if k not in ("self", "__class__")})
+        self.cutoff = float(cutoff)
+        self.regress_forces = regress_forces
+        self.bond_parameters = bond_parameters
+        self.otf_graph = otf_graph
+
+        self.radial_basis = RadialBasis(num_rbf, self.cutoff)
+        self.embedding = AtomEmbedding(hidden_channels, num_rbf)
+        self.attention = AttentionStack(
+            num_layers, hidden_channels, num_heads, num_rbf, use_cls, use_adjacency
+        )
+        self.readout = make_readout(readout, hidden_channels)
+        self.classifier = MaskedAtomClassifier(hidden_channels) if use_masking else None
+
+    def forward(self, data) -> dict[str, torch.Tensor]:
+        """Energies and forces of a batch, and of its training copies where it brings any.
+
+        Args:
+            data: a fairchem batch with `pos` [N, 3] (Angstrom), `atomic_numbers` [N], `natoms` [B]
+                and, for periodic structures, `cell` [B, 3, 3] and `pbc` [B, 3]. Optional:
+                `pos_displaced` [N, 3], a displaced copy of every structure, and `masked` [N]
+                (bool), the atoms to hide in a masked copy. All copies are evaluated in this one
+                call, as DistributedDataParallel wants it.
+
+        Returns:
+            `energy` [B] (eV), `forces` [N, 3] (eV/Angstrom) if regress_forces,
+            `bond_parameters` [P, 5] with `bond_index` [2, P] and `bond_distance` [P] if asked for,
+            `energy_displaced` [B] and `masked_logits` [N, 119] where the batch asks for them.
+        """
+        create_graph = torch.is_grad_enabled()  # validation and prediction need no second order
+        atom_type = _atom_types(data.atomic_numbers)
+        with torch.set_grad_enabled(create_graph or self.regress_forces):
+            pos = data.pos
+            if self.regress_forces and not pos.requires_grad:
+                pos = pos.detach().requires_grad_()
+            graph = self._build_graph(pos, data)
+            x, cls = self._embed(atom_type, graph)
+            out = {"energy": self.readout(x, cls, atom_type, graph)}
+            if self.bond_parameters:
+                out["bond_parameters"] = self.readout.f_bond(x, atom_type, graph)
+                out["bond_index"] = graph.pair_index
+                out["bond_distance"] = graph.pair_distance
+            if self.regress_forces:
+                energy = out["energy"].sum()
+                out["forces"] = -torch.autograd.grad(energy, pos, create_graph=create_graph)[0]
+        if not create_graph:
+            out = {name: value.detach() for name, value in out.items()}
+
+        if "pos_displaced" in data:
+            displaced = self._build_graph(data.pos_displaced, data)
+            x, cls = self._embed(atom_type, displaced)
+            out["energy_displaced"] = self.readout(x, cls, atom_type, displaced)
+        if "masked" in data:
+            x, _ = self._embed(mask_types(atom_type, data.masked), graph.detach())
+            out["masked_logits"] = self.classifier(x)
+        return out
+
+    def _build_graph(self, pos: torch.Tensor, data) -> Graph:
+        cell = data.cell if "cell" in data else None
+        pbc = data.pbc if "pbc" in data else None
+        return build_graph(pos, data.natoms, self.cutoff, cell, pbc)
+
+    def _embed(self, atom_type, graph: Graph) -> tuple[torch.Tensor, torch.Tensor]:
+        """Final embeddings of the atoms [N, d] and of the [CLS] tokens."""
+        center_type = atom_type.index_select(0, graph.center)
+        psi = self.radial_basis(center_type, graph.distance, graph.envelope)
+        return self.attention(self.embedding(atom_type, graph, psi), atom_type, graph, psi)
+
+
+def _atom_types(atomic_numbers: torch.Tensor) -> torch.Tensor:
+    atom_type = atomic_numbers.long()
+    unknown = (atom_type < 1) | (atom_type > MAX_ATOMIC_NUMBER)
+    if unknown.any():
+        raise ValueError(
+            f"atomic number {int(atom_type[unknown][0])} is no element: "
+            f"atomic_numbers must be 1 to {MAX_ATOMIC_NUMBER}"
+        )
+    return atom_type
+
+
+def _check_config(**config) -> None:
+    """Say which model key is wrong and what it may be."""
+
+    def require(key: str, right: bool, allowed: str) -> None:
+        if not right:
+            raise ValueError(f"model.{key}: {config[key]!r} is not possible; it must be {allowed}")
+
+    for key, value in config.items():
+        if key in ("hidden_channels", "num_layers", "num_heads", "num_rbf"):
+            least = 2 if key == "hidden_channels" else 1
+            is_count = isinstance(value, int) and not isinstance(value, bool)
+            require(key, is_count and value >= least, f"a whole number, at least {least}")
+        elif key == "cutoff":
+            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            require(key, is_number and 0 < value < float("inf"), "a length in Angstrom")
+        elif key == "readout":
+            require(key, value in READOUTS, "one of " + ", ".join(READOUTS))
+        else:
+            require(key, isinstance(value, bool), "true or false")
+    divides = config["hidden_channels"] % config["num_heads"] == 0
+    require("num_heads", divides, f"a divisor of hidden_channels ({config['hidden_channels']})")
+    require("use_cls", config["use_cls"] or config["readout"] != "cls", "true for readout 'cls'")
+    physics = config["readout"] == "physics"
+    require("bond_parameters", physics or not config["bond_parameters"], "false without 'physics'")
+    require("otf_graph", config["otf_graph"], "true: PhysMol finds its own neighbours")

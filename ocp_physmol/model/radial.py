@@ -1,0 +1,51 @@
+"""Section 3.2, Eq. 2-3: radial basis functions with a cosine envelope."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from ocp_physmol.model.elements import NUM_TYPES
+
+
+def cosine_envelope(distance: torch.Tensor, cutoff: float) -> torch.Tensor:
+    """Eq. 3: 1 at zero distance, 0 with zero slope from `cutoff` on.
+
+    Args:
+        distance: [...], Angstrom.
+        cutoff: tau, Angstrom.
+    """
+    inside = distance.clamp(max=cutoff)
+    return 0.5 * (torch.cos(math.pi / cutoff * inside) + 1)
+
+
+class RadialBasis(nn.Module):
+    """Eq. 2: psi_ijk = phi(d_ij) exp(-beta_{z_i,k} (exp(-d_ij) - mu_{z_i,k})^2).
+
+    Centres mu and widths beta are learned for each type of the centre atom. They start as in
+    PhysNet (Unke & Meuwly, 2019): centres evenly spaced in exp(-d), one common width.
+
+    Args:
+        num_rbf: number of basis functions n_b.
+        cutoff: tau, Angstrom.
+    """
+
+    def __init__(self, num_rbf: int, cutoff: float) -> None:
+        super().__init__()
+        closest_to_zero = math.exp(-cutoff)
+        centers = torch.linspace(closest_to_zero, 1.0, num_rbf)
+        sqrt_beta = num_rbf / (2 * (1 - closest_to_zero))
+        self.mu = nn.Parameter(centers.repeat(NUM_TYPES, 1))
+        # the square root keeps beta from ever turning negative
+        self.sqrt_beta = nn.Parameter(torch.full((NUM_TYPES, num_rbf), sqrt_beta))
+
+    def forward(
+        self, center_type: torch.Tensor, distance: torch.Tensor, envelope: torch.Tensor
+    ) -> torch.Tensor:
+        """psi of shape [E, num_rbf] for `center_type`, `distance` and `envelope` of shape [E]."""
+        mu = self.mu.index_select(0, center_type)  # [E, num_rbf]
+        sqrt_beta = self.sqrt_beta.index_select(0, center_type)  # [E, num_rbf]
+        exponent = (sqrt_beta * (torch.exp(-distance)[:, None] - mu)).square()
+        return envelope[:, None] * torch.exp(-exponent)

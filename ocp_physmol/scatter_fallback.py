@@ -1,0 +1,79 @@
+"""A stand-in for torch_scatter (and a signpost for torch_sparse) where they are not installed.
+
+fairchem-core 1.10 imports both without declaring them, and both exist only as source that needs a
+compiler. What fairchem uses of torch_scatter is a few sums over segments, which
+`torch_geometric.utils` also has. Installed packages are always preferred.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from types import ModuleType
+
+import torch
+import torch_geometric.utils as pyg  # imported first: it must not take the stand-in for the package
+
+HOW_TO_INSTALL = (
+    "DimeNet++ and GemNet need torch_sparse, which is not installed. With a C++ compiler: "
+    "pip install --no-build-isolation torch_scatter==2.1.2 torch_sparse==0.6.18"
+)
+
+
+def broadcast(src: torch.Tensor, other: torch.Tensor, dim: int) -> torch.Tensor:
+    """`torch_scatter.utils.broadcast`: expand `src` along `dim` to the shape of `other`."""
+    shape = [1] * other.dim()
+    shape[dim] = -1
+    return (src.view(shape) if src.dim() == 1 else src).expand_as(other)
+
+
+def scatter(src, index, dim=-1, out=None, dim_size=None, reduce="sum"):
+    """`torch_scatter.scatter` for a one-dimensional `index`, or one that repeats along `dim`."""
+    if index.dim() > 1:
+        index = index.transpose(0, dim).flatten(1)[:, 0]
+    result = pyg.scatter(src, index, dim, dim_size if out is None else out.size(dim), reduce)
+    if out is None:
+        return result
+    if reduce not in ("sum", "add"):
+        raise NotImplementedError(f"scatter into `out` with reduce='{reduce}'")
+    return out.add_(result)
+
+
+def segment_coo(src, index, out=None, dim_size=None, reduce="sum"):
+    """`torch_scatter.segment_coo`: `scatter` along the index's own dimension."""
+    return scatter(src, index, index.dim() - 1, out, dim_size, reduce)
+
+
+def segment_csr(src, indptr, out=None, reduce="sum"):
+    """`torch_scatter.segment_csr` for a one-dimensional `indptr`."""
+    index = torch.repeat_interleave(indptr.diff())
+    return scatter(src, index, 0, out, indptr.numel() - 1, reduce)
+
+
+class SparseTensor:
+    """Takes the place of `torch_sparse.SparseTensor` until somebody needs it."""
+
+    def __init__(self, *args, **kwargs):
+        raise ImportError(HOW_TO_INSTALL)
+
+
+def install() -> list[str]:
+    """Put the stand-ins in `sys.modules` for what is missing; return the names stood in for."""
+    contents = {
+        "torch_scatter": {f.__name__: f for f in (scatter, segment_coo, segment_csr)},
+        "torch_sparse": {"SparseTensor": SparseTensor},
+    }
+    missing = [
+        name
+        for name in contents
+        if name not in sys.modules and importlib.util.find_spec(name) is None
+    ]
+    for name in missing:
+        module = ModuleType(name, __doc__)
+        vars(module).update(contents[name])
+        sys.modules[name] = module
+    if "torch_scatter" in missing:
+        utils = ModuleType("torch_scatter.utils", __doc__)
+        utils.broadcast = broadcast
+        sys.modules["torch_scatter.utils"] = utils
+    return missing

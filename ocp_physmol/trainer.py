@@ -1,0 +1,227 @@
+"""Section 3.7: an OCPTrainer that trains with the physics losses beside fairchem's own."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from fairchem.core.common import distutils
+from fairchem.core.common.registry import registry
+from fairchem.core.modules.evaluator import Evaluator
+from fairchem.core.modules.scheduler import LRScheduler
+from fairchem.core.trainers.ocp_trainer import OCPTrainer
+from torch.nn import functional as F
+
+from ocp_physmol import copies
+from ocp_physmol.budget import BudgetSpent, TimeBudget
+from ocp_physmol.checkpoint import move_into_place, read_checkpoint, require_same_architecture
+from ocp_physmol.errors import UserError
+from ocp_physmol.losses import LossTerm
+from ocp_physmol.model.elements import NUM_TYPES
+
+PHYSICS_TERMS = ("masked_atoms", "zero_force", "bound")
+
+
+def active_terms(loss_functions: list[dict]) -> dict[str, dict]:
+    """The entries of a `loss_functions` section whose coefficient is not zero, by name."""
+    return {
+        name: options
+        for entry in loss_functions
+        for name, options in entry.items()
+        if options["coefficient"] != 0
+    }
+
+
+def import_path(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+@registry.register_trainer("physmol")
+class PhysMolTrainer(OCPTrainer):
+    """Takes OCPTrainer's configuration, and in addition:
+
+    Three names in `loss_functions` that are no outputs of the model but terms of Eq. 10:
+        masked_atoms: {fn, coefficient, mask_ratio}, Masked Atomic Modeling (Eq. 7);
+        zero_force: {fn, coefficient}, on structures at equilibrium (Eq. 8);
+        bound: {fn, coefficient, noise}, displaced copies of those, noise in Angstrom (Eq. 9).
+    A coefficient of 0 switches a term off, at no cost.
+
+    `optim.max_seconds`: stop after this many seconds of training steps, with a learning rate that
+    falls by the time used; `max_epochs` is then an upper limit.
+
+    Energies are kept in double precision outside the model: totals of 1e4 eV leave no room for meV.
+    """
+
+    def __init__(self, **config) -> None:
+        # Gaussians far from their centre are denormal floats, several times slower on a CPU
+        torch.set_flush_denormal(True)
+        self.budget = None
+        super().__init__(**config)
+        # a checkpoint must open in a process that has not imported this package
+        self.config["trainer"] = import_path(type(self))
+        self.config["model"]["name"] = import_path(type(self._unwrapped_model))
+
+    # ---- what is computed: all outputs in evaluation, in training only what a loss needs
+
+    @property
+    def output_targets(self) -> dict:
+        training = hasattr(self, "physics_terms") and self.model.training
+        return self._trained_targets if training else self._all_targets
+
+    @output_targets.setter
+    def output_targets(self, targets: dict) -> None:
+        self._all_targets = targets
+
+    def load_model(self) -> None:
+        if "masked_atoms" in active_terms(self.config["loss_functions"]):
+            self.config["model"]["use_masking"] = True  # only then: DDP wants no idle parameters
+        super().load_model()
+
+    def load_datasets(self) -> None:
+        for split in ("dataset", "val_dataset", "test_dataset", "relax_dataset"):
+            labelled = split in ("dataset", "val_dataset")
+            if self.config[split]:
+                self.config[split]["required"] = list(self._all_targets) if labelled else []
+        super().load_datasets()
+
+    def load_loss(self) -> None:
+        terms = {
+            name: (LossTerm(options["fn"], options.get("reduction")), options)
+            for name, options in active_terms(self.config["loss_functions"]).items()
+        }
+        self.loss_functions = [
+            (name, {"fn": term, "coefficient": options["coefficient"]})
+            for name, (term, options) in terms.items()
+            if name not in PHYSICS_TERMS
+        ]
+        self._trained_targets = {
+            name: target
+            for name, target in self._all_targets.items()
+            if name != "forces" or terms.keys() & {"forces", "zero_force"}
+        }
+        metrics = self.evaluation_metrics.get("metrics", {})
+        self.evaluator = Evaluator(
+            task=self.name,
+            eval_metrics={k: v for k, v in metrics.items() if k in self._trained_targets},
+        )
+        self.physics_terms = {k: v for k, v in terms.items() if k in PHYSICS_TERMS}
+
+    # ---- one training step
+
+    def _forward(self, batch):
+        self._unwrapped_model.regress_forces = "forces" in self.output_targets
+        if not self.model.training:
+            out = super()._forward(batch)
+        else:
+            batch = batch.to(self.device)
+            self._add_copies(batch)
+            out = self.model(batch)
+            for name, target in self.output_targets.items():
+                rows = len(batch.pos) if target["level"] == "atom" else len(batch.natoms)
+                out[name] = out[name].view(rows, -1)
+        if "energy" in out:
+            out["energy"] = out["energy"].double()
+        return out
+
+    def _add_copies(self, batch) -> None:
+        """Give the batch the copies that the active losses compare; the model evaluates them."""
+        where = (self.config["cmd"]["seed"] or 0, self.step)
+        if "bound" in self.physics_terms:
+            generators = copies.structure_generators(batch, *where, "bound")
+            noise = self.physics_terms["bound"][1]["noise"]
+            batch.pos_displaced = copies.displaced_positions(batch, noise, generators)
+        if "masked_atoms" in self.physics_terms:
+            generators = copies.structure_generators(batch, *where, "masked_atoms")
+            ratio = self.physics_terms["masked_atoms"][1]["mask_ratio"]
+            batch.masked = copies.masked_atoms(batch, ratio, generators)
+
+    def _compute_loss(self, out, batch) -> torch.Tensor:
+        loss = super()._compute_loss(out, batch)
+        if self.model.training:
+            for name, (term, options) in self.physics_terms.items():
+                prediction, target = getattr(self, f"_{name}")(out, batch)
+                loss = loss + options["coefficient"] * term(prediction, target, batch.natoms)
+            if not torch.isfinite(loss):
+                raise UserError(
+                    f"the loss is {float(loss)} at step {self.step}; lower optim.lr_initial or set "
+                    "optim.clip_grad_norm, and resume from the last checkpoint"
+                )
+        return loss
+
+    def _masked_atoms(self, out, batch):
+        numbers = batch.atomic_numbers[batch.masked].long()
+        logits = out["masked_logits"][batch.masked]
+        return logits, F.one_hot(numbers, NUM_TYPES).to(logits.dtype)
+
+    def _zero_force(self, out, batch):
+        atoms = copies.at_equilibrium(batch)[batch.batch] & (batch.fixed == 0)
+        return out["forces"][atoms], torch.zeros_like(out["forces"][atoms])
+
+    def _bound(self, out, batch):
+        structures = copies.at_equilibrium(batch)
+        displaced = out["energy_displaced"].to(out["energy"].dtype)
+        return out["energy"][structures, 0], displaced[structures]
+
+    def _compute_metrics(self, out, batch, evaluator, metrics=None):
+        metrics = super()._compute_metrics(out, batch, evaluator, metrics)
+        if self.model.training:
+            terms = {name: info["fn"] for name, info in self.loss_functions}
+            terms.update((name, term) for name, (term, _) in self.physics_terms.items())
+            for name, term in terms.items():
+                metrics = evaluator.update(f"{name}_loss", float(term.value), metrics)
+        return metrics
+
+    # ---- training for a given time
+
+    def load_extras(self) -> None:
+        optim = self.config["optim"]
+        if optim.get("max_seconds") is None:
+            super().load_extras()
+            return
+        optim["scheduler"] = "Null"  # what fairchem would do by steps is done by time
+        super().load_extras()
+        self.budget = TimeBudget(optim["max_seconds"])
+        by_time = {"scheduler": "LambdaLR", "lr_lambda": self.budget}
+        self.scheduler = LRScheduler(self.optimizer, by_time)
+
+    def train(self, disable_eval_tqdm: bool = False) -> None:
+        if self.budget is not None:
+            self.budget.resume()
+        try:
+            super().train(disable_eval_tqdm)
+        except BudgetSpent:
+            logging.info(f"Trained for {self.budget.used:.0f} seconds, {self.step} steps.")
+        if self.budget is not None:
+            self._finish(disable_eval_tqdm)
+
+    def _finish(self, disable_eval_tqdm: bool) -> None:
+        """Save the end of a run that stopped between two checkpoints, and judge it."""
+        self.save(checkpoint_file="checkpoint.pt", training_state=True)
+        if self.val_loader is not None:
+            metrics = self.validate(split="val", disable_tqdm=disable_eval_tqdm)
+            self.update_best(self.evaluation_metrics["primary_metric"], metrics, disable_eval_tqdm)
+
+    def _backward(self, loss) -> None:
+        super()._backward(loss)
+        if self.budget is not None:
+            self.budget.end_step(self.device)
+
+    def validate(self, split: str = "val", disable_tqdm: bool = False):
+        metrics = super().validate(split, disable_tqdm)
+        if self.budget is not None:
+            self.budget.resume()
+        return metrics
+
+    # ---- checkpoints
+
+    def save(self, metrics=None, checkpoint_file="checkpoint.pt", training_state=True):
+        partial = super().save(metrics, f".{checkpoint_file}.partial", training_state)
+        return partial and move_into_place(partial, checkpoint_file)
+
+    def load_checkpoint(self, checkpoint_path, checkpoint=None, inference_only=False) -> None:
+        if checkpoint is None:
+            checkpoint = read_checkpoint(checkpoint_path, self.device)
+        require_same_architecture(self.model, checkpoint, checkpoint_path)
+        super().load_checkpoint(checkpoint_path, checkpoint, inference_only)
+        if distutils.is_master():
+            logging.info(f"Loaded {checkpoint_path}, step {self.step}.")

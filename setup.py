@@ -1,0 +1,29 @@
+from setuptools import find_packages, setup
+
+setup(
+    name="ocp-physmol",
+    version="0.1.0",
+    description="PhysMol, a physics-empowered potential, as an Open Catalyst plugin",
+    packages=find_packages(include=["ocp_physmol", "ocp_physmol.*"]),
+    python_requires=">=3.9,<3.13",
+    install_requires=[
+        "fairchem-core==1.10.0",  # the last release with OCPTrainer and the trainer registry
+        "torch>=2.4,<2.5",
+        "torch-geometric",
+        "scipy<1.17",  # fairchem 1.10 imports scipy.special.sph_harm, removed in 1.17
+        "pymatgen",  # Pauling electronegativities; fairchem needs it too
+        "ase",
+        "lmdb",
+        "pyyaml",
+        "submitit",
+        "tqdm",
+        "matplotlib",
+    ],
+    extras_require={
+        "qm9": ["qm9pack==1.0.3"],  # carries QM9 itself as CSV files (104 MB)
+        # compiled: needs torch installed first, a C++ compiler, and --no-build-isolation
+        "baselines": ["torch_scatter==2.1.2", "torch_sparse==0.6.18"],
+        "dev": ["pytest", "ruff"],
+    },
+    entry_points={"console_scripts": ["ocp-physmol=ocp_physmol.cli:main"]},
+)
