@@ -12,7 +12,7 @@ setup(
         "torch-geometric",
         "scipy<1.17",  # fairchem 1.10 imports scipy.special.sph_harm, removed in 1.17
         "pymatgen",  # Pauling electronegativities; fairchem needs it too
-        "ase",
+        "ase<3.26",  # fairchem 1.10's batched relaxations lack what 3.26 asks of them
         "lmdb",
         "pyyaml",
         "submitit",

@@ -72,7 +72,7 @@ def read_csv(path: Path) -> Iterator[Molecule]:
     columns = ["Index", "Elements", "XYZ_Ang", "InternalEnergy_0K_au"]
     table = pd.read_csv(path, usecols=columns)
     for index, elements, xyz, u0 in table[columns].itertuples(index=False):
-        positions = np.array(_items(xyz.replace("*^", "e")), dtype=np.float64).reshape(-1, 3)
+        positions = np.array(_items(xyz), dtype=np.float64).reshape(-1, 3)
         yield _molecule(index, _items(elements), positions, u0)
 
 
@@ -103,7 +103,7 @@ def read_archive(path: Path, excluded: frozenset[int] = frozenset()) -> Iterator
 
 def _parse_xyz(text: str) -> Molecule:
     """One file of the archive: atom count, properties, atoms with charges, and more lines."""
-    lines = text.replace("*^", "e").split("\n")
+    lines = text.replace("*^", "e").split("\n")  # some numbers are written 1.*^-6
     properties = lines[1].split()  # "gdb", index, then 15 numbers, the eleventh of them U0
     atoms = [line.split() for line in lines[2 : 2 + int(lines[0])]]
     positions = [[float(value) for value in atom[1:4]] for atom in atoms]
