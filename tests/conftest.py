@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import ocp_physmol  # noqa: F401  # before fairchem, which it makes importable
+
+# isort: split
 import pytest
 import torch
 from ase.build import bulk, fcc111, molecule
-from ase.data import atomic_numbers
-
-import ocp_physmol  # noqa: F401  # before fairchem: registers, and stands in for torch_scatter
 from fairchem.core.datasets import data_list_collater
-from ocp_physmol.model.physmol import PhysMol
 from torch_geometric.data import Data
+
+from ocp_physmol.model.physmol import PhysMol
+
+torch.set_num_threads(1)  # small tensors; threads only get into each other's way
+os.environ["OMP_NUM_THREADS"] = "1"  # the same for the processes that tests start
 
 REPOSITORY = Path(__file__).parents[1]
 SAMPLE_CSV = REPOSITORY / "tests/data/qm9_sample.csv"
@@ -30,12 +37,12 @@ VARIANTS = {
 
 
 def small_model(seed: int = 0, cutoff: float = 4.0, **options) -> PhysMol:
-    """A PhysMol in double precision whose weights are all random, also those that start at zero."""
+    """A PhysMol in double precision whose weights are random, also those that start at zero."""
     torch.manual_seed(seed)
     options = {"hidden_channels": 16, "num_layers": 2, "num_heads": 4, "num_rbf": 8, **options}
     model = PhysMol(cutoff=cutoff, **options).double().eval()
     for parameter in model.readout.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
+        torch.nn.init.normal_(parameter, std=0.1)
     return model
 
 
@@ -60,15 +67,11 @@ def to_batch(*structures):
     return data_list_collater(data, otf_graph=True)
 
 
-def water_like(name: str = "H2O"):
-    return molecule(name)
-
-
 def slab():
-    """Cu(111) with a CO on it, in a skewed cell smaller than twice the cutoff, out of its symmetry."""
+    """Rattled Cu(111) with a CO on it, in a skewed cell smaller than twice the cutoff."""
     atoms = fcc111("Cu", (2, 2, 2), vacuum=6.0)
-    top = atoms.positions[-1] + [0.3, 0.2, 1.8]
-    atoms += molecule("CO", positions=[top, top + [0.1, 0.0, 1.15]])
+    x, y, z = atoms.positions[-1] + [0.3, 0.2, 1.8]
+    atoms += molecule("CO", positions=[[x, y, z], [x + 0.1, y, z + 1.15]])
     atoms.rattle(0.1, seed=1)
     return atoms
 
@@ -92,5 +95,53 @@ def structures() -> list:
     return [molecule("CH3CH2OH"), slab(), molecule("CH4")[:1], far, tiny_crystal()]
 
 
-def numbers(*symbols: str) -> torch.Tensor:
-    return torch.tensor([atomic_numbers[s] for s in symbols])
+# ---- data and runs
+
+
+@pytest.fixture(scope="session")
+def qm9_folder(tmp_path_factory) -> Path:
+    """The 40 committed molecules as LMDBs: 32 to train on, 2 for validation, 6 for test."""
+    from ocp_physmol.datasets import qm9
+
+    folder = tmp_path_factory.mktemp("data") / "qm9"
+    qm9.convert(qm9.read_csv(SAMPLE_CSV), folder, source=str(SAMPLE_CSV))
+    return folder
+
+
+def small_run(qm9_folder: Path) -> list[str]:
+    """Overrides that make quickstart.yml a run of seconds: 8 steps an epoch, a small model."""
+    return [
+        *(f"--dataset.{split}.src={qm9_folder / split}" for split in ("train", "val", "test")),
+        "--model.hidden_channels=16", "--model.num_layers=1", "--model.num_rbf=8",
+        "--optim.batch_size=4", "--optim.max_seconds=None", "--optim.scheduler=Null",
+        "--optim.max_epochs=2", "--hide_eval_progressbar=True",
+    ]  # fmt: skip
+
+
+def command(*arguments) -> list[str]:
+    return [sys.executable, "main.py", *map(str, arguments)]
+
+
+def run_main(*arguments, timeout: int = 180) -> subprocess.CompletedProcess:
+    """`python main.py ...` as a user types it."""
+    return subprocess.run(
+        command(*arguments), cwd=REPOSITORY, capture_output=True, text=True, timeout=timeout
+    )
+
+
+def train(qm9_folder: Path, run_dir: Path, *more) -> subprocess.CompletedProcess:
+    """A small training run into `run_dir`, with checkpoints in `run_dir`/checkpoints/run."""
+    return run_main(
+        "--mode", "train", "--config-yml", "configs/qm9/quickstart.yml", "--cpu", "--run-dir",
+        run_dir, "--timestamp-id", "run", "--print-every", "1", *small_run(qm9_folder), *more,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def trained(qm9_folder, tmp_path_factory) -> Path:
+    """The folder of a finished small run, with its log.txt."""
+    folder = tmp_path_factory.mktemp("trained")
+    result = train(qm9_folder, folder)
+    assert result.returncode == 0, result.stderr[-3000:]
+    (folder / "log.txt").write_text(result.stdout + result.stderr)
+    return folder

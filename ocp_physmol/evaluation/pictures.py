@@ -11,7 +11,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from ase import Atoms
-from ase.visualize.plot import plot_atoms
+from ase.data import covalent_radii
+from ase.data.colors import jmol_colors
+from ase.neighborlist import natural_cutoffs, neighbor_list
 
 COLORS = {"PhysMol": "#0b6e99", "energy only": "#d1495b"}
 DO_NOTHING = "#555555"
@@ -33,13 +35,13 @@ def recovery_figure(path: Path, results: dict[str, dict], molecules: list[dict])
         _draw_molecule(row, axes)
     left, middle, right = bottom.subplots(1, 3)
     _distribution(
-        left, results, "energy_errors_mev", "error of the energy at the minimum (meV)", (0.1, 1e4)
+        left, results, "energy_errors_mev", "energy error (meV)", (0.1, 1e4)
     )
     _distribution(
-        middle, results, "force_norms_ev_per_a", "force left at the minimum (eV/Å)", (1e-3, 10)
+        middle, results, "force_norms_ev_per_a", "force at the minimum (eV/Å)", (1e-3, 10)
     )
     _distribution(
-        right, results, "displacements", "ΔP after relaxation, per molecule (Å)", (0.01, 3)
+        right, results, "displacements", "ΔP after relaxation (Å)", (0.01, 3)
     )
     start = float(np.mean(next(iter(results.values()))["start_displacements"]))
     right.axvline(start, color=DO_NOTHING, ls="--", lw=1.2)
@@ -54,21 +56,33 @@ def recovery_figure(path: Path, results: dict[str, dict], molecules: list[dict])
 
 
 def _draw_molecule(row: dict, axes) -> None:
-    """One molecule in several states, all seen along the axis of its largest moment of inertia."""
-    reference = next(iter(row["panels"].values()))
-    flat = np.linalg.svd(reference - reference.mean(axis=0))[2]  # widest direction first
+    """One molecule in several states, all seen from the side on which the first is widest."""
+    numbers = np.asarray(row["numbers"])
+    first = next(iter(row["panels"].values()))
+    center = first.mean(axis=0)
+    widest = np.linalg.svd(first - center)[2].T
+    bonds = _bonds(numbers, first)
+    extent = np.abs((first - center) @ widest)[:, :2].max(axis=0) + 0.9
     for ax, (title, positions) in zip(axes, row["panels"].items()):
-        seen = (positions - positions.mean(axis=0)) @ flat.T
-        plot_atoms(Atoms(row["numbers"], seen), ax, radii=0.45)
-        extent = np.abs((reference - reference.mean(axis=0)) @ flat.T).max(axis=0)[:2].max() + 1.0
-        center = np.array([ax.get_xlim(), ax.get_ylim()]).mean(axis=1)
-        ax.set_xlim(center[0] - extent, center[0] + extent)
-        ax.set_ylim(center[1] - extent, center[1] + extent)
+        x, y, depth = ((positions - center) @ widest).T
+        for i, j in bonds:
+            ax.plot(x[[i, j]], y[[i, j]], color="#999999", lw=2.5, zorder=-10)
+        order = depth.argsort()
+        ax.scatter(x[order], y[order], s=900 * covalent_radii[numbers[order]] ** 2,
+                   c=jmol_colors[numbers[order]], edgecolors="#333333", linewidths=0.8)  # fmt: skip
+        ax.set(xlim=(-extent[0], extent[0]), ylim=(-extent[1], extent[1]), aspect="equal")
         ax.set_axis_off()
-        ax.set_title(title, fontsize=9)
+        ax.set_title(title, fontsize=10)
     axes[0].annotate(
         row["title"], (-0.02, 0.5), xycoords="axes fraction", rotation=90, va="center", ha="right"
     )
+
+
+def _bonds(numbers, positions) -> list[tuple[int, int]]:
+    """Pairs closer than 1.2 times the sum of their covalent radii."""
+    atoms = Atoms(numbers, positions)
+    i, j = neighbor_list("ij", atoms, natural_cutoffs(atoms, mult=1.2))
+    return [(a, b) for a, b in zip(i, j) if a < b]
 
 
 def _distribution(ax, results: dict[str, dict], key: str, label: str, limits) -> None:
@@ -79,6 +93,6 @@ def _distribution(ax, results: dict[str, dict], key: str, label: str, limits) ->
                 alpha=0.65, color=COLORS[name], label=name)  # fmt: skip
     ax.set_xscale("log")
     ax.set_xlim(*limits)
-    ax.set_xlabel(label)
-    ax.set_ylabel("share (%)")
+    ax.set_xlabel(label, fontsize=10)
+    ax.set_ylabel("share (%)", fontsize=10)
     ax.spines[["top", "right"]].set_visible(False)

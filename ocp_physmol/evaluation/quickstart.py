@@ -161,7 +161,11 @@ def _examples(structures: list, results: dict[str, dict], count: int = 2) -> lis
     middle = len(ranked) // 2
     rows = []
     for i in ranked[max(0, middle - count // 2) : middle + count // 2] or ranked[:1]:
-        panels = {"reference": structures[i].pos.numpy()}
+        start = next(iter(results.values()))
+        panels = {
+            "reference": structures[i].pos.numpy(),
+            f"perturbed: ΔP {start['start_displacements'][i]:.2f} Å": start["perturbed"][i],
+        }
         for name, result in results.items():
             panels[f"{name}: ΔP {result['displacements'][i]:.2f} Å"] = result["relaxed"][i]
         rows.append({"title": f"GDB {structures[i].sid}", "panels": panels,

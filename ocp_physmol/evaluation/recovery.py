@@ -17,22 +17,24 @@ class Protocol:
     """How the minima are perturbed and relaxed; Delta P means nothing without it."""
 
     noise: float = 0.1  # Angstrom, standard deviation of every coordinate
-    steps: int = 150  # at most, of fairchem's batched L-BFGS
+    steps: int = 200  # at most, of fairchem's batched L-BFGS
     fmax: float = 0.03  # eV/Angstrom, largest force on an atom of a converged structure
     maxstep: float = 0.1  # Angstrom, that an atom moves in one step
     seed: int = 0
 
 
-def aligned_displacement(positions: np.ndarray, reference: np.ndarray) -> float:
-    """Mean distance of the atoms from `reference` (both [n, 3]) after the best rigid motion."""
+def align(positions: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Move `positions` [n, 3] rigidly, without reflection, onto `reference` [n, 3] (Kabsch)."""
+    center = reference.mean(axis=0)
     positions = positions - positions.mean(axis=0)
-    reference = reference - reference.mean(axis=0)
-    if len(positions) > 1:
-        # Kabsch; collinear molecules leave a free angle, which does not matter here
-        u, _, vt = np.linalg.svd(reference.T @ positions)
-        handed = np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
-        positions = positions @ (u @ handed @ vt).T
-    return float(np.linalg.norm(positions - reference, axis=1).mean())
+    u, _, vt = np.linalg.svd((reference - center).T @ positions)
+    handed = np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
+    return positions @ (u @ handed @ vt).T + center
+
+
+def mean_displacement(positions: np.ndarray, reference: np.ndarray) -> float:
+    """Delta P of one structure: mean distance of its atoms from `reference`, aligned, in A."""
+    return float(np.linalg.norm(align(positions, reference) - reference, axis=1).mean())
 
 
 def recover(
@@ -43,17 +45,19 @@ def recover(
     Returns:
         `delta_p_a`, the mean over structures of the mean displacement, `median_delta_p_a`,
         `do_nothing_delta_p_a` (the same before relaxation), `converged_fraction`,
-        `drifted_fraction` (further than 0.5 A), and `displacements`, `start_displacements` and
-        `relaxed`: each structure's own values and positions.
+        `drifted_fraction` (further than 0.5 A); each structure's `displacements` and
+        `start_displacements`, and its `perturbed` and `relaxed` positions, aligned.
     """
     rng = np.random.default_rng(protocol.seed)
-    after, before, converged, relaxed = [], [], [], []
+    after, before, converged, pushed, relaxed = [], [], [], [], []
     bar = tqdm(total=len(structures), desc=f"{name} relaxations", unit=" molecules", mininterval=1)
     for batch in batches(structures, batch_size):
         reference = _split(batch.pos, batch)
         push = rng.normal(scale=protocol.noise, size=tuple(batch.pos.shape))
         batch.pos = batch.pos + torch.as_tensor(push, dtype=batch.pos.dtype)
-        before += map(aligned_displacement, _split(batch.pos, batch), reference)
+        start = _split(batch.pos, batch)
+        before += map(mean_displacement, start, reference)
+        pushed += map(align, start, reference)
         with quiet():
             end = ml_relax(
                 batch=batch,
@@ -64,8 +68,8 @@ def recover(
                 save_full_traj=False,
             )
         positions = _split(end.pos, batch)
-        relaxed += positions
-        after += map(aligned_displacement, positions, reference)
+        after += map(mean_displacement, positions, reference)
+        relaxed += map(align, positions, reference)
         largest = [np.linalg.norm(f, axis=1).max() for f in _split(end.forces, batch)]
         converged += [bool(force < protocol.fmax) for force in largest]
         bar.update(len(reference))
@@ -78,6 +82,7 @@ def recover(
         "drifted_fraction": float(np.mean(np.array(after) > 0.5)),
         "displacements": after,
         "start_displacements": before,
+        "perturbed": pushed,
         "relaxed": relaxed,
     }
 

@@ -1,0 +1,201 @@
+"""Eq. 1-6 against small evaluations in numpy that share no code with the model."""
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import molecule
+from ase.data import covalent_radii as ase_radii
+from conftest import slab, small_model, to_batch
+
+from ocp_physmol.model.attention import BOND_REACH, BOND_SOFTNESS
+from ocp_physmol.model.elements import MASK_TYPE, covalent_radii, electronegativities
+from ocp_physmol.model.energy import pair_energy
+from ocp_physmol.model.radial import RadialBasis, cosine_envelope
+
+CUTOFF = 4.0
+
+
+def array(tensor):
+    return tensor.detach().numpy()
+
+
+def silu(x):
+    return x / (1 + np.exp(-x))
+
+
+def linear(module, x):
+    bias = 0 if module.bias is None else array(module.bias)
+    return x @ array(module.weight).T + bias
+
+
+def layer_norm(module, x):
+    centered = x - x.mean(-1, keepdims=True)
+    scaled = centered / np.sqrt(x.var(-1, keepdims=True) + module.eps)
+    return scaled * array(module.weight) + array(module.bias)
+
+
+def envelope(d):
+    return 0.5 * (np.cos(np.pi * d / CUTOFF) + 1) if d <= CUTOFF else 0.0
+
+
+def psi(model, z, d):
+    """Eq. 2 for one pair."""
+    mu, sqrt_beta = array(model.radial_basis.mu)[z], array(model.radial_basis.sqrt_beta)[z]
+    return envelope(d) * np.exp(-(sqrt_beta**2) * (np.exp(-d) - mu) ** 2)
+
+
+def distances(atoms):
+    return atoms.get_all_distances()
+
+
+def embed(model, atoms):
+    """Eq. 1 and 4, atom by atom."""
+    table, d, z = array(model.embedding.type_embedding.weight), distances(atoms), atoms.numbers
+    own = np.array([[*table[k], float(electronegativities()[k])] for k in z])
+    x = []
+    for i in range(len(atoms)):
+        around = np.zeros(own.shape[1])
+        for j in range(len(atoms)):
+            if i != j and d[i, j] < CUTOFF:
+                projected = linear(model.embedding.radial_projection, psi(model, z[i], d[i, j]))
+                around += linear(model.embedding.neighbor_projection, own[j] * projected)
+        x.append(linear(model.embedding.combine, np.concatenate([own[i], around])))
+    return np.array(x)
+
+
+def block(module, x, model, atoms, use_cls, use_adjacency):
+    """Section 3.3 for one structure; with [CLS] its token is the last row of x."""
+    att, n, z, d = module.attention, len(atoms), atoms.numbers, distances(atoms)
+    width, heads = x.shape[1], att.num_heads
+    h = layer_norm(module.attention_norm, x)
+    query = linear(att.query, h)
+    key, value = np.split(linear(att.key_value, h), 2, axis=1)
+    out = np.zeros_like(x)
+    for i in range(len(x)):
+        for j in range(len(x)):
+            is_cls = i >= n or j >= n
+            if is_cls:
+                both, phi, bonded = array(att.cls_distance), 1.0, 1.0
+            elif d[i, j] < CUTOFF:
+                both = silu(linear(att.distance, psi(model, z[i], d[i, j])))
+                phi = envelope(d[i, j])
+                length = d[i, j] / (ase_radii[z[i]] + ase_radii[z[j]])
+                bonded = 1 / (1 + np.exp(-(BOND_REACH - length) / BOND_SOFTNESS))
+            else:
+                continue
+            d_key, d_value = both[:width], both[width:]
+            for head in np.split(np.arange(width), heads):
+                weight = silu((query[i] * key[j] * d_key)[head].sum()) * phi
+                if use_adjacency:
+                    mask = silu(linear(att.adjacency, np.array([bonded])))
+                    weight *= mask[head[0] // (width // heads)]
+                out[i, head] += weight * (value[j] * d_value)[head]
+    x = x + linear(att.output, out)
+    norm, first, _, second = module.feed_forward
+    return x + linear(second, silu(linear(first, layer_norm(norm, x))))
+
+
+def lennard_jones_and_coulomb(d, beta):
+    b0, b1, b2, b3, b4 = beta
+    return -b1 * b0 / d + b2 * ((b4 / d) ** (2 * b3) - 2 * (b4 / d) ** b3)
+
+
+def energy(model, atoms, readout, use_cls, use_adjacency):
+    """The whole forward pass, Eq. 1-6."""
+    x = embed(model, atoms)
+    if use_cls:
+        x = np.vstack([x, array(model.attention.cls_token.embedding)])
+    for module in model.attention.blocks:
+        x = block(module, x, model, atoms, use_cls, use_adjacency)
+    x = layer_norm(model.attention.norm, x)
+    if readout == "cls":
+        return linear(model.readout.f_mol, x[-1])[0]
+    total = linear(model.readout.f_atom, x[: len(atoms)]).sum()
+    if readout == "physics":
+        bond, d, z = model.readout.f_bond, distances(atoms), atoms.numbers
+        for i in range(len(atoms)):
+            for j in range(i + 1, len(atoms)):
+                if d[i, j] < CUTOFF:
+                    hidden = silu(linear(bond.embed, x[i]) + linear(bond.embed, x[j]))
+                    free = linear(bond.regress, hidden)
+                    positive = np.log1p(np.exp(free[1:] + array(bond.offset)))
+                    radii = ase_radii[z[i]] + ase_radii[z[j]]
+                    beta = [free[0], *positive[:2], 6 * positive[2], radii * positive[3]]
+                    total += envelope(d[i, j]) * lennard_jones_and_coulomb(d[i, j], beta)
+    return total
+
+
+@pytest.mark.parametrize("name", ["H2O", "CH3CH2OH", "NaCl", "H"])
+def test_energy_is_that_of_the_equations(variant, name):
+    model, atoms = small_model(**variant), molecule(name)
+    options = {"readout": "physics", "use_cls": False, "use_adjacency": False, **variant}
+    with torch.no_grad():
+        predicted = float(model(to_batch(atoms))["energy"])
+    # the caps on the exponent and on 1/d are inactive at these distances, to 1e-7
+    assert predicted == pytest.approx(energy(model, atoms, **options), rel=1e-6, abs=1e-6)
+
+
+def test_envelope_is_one_at_zero_and_flat_zero_at_the_cutoff():
+    d = torch.tensor([0.0, CUTOFF / 2, CUTOFF, CUTOFF + 1], dtype=torch.float64, requires_grad=True)
+    value = cosine_envelope(d, CUTOFF)
+    (slope,) = torch.autograd.grad(value.sum(), d)
+    np.testing.assert_allclose(array(value), [1, 0.5, 0, 0], atol=1e-12)
+    np.testing.assert_allclose(array(slope)[[0, 2, 3]], 0, atol=1e-12)
+
+
+def test_radial_basis_belongs_to_the_type_of_the_center():
+    basis = RadialBasis(8, CUTOFF).double()
+    with torch.no_grad():
+        basis.mu[6] += 0.1
+    center, d = torch.tensor([6, 1]), torch.tensor([1.5, 1.5]).double()
+    carbon, hydrogen = basis(center, d, cosine_envelope(d, CUTOFF))
+    assert not torch.allclose(carbon, hydrogen)
+    mu = np.linspace(np.exp(-CUTOFF), 1, 8)
+    beta = (2 / 8 * (1 - np.exp(-CUTOFF))) ** -2
+    expected = envelope(1.5) * np.exp(-beta * (np.exp(-1.5) - mu) ** 2)
+    np.testing.assert_allclose(array(hydrogen), expected, rtol=1e-6)
+
+
+def test_pair_energy_has_its_minimum_at_beta_4():
+    beta = torch.tensor([[0.0, 1.0, 0.7, 6.0, 1.5]]).double()
+    d = torch.tensor([1.5], dtype=torch.float64, requires_grad=True)
+    value = pair_energy(d, beta)
+    (slope,) = torch.autograd.grad(value.sum(), d)
+    assert float(value) == pytest.approx(-0.7) and abs(float(slope)) < 1e-6
+
+
+def test_like_charges_attract_when_beta_0_is_positive_and_repel_when_negative():
+    """Eq. 5 has a minus sign before the Coulomb term."""
+    d, beta = torch.tensor([2.0]).double(), torch.tensor([[0.5, 2.0, 0.0, 6.0, 1.0]]).double()
+    assert float(pair_energy(d, beta)) == pytest.approx(-0.5)
+    beta[:, 0] *= -1
+    assert float(pair_energy(d, beta)) == pytest.approx(0.5)
+
+
+def test_each_periodic_image_is_one_bond():
+    model = small_model(readout="physics", cutoff=3.0, bond_parameters=True)
+    out = model(to_batch(Atoms("He", cell=[2.2] * 3, pbc=True)))
+    assert len(out["bond_parameters"]) == 3  # six neighbours, every bond counted once
+
+
+def test_tables_of_elements():
+    chi, radii = electronegativities(), covalent_radii()
+    assert chi.shape == radii.shape == (119,)
+    assert [float(chi[z]) for z in (1, 6, 8, 9)] == pytest.approx([2.20, 2.55, 3.44, 3.98])
+    assert float(chi[2]) == 0 and float(chi[MASK_TYPE]) == 0
+    assert (radii > 0.25).all() and float(radii[6]) == pytest.approx(0.76)
+
+
+def test_bond_parameters_start_as_documented():
+    from ocp_physmol.model.physmol import PhysMol
+
+    out = PhysMol(bond_parameters=True)(to_batch(slab()).apply(
+        lambda t: t.float() if t.is_floating_point() else t))  # fmt: skip
+    b0, _, b2, b3, b4 = out["bond_parameters"].detach().T
+    i, j = out["bond_index"]
+    radii = covalent_radii()[to_batch(slab()).atomic_numbers]
+    assert (b0 == 0).all()
+    torch.testing.assert_close(b2, torch.full_like(b2, 0.5))
+    torch.testing.assert_close(b3, torch.full_like(b3, 6.0))
+    torch.testing.assert_close(b4, radii[i] + radii[j])
