@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import contextmanager
 
 import torch
 from fairchem.core.common import distutils
+from fairchem.core.modules.scheduler import LRScheduler
 
 
 class BudgetSpent(Exception):
@@ -16,8 +18,8 @@ class BudgetSpent(Exception):
 class TimeBudget:
     """Multiplier of the learning rate after a share of the budget: warm-up, then a half cosine.
 
-    Counts the seconds between training steps; start-up and validation are free. As the `lr_lambda`
-    of a LambdaLR it is saved and restored with the scheduler, so a resumed run has what was left.
+    As the `lr_lambda` of a LambdaLR it is saved and restored with the scheduler, so a resumed run
+    has what was left.
 
     Args:
         seconds: the budget.
@@ -31,29 +33,42 @@ class TimeBudget:
         self.final = final
         self.used = 0.0
 
-    def resume(self) -> None:
-        """Start the clock, or start it again after time that does not count."""
-        self._last = time.perf_counter()
+    def __call__(self, step: int) -> float:
+        share = min(self.used / self.seconds, 1.0)
+        if share < self.warmup:
+            return max(share / self.warmup, 0.01)
+        progress = (share - self.warmup) / (1 - self.warmup)
+        return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress))
 
-    def end_step(self, device: torch.device) -> None:
+
+class BudgetScheduler(LRScheduler):
+    """A scheduler that looks at the clock; `paused` keeps validation out of the count."""
+
+    def __init__(self, optimizer, budget: TimeBudget, device: torch.device) -> None:
+        super().__init__(optimizer, {"scheduler": "LambdaLR", "lr_lambda": budget})
+        self.budget = budget
+        self.device = device
+        self.start()
+
+    def start(self) -> None:
+        self._since, self._pending = time.perf_counter(), 0.0
+
+    @contextmanager
+    def paused(self):
+        self._pending += time.perf_counter() - self._since
+        yield
+        self._since = time.perf_counter()
+
+    def step(self, metrics=None, epoch=None) -> None:
         """Count the time since the last step; all ranks agree on it, so that they stop together.
 
         Raises:
             BudgetSpent: if nothing is left.
         """
-        now = time.perf_counter()
-        spent = torch.tensor(now - self._last, device=device)
-        self.used += float(distutils.all_reduce(spent, average=True))
-        self._last = now
-        if self.used >= self.seconds:
+        spent = self._pending + time.perf_counter() - self._since
+        spent = torch.tensor(spent, device=self.device)
+        self.budget.used += float(distutils.all_reduce(spent, average=True))
+        self.start()
+        super().step()
+        if self.budget.used >= self.budget.seconds:
             raise BudgetSpent
-
-    @property
-    def share(self) -> float:
-        return min(self.used / self.seconds, 1.0)
-
-    def __call__(self, step: int) -> float:
-        if self.share < self.warmup:
-            return max(self.share / self.warmup, 0.01)
-        progress = (self.share - self.warmup) / (1 - self.warmup)
-        return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress))

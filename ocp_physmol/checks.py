@@ -124,9 +124,9 @@ def _check_losses(config: dict) -> None:
                 raise UserError(
                     f"{where} is neither in 'outputs' nor one of {', '.join(PHYSICS_TERMS)}"
                 )
-            _require_known(where, options.keys(), {"fn", "coefficient", "reduction",
-                                                   *filter(None, [TERM_KEYS.get(name)])})  # fmt: skip
-            for key in ("fn", "coefficient", *filter(None, [TERM_KEYS.get(name)])):
+            needed = {"fn", "coefficient", *filter(None, [TERM_KEYS.get(name)])}
+            _require_known(where, options.keys(), needed | {"reduction"})
+            for key in sorted(needed):
                 if key not in options:
                     raise UserError(f"{where}.{key} is missing")
                 if key != "fn":

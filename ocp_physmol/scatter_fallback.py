@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 import torch
@@ -69,11 +70,14 @@ def install() -> list[str]:
         if name not in sys.modules and importlib.util.find_spec(name) is None
     ]
     for name in missing:
-        module = ModuleType(name, __doc__)
-        vars(module).update(contents[name])
-        sys.modules[name] = module
+        _add_module(name, contents[name])
     if "torch_scatter" in missing:
-        utils = ModuleType("torch_scatter.utils", __doc__)
-        utils.broadcast = broadcast
-        sys.modules["torch_scatter.utils"] = utils
+        _add_module("torch_scatter.utils", {"broadcast": broadcast})
     return missing
+
+
+def _add_module(name: str, contents: dict) -> None:
+    module = ModuleType(name, __doc__)
+    module.__spec__ = ModuleSpec(name, loader=None)  # find_spec fails on a module without one
+    vars(module).update(contents)
+    sys.modules[name] = module

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 
 import torch
 from fairchem.core.common import distutils
 from fairchem.core.common.registry import registry
 from fairchem.core.modules.evaluator import Evaluator
-from fairchem.core.modules.scheduler import LRScheduler
 from fairchem.core.trainers.ocp_trainer import OCPTrainer
 from torch.nn import functional as F
 
 from ocp_physmol import copies
-from ocp_physmol.budget import BudgetSpent, TimeBudget
+from ocp_physmol.budget import BudgetScheduler, BudgetSpent, TimeBudget
 from ocp_physmol.checkpoint import move_into_place, read_checkpoint, require_same_architecture
 from ocp_physmol.errors import UserError
 from ocp_physmol.losses import LossTerm
@@ -55,7 +55,6 @@ class PhysMolTrainer(OCPTrainer):
     def __init__(self, **config) -> None:
         # Gaussians far from their centre are denormal floats, several times slower on a CPU
         torch.set_flush_denormal(True)
-        self.budget = None
         super().__init__(**config)
         # a checkpoint must open in a process that has not imported this package
         self.config["trainer"] = import_path(type(self))
@@ -175,42 +174,40 @@ class PhysMolTrainer(OCPTrainer):
 
     def load_extras(self) -> None:
         optim = self.config["optim"]
-        if optim.get("max_seconds") is None:
-            super().load_extras()
-            return
-        optim["scheduler"] = "Null"  # what fairchem would do by steps is done by time
+        self.budgeted = optim.get("max_seconds") is not None
+        if self.budgeted:
+            optim["scheduler"] = "Null"  # what fairchem does by steps is done by time
         super().load_extras()
-        self.budget = TimeBudget(optim["max_seconds"])
-        by_time = {"scheduler": "LambdaLR", "lr_lambda": self.budget}
-        self.scheduler = LRScheduler(self.optimizer, by_time)
+        if self.budgeted:
+            budget = TimeBudget(optim["max_seconds"])
+            self.scheduler = BudgetScheduler(self.optimizer, budget, self.device)
 
     def train(self, disable_eval_tqdm: bool = False) -> None:
-        if self.budget is not None:
-            self.budget.resume()
-        try:
+        if not self.budgeted:
             super().train(disable_eval_tqdm)
-        except BudgetSpent:
-            logging.info(f"Trained for {self.budget.used:.0f} seconds, {self.step} steps.")
-        if self.budget is not None:
-            self._finish(disable_eval_tqdm)
-
-    def _finish(self, disable_eval_tqdm: bool) -> None:
-        """Save the end of a run that stopped between two checkpoints, and judge it."""
+            return
+        self.scheduler.start()
+        with contextlib.suppress(BudgetSpent):
+            super().train(disable_eval_tqdm)
+        used = self.scheduler.budget.used
+        logging.info(f"Trained for {used:.0f} seconds, {self.step} steps.")
+        # the run may have stopped between two validations
         self.save(checkpoint_file="checkpoint.pt", training_state=True)
         if self.val_loader is not None:
             metrics = self.validate(split="val", disable_tqdm=disable_eval_tqdm)
-            self.update_best(self.evaluation_metrics["primary_metric"], metrics, disable_eval_tqdm)
+            metric = self.evaluation_metrics["primary_metric"]
+            self.update_best(metric, metrics, disable_eval_tqdm)
 
-    def _backward(self, loss) -> None:
-        super()._backward(loss)
-        if self.budget is not None:
-            self.budget.end_step(self.device)
+    def validate(self, *args, **kwargs):
+        with self._off_the_clock():
+            return super().validate(*args, **kwargs)
 
-    def validate(self, split: str = "val", disable_tqdm: bool = False):
-        metrics = super().validate(split, disable_tqdm)
-        if self.budget is not None:
-            self.budget.resume()
-        return metrics
+    def update_best(self, *args, **kwargs) -> None:
+        with self._off_the_clock():
+            super().update_best(*args, **kwargs)
+
+    def _off_the_clock(self):
+        return self.scheduler.paused() if self.budgeted else contextlib.nullcontext()
 
     # ---- checkpoints
 

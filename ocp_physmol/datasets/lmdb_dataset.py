@@ -37,6 +37,8 @@ class PhysMolLmdbDataset(LmdbDataset):
                 "make the data first or correct the path in the config"
             )
         try:
+            for path in [self.path] if self.path.is_file() else self.path.glob("*.lmdb"):
+                _refuse_truncated(path)
             super().__init__(config)
         except (lmdb.Error, pickle.UnpicklingError, EOFError) as e:
             raise UserError(f"{src} is no complete LMDB ({e}); make or download it again") from e
@@ -62,6 +64,17 @@ class PhysMolLmdbDataset(LmdbDataset):
     def __del__(self) -> None:
         for env in [*self.envs, *([self.env] if hasattr(self, "env") else [])]:
             env.close()
+
+
+def _refuse_truncated(path: Path) -> None:
+    """Reading past the end of a mapped file kills the process, so compare the sizes first."""
+    with lmdb.open(str(path), subdir=False, readonly=True, lock=False) as env:
+        needed = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+    if path.stat().st_size < needed:
+        raise UserError(
+            f"{path} is truncated: it has {path.stat().st_size} of {needed} bytes; "
+            "make or download it again"
+        )
 
 
 def find_problem(data, required) -> str | None:

@@ -34,15 +34,11 @@ def recovery_figure(path: Path, results: dict[str, dict], molecules: list[dict])
     for row, axes in zip(molecules, top.subplots(rows, columns, squeeze=False)):
         _draw_molecule(row, axes)
     left, middle, right = bottom.subplots(1, 3)
-    _distribution(
-        left, results, "energy_errors_mev", "energy error (meV)", (0.1, 1e4)
-    )
+    _distribution(left, results, "energy_errors_mev", "energy error (meV)", (0.1, 1e4))
     _distribution(
         middle, results, "force_norms_ev_per_a", "force at the minimum (eV/Å)", (1e-3, 10)
     )
-    _distribution(
-        right, results, "displacements", "ΔP after relaxation (Å)", (0.01, 3)
-    )
+    _distribution(right, results, "displacements", "ΔP after relaxation (Å)", (0.01, 3))
     start = float(np.mean(next(iter(results.values()))["start_displacements"]))
     right.axvline(start, color=DO_NOTHING, ls="--", lw=1.2)
     right.annotate(

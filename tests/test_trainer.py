@@ -1,0 +1,186 @@
+"""Real runs of main.py: training, ranks, resuming, prediction, and what checkpoints are for."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import REPOSITORY, command, run_main, small_run, train
+
+from ocp_physmol.evaluation.errors import energy_and_force_errors
+from ocp_physmol.evaluation.predictor import load_predictor, open_labelled
+
+STEP_LINE = re.compile(r"loss: (\S+), lr: \S+ epoch: \S+ step: (\S+)")
+
+
+def losses_by_step(log: str) -> dict[int, float]:
+    return {int(float(step)): float(loss.rstrip(",")) for loss, step in STEP_LINE.findall(log)}
+
+
+def weights(folder, name="checkpoint.pt"):
+    state = torch.load(folder / "checkpoints/run" / name, weights_only=True)
+    return {k.removeprefix("module."): v for k, v in state["state_dict"].items()}
+
+
+def test_every_term_is_logged_by_name(trained):
+    log = (trained / "log.txt").read_text()
+    for name in ("energy", "masked_atoms", "zero_force", "bound"):
+        assert re.search(rf"{name}_loss: \d", log)
+    assert len(losses_by_step(log)) == 16  # two epochs of 32 molecules, 4 a step
+
+
+def test_seed_reproduces(trained, qm9_folder, tmp_path):
+    again = train(qm9_folder, tmp_path)
+    assert losses_by_step(again.stderr) == losses_by_step((trained / "log.txt").read_text())
+    for one, two in zip(weights(trained).values(), weights(tmp_path).values()):
+        assert torch.equal(one, two)
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_equals_uninterrupted(trained, qm9_folder, tmp_path):
+    """SIGKILL in the middle of an epoch; the run goes on from its newest checkpoint by itself."""
+    process = subprocess.Popen(
+        command("--mode", "train", "--config-yml", "configs/qm9/quickstart.yml", "--cpu",
+                "--run-dir", tmp_path, "--timestamp-id", "run", *small_run(qm9_folder),
+                "--optim.checkpoint_every=5", "--optim.max_epochs=1000"),
+        cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    checkpoint = tmp_path / "checkpoints/run/checkpoint.pt"
+    _wait_for(checkpoint.is_file)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    state = torch.load(checkpoint, weights_only=True)
+    state_step = state["step"]
+    assert state_step % 5 == 0
+    epochs = state_step // 8 + 2
+    resumed = train(qm9_folder, tmp_path, f"--optim.max_epochs={epochs}")
+    whole = train(qm9_folder, tmp_path / "whole", f"--optim.max_epochs={epochs}")
+    after, expected = losses_by_step(resumed.stderr), losses_by_step(whole.stderr)
+    assert min(after) == state_step + 1 and max(after) == 8 * epochs
+    assert after == {step: expected[step] for step in after}
+    for one, two in zip(weights(tmp_path).values(), weights(tmp_path / "whole").values()):
+        assert torch.equal(one, two)
+
+
+def _wait_for(condition, seconds: int = 90) -> None:
+    end = time.time() + seconds
+    while not condition():
+        assert time.time() < end, "nothing happened"
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_two_ranks_train_like_one(trained, qm9_folder, tmp_path):
+    """Half the batch on each of two ranks: the same steps, and the same weights at the end."""
+    result = train(qm9_folder, tmp_path, "--num-gpus", "2", "--optim.batch_size=2")
+    assert result.returncode == 0, result.stderr[-3000:]
+    for name, one in weights(trained).items():
+        torch.testing.assert_close(weights(tmp_path)[name], one, rtol=1e-2, atol=2e-3)
+
+
+def test_validation_and_prediction_of_a_checkpoint(trained, qm9_folder, tmp_path):
+    checkpoint = trained / "checkpoints/run/best_checkpoint.pt"
+    common = [
+        "--config-yml", "configs/qm9/quickstart.yml", "--cpu", "--run-dir", tmp_path,
+        "--timestamp-id", "run", "--checkpoint", checkpoint, *small_run(qm9_folder),
+    ]  # fmt: skip
+    validated = run_main("--mode", "validate", *common)
+    assert "energy_mae" in validated.stderr and validated.returncode == 0
+    assert run_main("--mode", "predict", *common).returncode == 0
+    predicted = np.load(tmp_path / "results/run/ocp_predictions.npz")
+    test = open_labelled(qm9_folder / "test")
+    assert sorted(predicted["ids"]) == sorted(f"{d.sid}_0" for d in test)
+    assert len(predicted["forces"]) == sum(int(d.natoms) for d in test)
+    own = energy_and_force_errors(load_predictor(checkpoint), test)
+    energies = dict(zip(predicted["ids"], predicted["energy"].reshape(-1)))
+    errors = [abs(energies[f"{d.sid}_0"] - float(d.energy)) for d in test]
+    assert own["energy_mae_mev"] == pytest.approx(1000 * np.mean(errors), abs=2)
+
+
+def test_energy_only_needs_no_forces_in_training(qm9_folder, tmp_path):
+    result = run_main(
+        "--mode", "train", "--config-yml", "configs/qm9/quickstart_energy_only.yml", "--cpu",
+        "--run-dir", tmp_path, "--timestamp-id", "run", *small_run(qm9_folder),
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-3000:]
+    training, validation = [], []
+    for line in result.stderr.splitlines():
+        if "INFO:root:energy_mae" in line:
+            (training if "lr:" in line else validation).append(line)
+    assert all("forces" not in line for line in training)
+    assert validation and all("forces_mae" in line for line in validation)
+    assert not any("classifier" in name for name in weights(tmp_path))
+
+
+def test_time_budget_ends_a_run_in_good_order(qm9_folder, tmp_path):
+    result = train(qm9_folder, tmp_path, "--optim.max_seconds=4", "--optim.max_epochs=100000")
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "Trained for 4 seconds" in result.stderr
+    state = torch.load(tmp_path / "checkpoints/run/checkpoint.pt", weights_only=True)
+    assert state["step"] == max(losses_by_step(result.stderr))
+    assert state["scheduler"]["lr_lambdas"][0]["used"] >= 4
+    assert (tmp_path / "checkpoints/run/best_checkpoint.pt").is_file()
+    again = train(qm9_folder, tmp_path, "--optim.max_seconds=4", "--optim.max_epochs=100000")
+    assert "Trained for 4 seconds" in again.stderr  # what was used stays used
+
+
+def test_overfits_a_handful_of_molecules(qm9_folder, tmp_path):
+    """Enough capacity, exact gradients: the four smallest molecules are learned by heart."""
+    result = train(
+        qm9_folder, tmp_path, "--dataset.train.first_n=4", "--dataset.val.first_n=1",
+        "--optim.max_epochs=400", "--optim.eval_every=400", "--optim.lr_initial=0.01",
+        "--model.hidden_channels=32", "--optim.ema_decay=None",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-3000:]
+    lines = [line for line in result.stderr.splitlines() if " step: " in line]
+    last = {k: float(v) for k, v in re.findall(r"(\w+): ([-\d.e+]+)", lines[-1])}
+    assert last["energy_mae"] < 0.1 and last["forces_mae"] < 0.1
+    assert last["masked_atoms_loss"] < 0.5 and last["bound_loss"] < 0.1
+
+
+@pytest.mark.parametrize("name", ["checkpoint.pt", "best_checkpoint.pt"])
+def test_calculator_opens_a_checkpoint_in_a_fresh_process(name, trained):
+    code = f"""
+import ocp_physmol
+from fairchem.core import OCPCalculator
+from ase.build import molecule
+water = molecule("H2O", vacuum=10)
+water.pbc = True
+water.calc = OCPCalculator(checkpoint_path={str(trained / "checkpoints/run" / name)!r})
+energy, forces = water.get_potential_energy(), water.get_forces()
+assert -3000 < energy < -1000, energy  # eV; U0 of water is -2079
+assert forces.shape == (3, 3) and abs(forces.sum(axis=0)).max() < 1e-3
+water.pbc = False
+water.cell = None
+water.calc.reset()
+assert abs(water.get_potential_energy() - energy) < 1e-3  # a box or none, the same water
+"""
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, cwd="/"
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+
+
+def test_checkpoint_is_complete_or_not_there(trained, tmp_path, monkeypatch):
+    """A crash while writing leaves the former checkpoint untouched."""
+    from fairchem.core.trainers import base_trainer
+
+    predictor = load_predictor(trained / "checkpoints/run/best_checkpoint.pt")
+    predictor.is_debug = False
+    predictor.config["cmd"]["checkpoint_dir"] = str(tmp_path)
+    first = predictor.save(training_state=False)
+    before = Path(first).read_bytes()
+
+    def crash(state, checkpoint_dir, checkpoint_file):
+        Path(checkpoint_dir, checkpoint_file).write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(base_trainer, "save_checkpoint", crash)
+    with pytest.raises(OSError, match="disk full"):
+        predictor.save(training_state=False)
+    assert Path(first).read_bytes() == before
