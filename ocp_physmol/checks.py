@@ -55,10 +55,10 @@ def check_run(args, overrides: list[str]) -> None:
         raise UserError(f"--mode {args.mode} needs a trained model; give --checkpoint")
     if args.num_gpus < 1:
         raise UserError(f"--num-gpus {args.num_gpus}: at least one rank is needed, also with --cpu")
-    if not args.cpu and not args.submit and args.num_gpus > max(1, torch.cuda.device_count()):
+    if not args.cpu and not args.submit and args.num_gpus > torch.cuda.device_count():
         raise UserError(
             f"--num-gpus {args.num_gpus}, but {torch.cuda.device_count()} GPUs are here; add --cpu "
-            "to run the ranks on the processor"
+            "to run on the processor"
         )
     try:
         config = build_config(args, overrides)
@@ -86,8 +86,8 @@ def _check_config(config: dict) -> None:
     for section in ("trainer", "dataset", "model", "outputs", "loss_functions", "optim"):
         if not config.get(section):
             raise UserError(f"section '{section}' is missing; see configs/qm9/base.yml")
-    _lookup(registry.get_trainer_class, "trainer", config["trainer"])
-    _check_losses(config)
+    trainer = _lookup("trainer", "trainer", config["trainer"])
+    _check_losses(config, issubclass(trainer, PhysMolTrainer))
     _check_optim(config["optim"])
     metric = config.get("evaluation_metrics", {}).get("primary_metric")
     if metric is None:
@@ -95,18 +95,21 @@ def _check_config(config: dict) -> None:
     _build_model(config)
 
 
-def _require_known(where: str, given, known) -> None:
+def _require_known(where: str, given, known, noun: str = "key") -> None:
     for key in sorted(given - known):
-        close = difflib.get_close_matches(key, known, n=1)
+        close = difflib.get_close_matches(str(key), known, n=1)
         cure = f"did you mean '{close[0]}'?" if close else "known are " + ", ".join(sorted(known))
-        raise UserError(f"{where} has the unknown key '{key}'; {cure}")
+        raise UserError(f"{where} has the unknown {noun} '{key}'; {cure}")
 
 
-def _lookup(get_class, key: str, name: str) -> type:
+def _lookup(kind: str, key: str, name: str) -> type:
+    """The class registered as `name`, or found at that import path."""
+    if "." not in str(name):
+        _require_known(key, {name}, registry.mapping[f"{kind}_name_mapping"].keys(), "name")
     try:
-        return get_class(name)
-    except (RuntimeError, AttributeError) as e:
-        raise UserError(f"{key}: {name} is not registered; {e}") from e
+        return registry.get_class(name, f"{kind}_name_mapping")
+    except RuntimeError as e:
+        raise UserError(f"{key}: {name} cannot be imported ({e.__cause__})") from e
 
 
 def _require_number(where: str, value, least: float, whole: bool = False) -> None:
@@ -116,7 +119,7 @@ def _require_number(where: str, value, least: float, whole: bool = False) -> Non
         raise UserError(f"{where}: {value!r} is not possible; it must be a {noun} >= {least}")
 
 
-def _check_losses(config: dict) -> None:
+def _check_losses(config: dict, ours: bool) -> None:
     for entry in config["loss_functions"]:
         for name, options in entry.items():
             where = f"loss_functions.{name}"
@@ -131,12 +134,12 @@ def _check_losses(config: dict) -> None:
                     raise UserError(f"{where}.{key} is missing")
                 if key != "fn":
                     _require_number(f"{where}.{key}", options[key], 0)
-            _lookup(registry.get_loss_class, f"{where}.fn", options["fn"])
+            _lookup("loss", f"{where}.fn", options["fn"])
     terms = active_terms(config["loss_functions"])
     if not terms.keys() - set(PHYSICS_TERMS):
         raise UserError("loss_functions has no active term for an output; add energy")
     physics = terms.keys() & set(PHYSICS_TERMS)
-    if physics and not issubclass(registry.get_trainer_class(config["trainer"]), PhysMolTrainer):
+    if physics and not ours:
         raise UserError(f"loss_functions.{min(physics)} needs trainer: physmol")
     if physics - {"masked_atoms"} and "forces" not in config["outputs"]:
         raise UserError("zero_force and bound need 'forces' in outputs, whose labels say what is a "
@@ -171,7 +174,7 @@ def _build_model(config: dict) -> torch.nn.Module:
     options = dict(config["model"])
     if "name" not in options:
         raise UserError("model.name is missing; for example physmol")
-    model_class = _lookup(registry.get_model_class, "model.name", options.pop("name"))
+    model_class = _lookup("model", "model.name", options.pop("name"))
     if "masked_atoms" in active_terms(config["loss_functions"]):
         options["use_masking"] = True
     known = set(inspect.signature(model_class.__init__).parameters) - {"self"}
@@ -194,9 +197,7 @@ def _check_data(config: dict, needed: str) -> None:
                 f"dataset.{split}.src: {options['src']} does not exist; make the data first "
                 "(for QM9: python -m ocp_physmol.datasets.qm9) or correct the path"
             )
-        _lookup(
-            registry.get_dataset_class, f"dataset.{split}.format", options.get("format", "lmdb")
-        )
+        _lookup("dataset", f"dataset.{split}.format", options.get("format", "lmdb"))
         options["required"] = list(config["outputs"]) if split in ("train", "val") else []
         dataset = create_dataset(options, split)
         dataset[0]

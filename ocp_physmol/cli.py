@@ -7,15 +7,15 @@ this module comes the whole package; for the fourth a checkpoint names classes b
 
 from __future__ import annotations
 
+import logging
 import sys
 
 from fairchem.core import _cli
 from fairchem.core.common.flags import flags
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-import ocp_physmol  # noqa: F401  # registers everything
 from ocp_physmol.checks import check_run, parse_overrides
-from ocp_physmol.errors import UserError, exit_on_user_error
+from ocp_physmol.errors import EXIT_STATUS, UserError, exit_on_user_error
 
 
 class Runner(_cli.Runner):
@@ -33,6 +33,11 @@ def run_rank(config: dict) -> None:
     Runner()(config)
 
 
+def _unexplained(record: logging.LogRecord) -> bool:
+    """False for torch's report of a rank that has already said what was wrong."""
+    return f"(exitcode: {EXIT_STATUS})" not in record.getMessage()
+
+
 @exit_on_user_error
 def main(arguments: list[str] | None = None) -> None:
     """Parse the command line, check what it asks for, and hand over to fairchem."""
@@ -40,12 +45,13 @@ def main(arguments: list[str] | None = None) -> None:
     parse_overrides(overrides)
     check_run(args, overrides)
     _cli.Runner, _cli.runner_wrapper = Runner, run_rank
+    logging.getLogger("torch.distributed.elastic.multiprocessing.api").addFilter(_unexplained)
     try:
         _cli.main(args, overrides)
     except ChildFailedError as e:
         rank, failure = e.get_first_failure()
-        if failure.exitcode == 2:
-            sys.exit(2)  # the rank has said why
+        if failure.exitcode == EXIT_STATUS:
+            sys.exit(EXIT_STATUS)
         raise UserError(
             f"rank {rank} died with exit code {failure.exitcode}; its own message is above"
         ) from None

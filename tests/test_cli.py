@@ -1,0 +1,161 @@
+"""Wrong input to main.py: one sentence that names the file, the key and the cure, and status 2."""
+
+import shutil
+
+import lmdb
+import pytest
+import torch
+from conftest import REPOSITORY, run_main, small_run
+
+from ocp_physmol import cli
+from ocp_physmol.datasets.lmdb_writer import write_lmdb
+from ocp_physmol.evaluation.predictor import open_labelled
+
+CONFIG = "configs/qm9/quickstart.yml"
+
+
+@pytest.fixture
+def fails(capsys, monkeypatch, qm9_folder):
+    """Run the command line in this process; return its message after it has failed politely."""
+    monkeypatch.chdir(REPOSITORY)
+
+    def run(*arguments, config=CONFIG, mode="train"):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["--mode", mode, "--config-yml", str(config), "--cpu",
+                      *small_run(qm9_folder), *map(str, arguments)])  # fmt: skip
+        assert stop.value.code == 2
+        message = capsys.readouterr().err.strip().splitlines()[-1]
+        assert message.startswith("error: ")
+        return message
+
+    return run
+
+
+BAD_OPTIONS = {
+    "--model.hiden_channels=3": "unknown key 'hiden_channels'; did you mean 'hidden_channels'?",
+    "--model.num_heads=5": "model.num_heads: 5 is not possible; it must be a divisor",
+    "--model.name=physmo": "model.name has the unknown name 'physmo'; did you mean 'physmol'?",
+    "--model.name=nowhere.Model": "model.name: nowhere.Model cannot be imported",
+    "--trainer=physmo": "trainer has the unknown name 'physmo'; did you mean 'physmol'?",
+    "--trainer=ocp": "needs trainer: physmol",
+    "--modle.name=physmol": "unknown key 'modle'; did you mean 'model'?",
+    "--optim.lr_inital=1": "unknown key 'lr_inital'; did you mean 'lr_initial'?",
+    "--optim.batch_size=0": "optim.batch_size: 0 is not possible; it must be a whole number >= 1",
+    "--optim.lr_initial=fast": "optim.lr_initial: 'fast' is not possible",
+    "--optim.optimizer=Adm": "torch.optim has no Adm",
+    "--optim.scheduler=Cosine": "torch.optim.lr_scheduler has no Cosine",
+    "--dataset.train.src=nowhere": "dataset.train.src: nowhere does not exist; make the data",
+    "--dataset.train.format=lmbd": "did you mean 'lmdb'?",
+    "--dataset.train.key_mapping.y=total": "has no 'energy'; check the dataset's key_mapping",
+    "--evaluation_metrics.primary_metric=None": "evaluation_metrics.primary_metric is missing",
+    "--loss_functions=[{'bound': {'fn': 'bound', 'coefficient': 1}}]": "bound.noise is missing",
+    "--loss_functions=[{'energy': {'fn': 'maee', 'coefficient': 1}}]": "did you mean 'mae'?",
+    "--loss_functions=[{'dipole': {'fn': 'mae', 'coefficient': 1}}]": "neither in 'outputs' nor",
+    "--loss_functions=[{'energy': {'fn': 'mae', 'coefficient': 0}}]": "no active term",
+    "--num-gpus=0": "--num-gpus 0: at least one rank is needed",
+    "--seed": "expected one argument",
+    "--verbose": "unknown option '--verbose'",
+    "--checkpoint=nowhere.pt": "checkpoint nowhere.pt does not exist; correct the path",
+    "--checkpoint=setup.py": "checkpoint setup.py cannot be read",
+}
+
+
+@pytest.mark.parametrize("option", BAD_OPTIONS)
+def test_bad_options_are_explained(option, fails):
+    if option == "--seed":  # argparse's own message
+        with pytest.raises(SystemExit):
+            cli.main(["--config-yml", CONFIG, option])
+        return
+    message = fails(option)
+    assert BAD_OPTIONS[option] in message
+    if option.startswith(("--model", "--optim", "--dataset", "--loss", "--trainer")):
+        assert f"config {CONFIG}" in message
+
+
+def test_gpus_that_are_not_there(fails, capsys):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(SystemExit):
+        cli.main(["--mode", "train", "--config-yml", CONFIG])
+    assert "0 GPUs are here; add --cpu" in capsys.readouterr().err
+
+
+def test_prediction_wants_a_checkpoint(fails):
+    assert "needs a trained model; give --checkpoint" in fails(mode="predict")
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (None, "No such file"),
+        ("model: [", "cannot be read"),
+        ("model: {name: a, name: b}", "Duplicate Key"),
+        ("includes: [nowhere.yml]", "Cannot find include YML nowhere.yml"),
+        ("model: {name: physmol}", "section"),
+    ],
+)
+def test_bad_config_files(content, message, fails, tmp_path):
+    config = tmp_path / "my.yml"
+    if content is not None:
+        config.write_text(content)
+    error = fails(config=config)
+    assert message in error and str(config) in error
+
+
+def test_checkpoint_of_another_architecture(fails, trained):
+    checkpoint = trained / "checkpoints/run/best_checkpoint.pt"
+    error = fails("--checkpoint", checkpoint, "--model.hidden_channels=32", mode="predict")
+    assert f"{checkpoint} belongs to another architecture" in error
+
+
+def damaged(folder, target, change):
+    """A copy of the data whose training entries have gone through `change(index, data)`."""
+    shutil.copytree(folder, target)
+    entries = list(open_labelled(folder / "train"))
+    shutil.rmtree(target / "train")
+    for index, data in enumerate(entries):
+        data["y"], data["force"] = data.energy, data.forces
+        del data["energy"], data["forces"]
+        change(index, data)
+    write_lmdb(target / "train", entries)
+    return f"--dataset.train.src={target / 'train'}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_bad_entry_in_the_middle_stops_the_run(ranks, qm9_folder, tmp_path):
+    def break_one(index, data):
+        if index == 20:
+            data.y[0] = float("nan")
+
+    source = damaged(qm9_folder, tmp_path / "data", break_one)
+    result = run_main(
+        "--mode", "train", "--config-yml", CONFIG, "--cpu", "--run-dir", tmp_path,
+        "--num-gpus", ranks, *small_run(qm9_folder), source,
+    )  # fmt: skip
+    assert result.returncode == 2
+    sentence = f"error: {tmp_path / 'data/train'}, entry 20: 'energy' holds NaN"
+    assert sentence in result.stderr
+    own = [line for line in result.stderr.splitlines() if "Traceback" in line]
+    assert not own
+
+
+def test_truncated_data(fails, qm9_folder, tmp_path):
+    shutil.copytree(qm9_folder, tmp_path / "data")
+    path = tmp_path / "data/train/data.lmdb"
+    path.write_bytes(path.read_bytes()[:20_000])
+    message = fails(f"--dataset.train.src={tmp_path / 'data/train'}")
+    assert str(path) in message and "truncated" in message
+
+
+def test_empty_data(fails, tmp_path):
+    (tmp_path / "train").mkdir()
+    with lmdb.open(str(tmp_path / "train/data.lmdb"), subdir=False):
+        pass
+    assert "is empty" in fails(f"--dataset.train.src={tmp_path / 'train'}")
+
+
+def test_help(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--help"])
+    assert stop.value.code == 0 and "--config-yml" in capsys.readouterr().out
