@@ -8,7 +8,10 @@ this module comes the whole package; for the fourth a checkpoint names classes b
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import threading
+import time
 
 from fairchem.core import _cli
 from fairchem.core.common.flags import flags
@@ -30,7 +33,18 @@ class Runner(_cli.Runner):
 @exit_on_user_error
 def run_rank(config: dict) -> None:
     """What each rank of a local run executes."""
+    threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
     Runner()(config)
+
+
+def _die_with(parent: int) -> None:
+    """End this rank when the command that started it is gone, even by SIGKILL.
+
+    It would otherwise train on and overwrite the checkpoints of the run that takes over.
+    """
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def _unexplained(record: logging.LogRecord) -> bool:

@@ -39,8 +39,8 @@ VARIANTS = {
 def small_model(seed: int = 0, cutoff: float = 4.0, **options) -> PhysMol:
     """A PhysMol in double precision whose weights are random, also those that start at zero."""
     torch.manual_seed(seed)
-    options = {"hidden_channels": 16, "num_layers": 2, "num_heads": 4, "num_rbf": 8, **options}
-    model = PhysMol(cutoff=cutoff, **options).double().eval()
+    sizes = {"hidden_channels": 16, "attention_channels": 8, "num_layers": 2, "num_heads": 4}
+    model = PhysMol(**{**sizes, "num_rbf": 8, "cutoff": cutoff, **options}).double().eval()
     for parameter in model.readout.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     return model

@@ -1,7 +1,6 @@
 """Real runs of main.py: training, ranks, resuming, prediction, and what checkpoints are for."""
 
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -42,27 +41,30 @@ def test_seed_reproduces(trained, qm9_folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_equals_uninterrupted(trained, qm9_folder, tmp_path):
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_killed_and_resumed_equals_uninterrupted(ranks, qm9_folder, tmp_path):
     """SIGKILL in the middle of an epoch; the run goes on from its newest checkpoint by itself."""
+    share = ["--num-gpus", ranks, f"--optim.batch_size={4 // ranks}"]  # 8 steps an epoch
     process = subprocess.Popen(
         command("--mode", "train", "--config-yml", "configs/qm9/quickstart.yml", "--cpu",
-                "--run-dir", tmp_path, "--timestamp-id", "run", *small_run(qm9_folder),
-                "--optim.checkpoint_every=5", "--optim.max_epochs=1000"),
+                "--run-dir", tmp_path, "--timestamp-id", "run", *small_run(qm9_folder), *share,
+                "--optim.checkpoint_every=5", "--optim.max_epochs=100000"),
         cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     checkpoint = tmp_path / "checkpoints/run/checkpoint.pt"
     _wait_for(checkpoint.is_file)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
-    state = torch.load(checkpoint, weights_only=True)
-    state_step = state["step"]
-    assert state_step % 5 == 0
-    epochs = state_step // 8 + 2
-    resumed = train(qm9_folder, tmp_path, f"--optim.max_epochs={epochs}")
-    whole = train(qm9_folder, tmp_path / "whole", f"--optim.max_epochs={epochs}")
+    time.sleep(2)  # by then its ranks are gone too
+    step = torch.load(checkpoint, weights_only=True)["step"]
+    time.sleep(1)
+    assert step % 5 == 0 and step == torch.load(checkpoint, weights_only=True)["step"]
+    epochs = f"--optim.max_epochs={step // 8 + 2}"
+    resumed = train(qm9_folder, tmp_path, epochs, *share)
+    whole = train(qm9_folder, tmp_path / "whole", epochs, *share)
     after, expected = losses_by_step(resumed.stderr), losses_by_step(whole.stderr)
-    assert min(after) == state_step + 1 and max(after) == 8 * epochs
-    assert after == {step: expected[step] for step in after}
+    assert min(after) == step + 1 and max(after) == 8 * (step // 8 + 2)
+    assert after == {number: expected[number] for number in after}
     for one, two in zip(weights(tmp_path).values(), weights(tmp_path / "whole").values()):
         assert torch.equal(one, two)
 

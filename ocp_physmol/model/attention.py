@@ -69,33 +69,39 @@ class DistanceAttention(nn.Module):
     """
 
     def __init__(
-        self, hidden_channels: int, num_heads: int, num_rbf: int, use_cls: bool, use_adjacency: bool
+        self,
+        hidden_channels: int,
+        attention_channels: int,
+        num_heads: int,
+        num_rbf: int,
+        use_cls: bool,
+        use_adjacency: bool,
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.query = nn.Linear(hidden_channels, hidden_channels)
-        self.key_value = nn.Linear(hidden_channels, 2 * hidden_channels)
-        self.distance = nn.Linear(num_rbf, 2 * hidden_channels)  # to D^K and D^V
-        self.cls_distance = nn.Parameter(torch.ones(2 * hidden_channels)) if use_cls else None
+        self.query = nn.Linear(hidden_channels, attention_channels)
+        self.key_value = nn.Linear(hidden_channels, 2 * attention_channels)
+        self.distance = nn.Linear(num_rbf, 2 * attention_channels)  # to D^K and D^V
+        self.cls_distance = nn.Parameter(torch.ones(2 * attention_channels)) if use_cls else None
         self.adjacency = nn.Linear(1, num_heads) if use_adjacency else None
-        self.output = nn.Linear(hidden_channels, hidden_channels)
+        self.output = nn.Linear(attention_channels, hidden_channels)
 
     def forward(self, x: torch.Tensor, context: Context) -> torch.Tensor:
         """Messages [T, d] to the tokens `x` [T, d]."""
-        distance = F.silu(self.distance(context.psi))  # [E, 2d]: D^K, D^V
+        distance = F.silu(self.distance(context.psi))  # [E, 2m]: D^K, D^V
         if self.cls_distance is not None:
             extra = len(context.center) - len(distance)
             distance = torch.cat([distance, self.cls_distance.expand(extra, -1)])
-        heads = (-1, self.num_heads, x.shape[-1] // self.num_heads)
-        key, value = (self.key_value(x).index_select(0, context.neighbor) * distance).chunk(
-            2, dim=-1
-        )  # each [E', d]
+        key_value = self.key_value(x).index_select(0, context.neighbor) * distance
+        key, value = key_value.chunk(2, dim=-1)  # each [E', m]
         query = self.query(x).index_select(0, context.center)
-        weight = F.silu((query * key).view(heads).sum(-1)) * context.envelope  # [E', H]
+        heads = (self.num_heads, -1)
+        weight = F.silu((query * key).unflatten(-1, heads).sum(-1)) * context.envelope  # [E', H]
         if self.adjacency is not None:
             weight = weight * F.silu(self.adjacency(context.adjacency))
-        message = (value.unflatten(-1, heads[1:]) * weight[..., None]).flatten(1)  # [E', d]
-        return self.output(torch.zeros_like(x).index_add(0, context.center, message))
+        message = (value.unflatten(-1, heads) * weight[..., None]).flatten(1)  # [E', m]
+        gathered = message.new_zeros(len(x), message.shape[-1])
+        return self.output(gathered.index_add(0, context.center, message))
 
 
 class MolecularAttentionBlock(nn.Module):
@@ -124,6 +130,7 @@ class AttentionStack(nn.Module):
         self,
         num_layers: int,
         hidden_channels: int,
+        attention_channels: int,
         num_heads: int,
         num_rbf: int,
         use_cls: bool,
@@ -136,6 +143,7 @@ class AttentionStack(nn.Module):
         self.blocks = nn.ModuleList(
             MolecularAttentionBlock(
                 hidden_channels,
+                attention_channels=attention_channels,
                 num_heads=num_heads,
                 num_rbf=num_rbf,
                 use_cls=use_cls,

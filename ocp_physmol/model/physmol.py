@@ -23,7 +23,9 @@ class PhysMol(nn.Module, GraphModelMixin):
     Args:
         hidden_channels (int): width d of all embeddings. (default: 128)
         num_layers (int): number of Molecular Attention Blocks L. (default: 4)
-        num_heads (int): attention heads, a divisor of hidden_channels. (default: 8)
+        attention_channels (int): width m of queries, keys, values, D^K and D^V, which sets the cost
+            of an edge. (default: hidden_channels)
+        num_heads (int): attention heads, a divisor of attention_channels. (default: 8)
         num_rbf (int): radial basis functions n_b. (default: 32)
         cutoff (float): tau of Eq. 3, Angstrom. (default: 5.0)
         readout (str): "atom", "cls" or "physics" (Eq. 6). (default: "physics")
@@ -45,6 +47,7 @@ class PhysMol(nn.Module, GraphModelMixin):
         self,
         hidden_channels: int = 128,
         num_layers: int = 4,
+        attention_channels: int | None = None,
         num_heads: int = 8,
         num_rbf: int = 32,
         cutoff: float = 5.0,
@@ -57,6 +60,7 @@ class PhysMol(nn.Module, GraphModelMixin):
         otf_graph: bool = True,
     ) -> None:
         super().__init__()
+        attention_channels = attention_channels or hidden_channels
         _check_config(**{k: v for k, v in locals().items() if k not in ("self", "__class__")})
         self.cutoff = float(cutoff)
         self.regress_forces = regress_forces
@@ -66,7 +70,13 @@ class PhysMol(nn.Module, GraphModelMixin):
         self.radial_basis = RadialBasis(num_rbf, self.cutoff)
         self.embedding = AtomEmbedding(hidden_channels, num_rbf)
         self.attention = AttentionStack(
-            num_layers, hidden_channels, num_heads, num_rbf, use_cls, use_adjacency
+            num_layers,
+            hidden_channels,
+            attention_channels,
+            num_heads,
+            num_rbf,
+            use_cls,
+            use_adjacency,
         )
         self.readout = make_readout(readout, hidden_channels)
         self.classifier = MaskedAtomClassifier(hidden_channels) if use_masking else None
@@ -145,7 +155,7 @@ def _check_config(**config) -> None:
             raise ValueError(f"model.{key}: {config[key]!r} is not possible; it must be {allowed}")
 
     for key, value in config.items():
-        if key in ("hidden_channels", "num_layers", "num_heads", "num_rbf"):
+        if key.endswith("_channels") or key.startswith("num_"):
             least = 2 if key == "hidden_channels" else 1
             is_count = isinstance(value, int) and not isinstance(value, bool)
             require(key, is_count and value >= least, f"a whole number, at least {least}")
@@ -156,8 +166,8 @@ def _check_config(**config) -> None:
             require(key, value in READOUTS, "one of " + ", ".join(READOUTS))
         else:
             require(key, isinstance(value, bool), "true or false")
-    divides = config["hidden_channels"] % config["num_heads"] == 0
-    require("num_heads", divides, f"a divisor of hidden_channels ({config['hidden_channels']})")
+    width = config["attention_channels"]
+    require("num_heads", width % config["num_heads"] == 0, f"a divisor of the width {width}")
     require("use_cls", config["use_cls"] or config["readout"] != "cls", "true for readout 'cls'")
     physics = config["readout"] == "physics"
     require("bond_parameters", physics or not config["bond_parameters"], "false without 'physics'")
