@@ -15,6 +15,7 @@ import time
 
 from fairchem.core import _cli
 from fairchem.core.common.flags import flags
+from fairchem.core.common.utils import setup_logging
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from ocp_physmol.checks import check_run, parse_overrides
@@ -55,6 +56,7 @@ def _unexplained(record: logging.LogRecord) -> bool:
 @exit_on_user_error
 def main(arguments: list[str] | None = None) -> None:
     """Parse the command line, check what it asks for, and hand over to fairchem."""
+    setup_logging()
     args, overrides = flags.get_parser().parse_known_args(arguments)
     parse_overrides(overrides)
     check_run(args, overrides)

@@ -135,8 +135,8 @@ def test_bad_entry_in_the_middle_stops_the_run(ranks, qm9_folder, tmp_path):
     )  # fmt: skip
     assert result.returncode == 2
     sentence = f"error: {tmp_path / 'data/train'}, entry 20: 'energy' holds NaN"
-    assert sentence in result.stderr
-    own = [line for line in result.stderr.splitlines() if "Traceback" in line]
+    assert sentence in result.stdout
+    own = [line for line in result.stdout.splitlines() if "Traceback" in line]
     assert not own
 
 

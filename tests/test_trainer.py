@@ -35,7 +35,7 @@ def test_every_term_is_logged_by_name(trained):
 
 def test_seed_reproduces(trained, qm9_folder, tmp_path):
     again = train(qm9_folder, tmp_path)
-    assert losses_by_step(again.stderr) == losses_by_step((trained / "log.txt").read_text())
+    assert losses_by_step(again.stdout) == losses_by_step((trained / "log.txt").read_text())
     for one, two in zip(weights(trained).values(), weights(tmp_path).values()):
         assert torch.equal(one, two)
 
@@ -62,7 +62,7 @@ def test_killed_and_resumed_equals_uninterrupted(ranks, qm9_folder, tmp_path):
     epochs = f"--optim.max_epochs={step // 8 + 2}"
     resumed = train(qm9_folder, tmp_path, epochs, *share)
     whole = train(qm9_folder, tmp_path / "whole", epochs, *share)
-    after, expected = losses_by_step(resumed.stderr), losses_by_step(whole.stderr)
+    after, expected = losses_by_step(resumed.stdout), losses_by_step(whole.stdout)
     assert min(after) == step + 1 and max(after) == 8 * (step // 8 + 2)
     assert after == {number: expected[number] for number in after}
     for one, two in zip(weights(tmp_path).values(), weights(tmp_path / "whole").values()):
@@ -80,7 +80,7 @@ def _wait_for(condition, seconds: int = 90) -> None:
 def test_two_ranks_train_like_one(trained, qm9_folder, tmp_path):
     """Half the batch on each of two ranks: the same steps, and the same weights at the end."""
     result = train(qm9_folder, tmp_path, "--num-gpus", "2", "--optim.batch_size=2")
-    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.returncode == 0, result.stdout[-3000:]
     for name, one in weights(trained).items():
         torch.testing.assert_close(weights(tmp_path)[name], one, rtol=1e-2, atol=2e-3)
 
@@ -92,7 +92,7 @@ def test_validation_and_prediction_of_a_checkpoint(trained, qm9_folder, tmp_path
         "--timestamp-id", "run", "--checkpoint", checkpoint, *small_run(qm9_folder),
     ]  # fmt: skip
     validated = run_main("--mode", "validate", *common)
-    assert "energy_mae" in validated.stderr and validated.returncode == 0
+    assert "energy_mae" in validated.stdout and validated.returncode == 0
     assert run_main("--mode", "predict", *common).returncode == 0
     predicted = np.load(tmp_path / "results/run/ocp_predictions.npz")
     test = open_labelled(qm9_folder / "test")
@@ -109,10 +109,10 @@ def test_energy_only_needs_no_forces_in_training(qm9_folder, tmp_path):
         "--mode", "train", "--config-yml", "configs/qm9/quickstart_energy_only.yml", "--cpu",
         "--run-dir", tmp_path, "--timestamp-id", "run", *small_run(qm9_folder),
     )  # fmt: skip
-    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.returncode == 0, result.stdout[-3000:]
     training, validation = [], []
-    for line in result.stderr.splitlines():
-        if "INFO:root:energy_mae" in line:
+    for line in result.stdout.splitlines():
+        if "(INFO): energy_mae" in line:
             (training if "lr:" in line else validation).append(line)
     assert all("forces" not in line for line in training)
     assert validation and all("forces_mae" in line for line in validation)
@@ -121,14 +121,14 @@ def test_energy_only_needs_no_forces_in_training(qm9_folder, tmp_path):
 
 def test_time_budget_ends_a_run_in_good_order(qm9_folder, tmp_path):
     result = train(qm9_folder, tmp_path, "--optim.max_seconds=4", "--optim.max_epochs=100000")
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert "Trained for 4 seconds" in result.stderr
+    assert result.returncode == 0, result.stdout[-3000:]
+    assert "Trained for 4 seconds" in result.stdout
     state = torch.load(tmp_path / "checkpoints/run/checkpoint.pt", weights_only=True)
-    assert state["step"] == max(losses_by_step(result.stderr))
+    assert state["step"] == max(losses_by_step(result.stdout))
     assert state["scheduler"]["lr_lambdas"][0]["used"] >= 4
     assert (tmp_path / "checkpoints/run/best_checkpoint.pt").is_file()
     again = train(qm9_folder, tmp_path, "--optim.max_seconds=4", "--optim.max_epochs=100000")
-    assert "Trained for 4 seconds" in again.stderr  # what was used stays used
+    assert "Trained for 4 seconds" in again.stdout  # what was used stays used
 
 
 def test_overfits_a_handful_of_molecules(qm9_folder, tmp_path):
@@ -138,8 +138,8 @@ def test_overfits_a_handful_of_molecules(qm9_folder, tmp_path):
         "--optim.max_epochs=400", "--optim.eval_every=400", "--optim.lr_initial=0.01",
         "--model.hidden_channels=32", "--optim.ema_decay=None",
     )  # fmt: skip
-    assert result.returncode == 0, result.stderr[-3000:]
-    lines = [line for line in result.stderr.splitlines() if " step: " in line]
+    assert result.returncode == 0, result.stdout[-3000:]
+    lines = [line for line in result.stdout.splitlines() if " step: " in line]
     last = {k: float(v) for k, v in re.findall(r"(\w+): ([-\d.e+]+)", lines[-1])}
     assert last["energy_mae"] < 0.1 and last["forces_mae"] < 0.1
     assert last["masked_atoms_loss"] < 0.5 and last["bound_loss"] < 0.1
