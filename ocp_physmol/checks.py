@@ -142,12 +142,18 @@ def _check_losses(config: dict, ours: bool) -> None:
     if physics and not ours:
         raise UserError(f"loss_functions.{min(physics)} needs trainer: physmol")
     if physics - {"masked_atoms"} and "forces" not in config["outputs"]:
-        raise UserError("zero_force and bound need 'forces' in outputs, whose labels say what is a "
-                        "minimum")  # fmt: skip
+        raise UserError(
+            "zero_force and bound need 'forces' in outputs: its labels say what is a minimum"
+        )
 
 
 def _check_optim(optim: dict) -> None:
-    name = optim.get("scheduler", "Null" if "max_seconds" in optim else None)
+    # fairchem warms up and then steps down at milestones where no scheduler is named
+    name = optim.get("scheduler", "Null" if optim.get("max_seconds") else "LambdaLR")
+    if name == "LambdaLR" and "lr_milestones" not in optim:
+        raise UserError(
+            "optim.scheduler is missing; name one, or give lr_milestones or max_seconds"
+        )
     scheduler = getattr(torch.optim.lr_scheduler, str(name), None)
     if scheduler is None and name != "Null":
         raise UserError(f"optim.scheduler: torch.optim.lr_scheduler has no {name}")
@@ -156,13 +162,9 @@ def _check_optim(optim: dict) -> None:
     for key in ("batch_size", "num_workers", "max_epochs", "lr_initial"):
         if key not in optim:
             raise UserError(f"optim.{key} is missing")
-    for key, least in {
-        "batch_size": 1,
-        "eval_batch_size": 1,
-        "num_workers": 0,
-        "max_epochs": 1,
-    }.items():
-        _require_number(f"optim.{key}", optim.get(key, 1), least, whole=True)
+    for key in ("batch_size", "eval_batch_size", "max_epochs"):
+        _require_number(f"optim.{key}", optim.get(key, 1), 1, whole=True)
+    _require_number("optim.num_workers", optim["num_workers"], 0, whole=True)
     for key in ("lr_initial", "max_seconds", "clip_grad_norm", "ema_decay"):
         if optim.get(key) is not None:
             _require_number(f"optim.{key}", optim[key], 0)

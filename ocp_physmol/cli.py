@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import time
+import warnings
 
 from fairchem.core import _cli
 from fairchem.core.common.flags import flags
@@ -20,6 +21,9 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from ocp_physmol.checks import check_run, parse_overrides
 from ocp_physmol.errors import EXIT_STATUS, UserError, exit_on_user_error
+
+# fairchem loads files of its own in a way that torch warns of: nothing that a user could mend
+warnings.filterwarnings("ignore", category=FutureWarning, module="fairchem")
 
 
 class Runner(_cli.Runner):

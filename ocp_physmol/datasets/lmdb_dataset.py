@@ -6,6 +6,7 @@ import pickle
 from pathlib import Path
 
 import lmdb
+import numpy as np
 import torch
 from fairchem.core.common.registry import registry
 from fairchem.core.datasets.lmdb_dataset import LmdbDataset
@@ -47,6 +48,7 @@ class PhysMolLmdbDataset(LmdbDataset):
         if len(self) == 0:
             raise UserError(f"{src} is empty; make or download it again")
         self.required = config.get("required", [])
+        self._checked = np.zeros(len(self), dtype=bool)  # once is enough
 
     def __getitem__(self, idx: int):
         try:
@@ -56,9 +58,11 @@ class PhysMolLmdbDataset(LmdbDataset):
                 f"{self.path}, entry {idx} cannot be unpacked ({type(e).__name__}: {e}); "
                 "the file is damaged, make or download it again"
             ) from e
-        problem = find_problem(data, self.required)
-        if problem:
-            raise UserError(f"{self.path}, entry {idx}: {problem}")
+        if not self._checked[idx]:
+            problem = find_problem(data, self.required)
+            if problem:
+                raise UserError(f"{self.path}, entry {idx}: {problem}")
+            self._checked[idx] = True
         return data
 
     def __del__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,9 @@ def quiet():
     """fairchem logs every configuration and every step of a relaxation; not here."""
     logging.disable(logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning, module="fairchem")
+            yield
     finally:
         logging.disable(logging.NOTSET)
 

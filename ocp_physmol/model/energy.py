@@ -47,8 +47,14 @@ def pair_energy(distance: torch.Tensor, beta: torch.Tensor) -> torch.Tensor:
     return -b1 * b0 * soft_core_inverse(distance) + b2 * (attraction.square() - 2 * attraction)
 
 
+def at_least_single(values: torch.Tensor) -> torch.Tensor:
+    """Energies have more digits than the half precision in which autocast computes a layer."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def sum_over(values: torch.Tensor, batch: torch.Tensor, num_graphs: int) -> torch.Tensor:
     """Sum `values` [N] over the atoms or pairs of each structure: [num_graphs]."""
+    values = at_least_single(values)
     return values.new_zeros(num_graphs).index_add(0, batch, values)
 
 
@@ -75,7 +81,7 @@ class ClsReadout(nn.Module):
         nn.init.zeros_(self.f_mol.bias)
 
     def forward(self, x, cls, atom_type, graph: Graph) -> torch.Tensor:
-        return self.f_mol(cls)[:, 0]
+        return at_least_single(self.f_mol(cls)[:, 0])
 
 
 class BondRegressor(nn.Module):

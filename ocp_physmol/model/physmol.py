@@ -127,7 +127,8 @@ class PhysMol(nn.Module, GraphModelMixin):
     def _build_graph(self, pos: torch.Tensor, data) -> Graph:
         cell = data.cell if "cell" in data else None
         pbc = data.pbc if "pbc" in data else None
-        return build_graph(pos, data.natoms, self.cutoff, cell, pbc)
+        with torch.autocast(pos.device.type, enabled=False):  # distances want all their digits
+            return build_graph(pos, data.natoms, self.cutoff, cell, pbc)
 
     def _embed(self, atom_type, graph: Graph) -> tuple[torch.Tensor, torch.Tensor]:
         """Final embeddings of the atoms [N, d] and of the [CLS] tokens."""

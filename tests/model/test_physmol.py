@@ -191,6 +191,22 @@ def test_finite_for_structures_of_any_size(variant, make):
         assert torch.isfinite(value).all()
 
 
+def test_autocast_loses_little(variant, structures):
+    """Half precision where torch thinks it safe; sums and pair energies stay in single."""
+    model = small_model(use_masking=True, **variant).float().train()
+    batch = to_batch(*structures).apply(lambda t: t.float() if t.is_floating_point() else t)
+    batch.masked = torch.ones(len(batch.pos), dtype=torch.bool)
+    batch.pos_displaced = batch.pos + 0.1
+    exact = model(batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = model(batch)
+        (out["energy"].sum() + out["forces"].square().sum()).backward()
+    assert out["energy"].dtype == out["forces"].dtype == torch.float32
+    scale = 1 + exact["energy"].abs().max()
+    assert float((out["energy"] - exact["energy"]).abs().max()) < 0.05 * float(scale)
+    assert all(torch.isfinite(value).all() for value in out.values())
+
+
 # ---- masking
 
 
