@@ -152,7 +152,7 @@ def _check_optim(optim: dict) -> None:
     name = optim.get("scheduler", "Null" if optim.get("max_seconds") else "LambdaLR")
     if name == "LambdaLR" and "lr_milestones" not in optim:
         raise UserError(
-            "optim.scheduler is missing; name one, or give lr_milestones or max_seconds"
+            "optim.scheduler is missing; name one, or give max_seconds"
         )
     scheduler = getattr(torch.optim.lr_scheduler, str(name), None)
     if scheduler is None and name != "Null":
