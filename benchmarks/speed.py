@@ -184,6 +184,7 @@ def main() -> None:
     compared = models(args.width, args.layers, cutoff=5.0)
     bar = tqdm(total=len(systems) * len(compared), desc="Measuring", unit=" models")
     for system, batch in systems.items():
+        measure("warm-up", compared["PhysMol"], batch, 3)  # the first would pay for fresh memory
         for name, options in compared.items():
             bar.set_postfix_str(f"{name} on {system}")
             try:
