@@ -151,9 +151,7 @@ def _check_optim(optim: dict) -> None:
     # fairchem warms up and then steps down at milestones where no scheduler is named
     name = optim.get("scheduler", "Null" if optim.get("max_seconds") else "LambdaLR")
     if name == "LambdaLR" and "lr_milestones" not in optim:
-        raise UserError(
-            "optim.scheduler is missing; name one, or give max_seconds"
-        )
+        raise UserError("optim.scheduler is missing; name one, or give max_seconds")
     scheduler = getattr(torch.optim.lr_scheduler, str(name), None)
     if scheduler is None and name != "Null":
         raise UserError(f"optim.scheduler: torch.optim.lr_scheduler has no {name}")

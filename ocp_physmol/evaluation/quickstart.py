@@ -67,7 +67,10 @@ def main(arguments: list[str] | None = None) -> None:
     if not (args.data / "report.json").is_file():
         qm9.main(["--output", str(args.data), "--max-heavy-atoms", str(MAX_HEAVY_ATOMS)])
     if (args.output / "metrics.json").is_file():
-        shutil.rmtree(args.output)  # a finished quickstart starts anew, an interrupted one goes on
+        # a finished quickstart starts anew, an interrupted one goes on
+        (args.output / "metrics.json").unlink()
+        for name in CONFIGS:
+            shutil.rmtree(args.output / _folder(name), ignore_errors=True)
     train_side_by_side(args.data, args.output, args.seconds, args.seed)
     results = evaluate(args.data / "test", args.output, args.molecules)
     report(results, args, time.time() - started)
@@ -87,8 +90,8 @@ def train_side_by_side(data: Path, output: Path, seconds: float, seed: int) -> N
             "--print-every", "50", f"--optim.max_seconds={seconds}",
             *(f"--dataset.{split}.src={data / split}" for split in ("train", "val", "test")),
         ]  # fmt: skip
-        log = (folder / "log.txt").open("w")
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        with (folder / "log.txt").open("a") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         runs[name] = (process, folder / "log.txt")
     try:
         _watch(runs, seconds)
@@ -102,8 +105,9 @@ def _watch(runs: dict, seconds: float) -> None:
         total=round(seconds), desc="Training", unit="s", mininterval=1,
         bar_format="{desc}: {n:.0f}/{total:.0f} s |{bar:20}| {postfix}",
     )  # fmt: skip
-    started = time.time()
-    while any(process.poll() is None for process, _ in runs.values()):
+    started, running = time.time(), True
+    while running:
+        running = any(process.poll() is None for process, _ in runs.values())
         for name, (process, log) in runs.items():
             if process.poll():
                 raise UserError(
@@ -111,7 +115,7 @@ def _watch(runs: dict, seconds: float) -> None:
                 )
         bar.n = min(round(time.time() - started), bar.total)
         bar.set_postfix_str("; ".join(f"{n}: {_progress(log)}" for n, (_, log) in runs.items()))
-        time.sleep(2)
+        time.sleep(2 if running else 0)
     bar.close()
 
 
@@ -137,14 +141,14 @@ def evaluate(test: Path, output: Path, num_molecules: int) -> dict[str, dict]:
     """Both models on the held-out molecules; the figure is drawn on the way."""
     structures = open_labelled(test)
     chosen = [structures[i] for i in range(min(num_molecules, len(structures)))]
-    protocol, results, predictors = Protocol(), {}, {}
+    results = {}
     for name in CONFIGS:
         checkpoints = output / _folder(name) / "checkpoints/run"
-        predictors[name] = load_predictor(checkpoints / "best_checkpoint.pt")
+        predictor = load_predictor(checkpoints / "best_checkpoint.pt")
         state = torch.load(checkpoints / "checkpoint.pt", weights_only=True)
         results[name] = {
-            **energy_and_force_errors(predictors[name], structures, name=name),
-            **recover(predictors[name], chosen, protocol, name=name),
+            **energy_and_force_errors(predictor, structures, name=name),
+            **recover(predictor, chosen, Protocol(), name=name),
             "train_seconds": float(state["scheduler"]["lr_lambdas"][0]["used"]),
             "train_steps": state["step"],
         }
@@ -176,9 +180,9 @@ def _examples(structures: list, results: dict[str, dict], count: int = 2) -> lis
 def report(results: dict[str, dict], args, seconds: float) -> None:
     """Print the table and write metrics.json."""
     summary = {name: {key: result[key] for key in SUMMARY} for name, result in results.items()}
-    protocol = Protocol()
+    protocol, relaxed = Protocol(), len(results["PhysMol"]["relaxed"])
     print(f"\nHeld-out QM9 molecules of at most {MAX_HEAVY_ATOMS} heavy atoms; relaxation of "
-          f"{args.molecules} after noise of {protocol.noise} Å, L-BFGS, at most {protocol.steps} "
+          f"{relaxed} after noise of {protocol.noise} Å, L-BFGS, at most {protocol.steps} "
           f"steps to {protocol.fmax} eV/Å\n")  # fmt: skip
     print(f"{'':30}" + "".join(f"{name:>14}" for name in summary))
     for key, label in SUMMARY.items():
@@ -186,7 +190,7 @@ def report(results: dict[str, dict], args, seconds: float) -> None:
     metrics = {
         **summary["PhysMol"],
         "energy_only": summary["energy only"],
-        "protocol": {**vars(protocol), "molecules": args.molecules, "seed": args.seed},
+        "protocol": {**vars(protocol), "molecules": relaxed, "seed": args.seed},
         "machine": {"processor": platform.processor() or platform.machine(),
                     "cores": os.cpu_count(), "torch": torch.__version__},
         "seconds": round(seconds),

@@ -130,26 +130,17 @@ class AttentionStack(nn.Module):
         self,
         num_layers: int,
         hidden_channels: int,
-        attention_channels: int,
-        num_heads: int,
-        num_rbf: int,
         use_cls: bool,
         use_adjacency: bool,
+        **attention,
     ) -> None:
         super().__init__()
         self.cls_token = ClsToken(hidden_channels) if use_cls else None
         self.use_adjacency = use_adjacency
         self.register_buffer("covalent_radii", covalent_radii(), persistent=False)
+        attention = {"use_cls": use_cls, "use_adjacency": use_adjacency, **attention}
         self.blocks = nn.ModuleList(
-            MolecularAttentionBlock(
-                hidden_channels,
-                attention_channels=attention_channels,
-                num_heads=num_heads,
-                num_rbf=num_rbf,
-                use_cls=use_cls,
-                use_adjacency=use_adjacency,
-            )
-            for _ in range(num_layers)
+            MolecularAttentionBlock(hidden_channels, **attention) for _ in range(num_layers)
         )
         self.norm = nn.LayerNorm(hidden_channels)
 

@@ -72,11 +72,11 @@ class PhysMol(nn.Module, GraphModelMixin):
         self.attention = AttentionStack(
             num_layers,
             hidden_channels,
-            attention_channels,
-            num_heads,
-            num_rbf,
             use_cls,
             use_adjacency,
+            attention_channels=attention_channels,
+            num_heads=num_heads,
+            num_rbf=num_rbf,
         )
         self.readout = make_readout(readout, hidden_channels)
         self.classifier = MaskedAtomClassifier(hidden_channels) if use_masking else None
