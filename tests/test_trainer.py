@@ -85,6 +85,22 @@ def test_two_ranks_train_like_one(trained, qm9_folder, tmp_path):
         torch.testing.assert_close(weights(tmp_path)[name], one, rtol=1e-2, atol=2e-3)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "config", sorted(p.name for p in REPOSITORY.glob("configs/qm9/*.yml") if p.name != "base.yml")
+)
+def test_shipped_configs_train_on_two_ranks(config, qm9_folder, tmp_path):
+    """With their own losses, switches and schedulers; only smaller."""
+    options = [o for o in small_run(qm9_folder) if "scheduler" not in o]
+    seconds = ["--optim.max_seconds=2"] if "quickstart" in config else []
+    result = run_main(
+        "--mode", "train", "--config-yml", f"configs/qm9/{config}", "--cpu", "--num-gpus", 2,
+        "--run-dir", tmp_path, *options, "--optim.batch_size=2", *seconds,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout[-3000:]
+    assert list(tmp_path.glob("checkpoints/*/best_checkpoint.pt"))
+
+
 def test_validation_and_prediction_of_a_checkpoint(trained, qm9_folder, tmp_path):
     checkpoint = trained / "checkpoints/run/best_checkpoint.pt"
     common = [
