@@ -13,7 +13,8 @@ setup(
         "scipy<1.17",  # fairchem 1.10 imports scipy.special.sph_harm, removed in 1.17
         "pymatgen",  # Pauling electronegativities; fairchem needs it too
         "ase<3.26",  # fairchem 1.10's batched relaxations lack what 3.26 asks of them
-        "lmdb<2",  # 3.0 refuses to open one file twice in a process
+        # 1.7 and 1.8 crash in forked data-loading workers, 3.0 refuses one file twice in a process
+        "lmdb<1.7",
         "pyyaml",
         "submitit",
         "tqdm",

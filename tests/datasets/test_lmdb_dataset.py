@@ -1,5 +1,6 @@
 """Data sets that must not be learned from: each is refused with its file, its entry and a cure."""
 
+import functools
 import pickle
 
 import lmdb
@@ -8,6 +9,8 @@ import torch
 from ase import Atoms
 from ase.build import molecule
 from conftest import to_data
+from fairchem.core.datasets import data_list_collater
+from torch.utils.data import DataLoader
 
 from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
 from ocp_physmol.datasets.lmdb_writer import write_lmdb
@@ -67,6 +70,21 @@ def test_good_entries_of_old_and_new_kinds(tmp_path):
     """Atomic numbers may be floats, labels plain numbers."""
     data = dataset(tmp_path, entry(energy=-1.0, atomic_numbers=torch.tensor([8.0, 1.0, 1.0])))
     assert data[0].energy == -1.0
+
+
+def test_forked_workers_read_what_the_parent_has_opened(tmp_path):
+    data = dataset(tmp_path, *(entry(sid=number) for number in range(300)))
+    assert data[0].sid == 0
+    collate = functools.partial(data_list_collater, otf_graph=True)
+    for _ in range(2):
+        loader = DataLoader(data, batch_size=32, shuffle=True, num_workers=2, collate_fn=collate)
+        assert sorted(sid for batch in loader for sid in batch.sid.tolist()) == list(range(300))
+
+
+def test_one_file_may_be_open_twice(tmp_path):
+    first = dataset(tmp_path, entry())
+    second = PhysMolLmdbDataset({"src": str(tmp_path / "train")})
+    assert len(first) == len(second) == 1
 
 
 def test_missing_path(tmp_path):
