@@ -68,16 +68,17 @@ def check_run(args, overrides: list[str]) -> None:
         ) from e
     try:
         setup_imports(config)
-        _check_config(config)
+        model = _check_config(config)
         _check_data(config, SPLIT_OF_MODE[args.mode])
         if args.checkpoint:
             checkpoint = read_checkpoint(args.checkpoint)
-            require_same_architecture(_build_model(config), checkpoint, args.checkpoint)
+            require_same_architecture(model, checkpoint, args.checkpoint)
     except UserError as e:
         raise UserError(f"config {args.config_yml}: {e}") from e
 
 
-def _check_config(config: dict) -> None:
+def _check_config(config: dict) -> torch.nn.Module:
+    """Check every section; return the model that the config describes."""
     run_keys = {
         "mode", "identifier", "timestamp_id", "seed", "is_debug", "run_dir", "print_every", "amp",
         "checkpoint", "cpu", "submit", "summit", "world_size", "distributed_backend", "gp_gpus",
@@ -92,7 +93,7 @@ def _check_config(config: dict) -> None:
     metric = config.get("evaluation_metrics", {}).get("primary_metric")
     if metric is None:
         raise UserError("evaluation_metrics.primary_metric is missing; for example energy_mae")
-    _build_model(config)
+    return _build_model(config)
 
 
 def _require_known(where: str, given, known, noun: str = "key") -> None:

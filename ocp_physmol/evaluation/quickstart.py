@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from ocp_physmol.checkpoint import read_checkpoint
 from ocp_physmol.datasets import qm9
 from ocp_physmol.errors import UserError, exit_on_user_error
 from ocp_physmol.evaluation.errors import energy_and_force_errors
@@ -145,7 +146,7 @@ def evaluate(test: Path, output: Path, num_molecules: int) -> dict[str, dict]:
     for name in CONFIGS:
         checkpoints = output / _folder(name) / "checkpoints/run"
         predictor = load_predictor(checkpoints / "best_checkpoint.pt")
-        state = torch.load(checkpoints / "checkpoint.pt", weights_only=True)
+        state = read_checkpoint(str(checkpoints / "checkpoint.pt"))
         results[name] = {
             **energy_and_force_errors(predictor, structures, name=name),
             **recover(predictor, chosen, Protocol(), name=name),
