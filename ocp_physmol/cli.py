@@ -39,7 +39,13 @@ class Runner(_cli.Runner):
 def run_rank(config: dict) -> None:
     """What each rank of a local run executes."""
     threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
-    Runner()(config)
+    runner = Runner()
+    try:
+        runner(config)
+    finally:
+        # torch 2.4 hangs if the process group goes while gloo's thread still waits for the
+        # interpreter to let go of its last tensor
+        time.sleep(0.2)
 
 
 def _die_with(parent: int) -> None:
