@@ -17,6 +17,7 @@ setup(
         "lmdb<1.7",
         "pyyaml",
         "submitit",
+        "numba",  # compiles the sums over edges, with no compiler installed; fairchem needs it too
         "tqdm",
         "matplotlib",
     ],

@@ -108,8 +108,9 @@ def test_two_ranks_have_the_gradients_of_one_with_the_whole_batch(name, two_rank
     terms = TERMS if name == "all" else {**ENERGY, name: TERMS[name]}
     alone = gradients(str(qm9_folder), list(range(8)), terms)
     assert len(alone) == len(two_ranks[name])
+    largest = max(float(g.abs().max()) for g in alone)
+    assert largest > 1e-3
     for one, two in zip(alone, two_ranks[name]):
-        torch.testing.assert_close(
-            two, one, rtol=1e-3, atol=1e-5 * max(1.0, float(one.abs().max()))
-        )
-    assert max(float(g.abs().max()) for g in alone) > 1e-3
+        # a difference of energies leaves the rounding of the largest numbers in the smallest
+        atol = 1e-5 * max(1.0, float(one.abs().max())) + 1e-7 * largest
+        torch.testing.assert_close(two, one, rtol=1e-3, atol=atol)

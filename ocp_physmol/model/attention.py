@@ -8,8 +8,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ocp_physmol.model import kernels
 from ocp_physmol.model.elements import covalent_radii
 from ocp_physmol.model.graph import Graph
+from ocp_physmol.model.knots import Knots
 
 BOND_REACH = 1.3  # two atoms are bonded up to this many sums of their covalent radii
 BOND_SOFTNESS = 0.05  # in the same unit
@@ -21,13 +23,13 @@ class Context:
 
     Tokens are the N atoms, then (with [CLS]) one token for each of the B structures. Of the E'
     edges between tokens the first E are the graph's, the rest join atoms and [CLS], which has no
-    position: for those there is no psi.
+    position: for those there is no psi, and knots are those of a constant.
     """
 
     center: torch.Tensor  # [E'], the token that attends
     neighbor: torch.Tensor  # [E'], the token attended to
     envelope: torch.Tensor  # [E', 1], phi of Eq. 3, 1 for [CLS]
-    psi: torch.Tensor  # [E, num_rbf]
+    radial: torch.Tensor | Knots  # psi [E, num_rbf], or its knots
     adjacency: torch.Tensor | None  # [E', 1], A in [0, 1]; None: no A-mask
 
 
@@ -54,7 +56,9 @@ class ClsToken(nn.Module):
             center=torch.cat([context.center, own, atoms, tokens]),
             neighbor=torch.cat([context.neighbor, atoms, own, tokens]),
             envelope=torch.cat([context.envelope, extra]),
-            psi=context.psi,
+            radial=context.radial.append(len(extra))
+            if isinstance(context.radial, Knots)
+            else context.radial,
             adjacency=None if context.adjacency is None else torch.cat([context.adjacency, extra]),
         )
 
@@ -88,20 +92,39 @@ class DistanceAttention(nn.Module):
 
     def forward(self, x: torch.Tensor, context: Context) -> torch.Tensor:
         """Messages [T, d] to the tokens `x` [T, d]."""
-        distance = F.silu(self.distance(context.psi))  # [E, 2m]: D^K, D^V
-        if self.cls_distance is not None:
-            extra = len(context.center) - len(distance)
-            distance = torch.cat([distance, self.cls_distance.expand(extra, -1)])
-        key_value = self.key_value(x).index_select(0, context.neighbor) * distance
-        key, value = key_value.chunk(2, dim=-1)  # each [E', m]
-        query = self.query(x).index_select(0, context.center)
-        heads = (self.num_heads, -1)
-        weight = F.silu((query * key).unflatten(-1, heads).sum(-1)) * context.envelope  # [E', H]
+        gate = context.envelope.expand(-1, self.num_heads)  # [E', H]
         if self.adjacency is not None:
-            weight = weight * F.silu(self.adjacency(context.adjacency))
+            gate = gate * F.silu(self.adjacency(context.adjacency))
+        attend = self._attend_on_knots if isinstance(context.radial, Knots) else self._attend
+        return self.output(attend(self.query(x), self.key_value(x), gate, context))
+
+    def _filters(self, psi: torch.Tensor) -> torch.Tensor:
+        """D^K and D^V side by side, [..., 2m]."""
+        return F.silu(self.distance(psi))
+
+    def _attend(self, query, key_value, gate, context: Context) -> torch.Tensor:
+        """The plain formulation: [T, m]."""
+        filters = self._filters(context.radial)  # [E, 2m]
+        if self.cls_distance is not None:
+            extra = len(context.center) - len(filters)
+            filters = torch.cat([filters, self.cls_distance.expand(extra, -1)])
+        key_value = key_value.index_select(0, context.neighbor) * filters
+        key, value = key_value.chunk(2, dim=-1)  # each [E', m]
+        heads = (self.num_heads, -1)
+        score = (query.index_select(0, context.center) * key).unflatten(-1, heads).sum(-1)
+        weight = F.silu(score) * gate  # [E', H]
         message = (value.unflatten(-1, heads) * weight[..., None]).flatten(1)  # [E', m]
-        gathered = message.new_zeros(len(x), message.shape[-1])
-        return self.output(gathered.index_add(0, context.center, message))
+        gathered = message.new_zeros(len(query), message.shape[-1])
+        return gathered.index_add(0, context.center, message)
+
+    def _attend_on_knots(self, query, key_value, gate, context: Context) -> torch.Tensor:
+        """The same with interpolated filters."""
+        table = context.radial.table(self._filters, context.radial.psi)
+        if self.cls_distance is not None:
+            table = torch.cat([table, self.cls_distance.expand(4, -1)])
+        return kernels.attend(
+            query, key_value, table, context.radial, gate, context.center, context.neighbor
+        )
 
 
 class MolecularAttentionBlock(nn.Module):
@@ -144,14 +167,14 @@ class AttentionStack(nn.Module):
         )
         self.norm = nn.LayerNorm(hidden_channels)
 
-    def forward(self, x, atom_type, graph: Graph, psi) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, x, atom_type, graph: Graph, radial) -> tuple[torch.Tensor, torch.Tensor]:
         """Atom embeddings x^(L) [N, d], and those of the [CLS] tokens, [B, d] (or [0, d])."""
         num_atoms = len(x)
         context = Context(
             center=graph.center,
             neighbor=graph.neighbor,
             envelope=graph.envelope[:, None],
-            psi=psi,
+            radial=radial,
             adjacency=soft_adjacency(atom_type, graph, self.covalent_radii)[:, None]
             if self.use_adjacency
             else None,

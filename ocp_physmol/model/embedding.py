@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ocp_physmol.model import kernels
 from ocp_physmol.model.elements import NUM_TYPES, electronegativities
 from ocp_physmol.model.graph import Graph
+from ocp_physmol.model.knots import Knots
 
 
 class AtomEmbedding(nn.Module):
@@ -28,12 +30,18 @@ class AtomEmbedding(nn.Module):
         self.neighbor_projection = nn.Linear(hidden_channels, hidden_channels, bias=False)  # U
         self.combine = nn.Linear(2 * hidden_channels, hidden_channels)  # W
 
-    def forward(self, atom_type: torch.Tensor, graph: Graph, psi: torch.Tensor) -> torch.Tensor:
-        """Embeddings [N, d] from `atom_type` [N] and `psi` [E, num_rbf] on the graph's edges."""
+    def forward(self, atom_type: torch.Tensor, graph: Graph, radial) -> torch.Tensor:
+        """Embeddings [N, d] from `atom_type` [N] and the edges' psi [E, num_rbf], or Knots."""
         own = torch.cat(
             [self.type_embedding(atom_type), self.electronegativity[atom_type, None]], dim=-1
         )  # [N, d]
         edges = slice(0, 2 * graph.num_pairs)  # without the edges from an atom to itself
-        message = own.index_select(0, graph.neighbor[edges]) * self.radial_projection(psi[edges])
-        around = torch.zeros_like(own).index_add(0, graph.center[edges], message)
+        center, neighbor = graph.center[edges], graph.neighbor[edges]
+        if isinstance(radial, Knots):
+            # the envelope stays outside of what is interpolated: nothing is left at the cutoff
+            table = radial.table(self.radial_projection, radial.gaussians)
+            around = kernels.embed(own, table, radial, graph.envelope[edges], center, neighbor)
+        else:
+            message = own.index_select(0, neighbor) * self.radial_projection(radial[edges])
+            around = torch.zeros_like(own).index_add(0, center, message)
         return self.combine(torch.cat([own, self.neighbor_projection(around)], dim=-1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from fairchem.core.common.registry import registry
 from fairchem.core.models.base import GraphModelMixin
@@ -11,7 +13,9 @@ from ocp_physmol.model.attention import AttentionStack
 from ocp_physmol.model.elements import MAX_ATOMIC_NUMBER
 from ocp_physmol.model.embedding import AtomEmbedding
 from ocp_physmol.model.energy import READOUTS, make_readout
-from ocp_physmol.model.graph import Graph, build_graph
+from ocp_physmol.model.forces import energy_and_forces, forces_of
+from ocp_physmol.model.graph import Graph, Neighbors, build_graph, find_neighbors, measure
+from ocp_physmol.model.knots import place_on_knots
 from ocp_physmol.model.masking import MaskedAtomClassifier, mask_types
 from ocp_physmol.model.radial import RadialBasis
 
@@ -96,45 +100,66 @@ class PhysMol(nn.Module, GraphModelMixin):
             `bond_parameters` [P, 5] with `bond_index` [2, P] and `bond_distance` [P] if asked for,
             `energy_displaced` [B] and `masked_logits` [N, 119] where the batch asks for them.
         """
-        create_graph = torch.is_grad_enabled()  # validation and prediction need no second order
-        atom_type = _atom_types(data.atomic_numbers)
-        with torch.set_grad_enabled(create_graph or self.regress_forces):
-            pos = data.pos
-            if self.regress_forces and not pos.requires_grad:
-                pos = pos.detach().requires_grad_()
-            graph = self._build_graph(pos, data)
-            x, cls = self._embed(atom_type, graph)
-            out = {"energy": self.readout(x, cls, atom_type, graph)}
-            if self.bond_parameters:
-                out["bond_parameters"] = self.readout.f_bond(x, atom_type, graph)
-                out["bond_index"] = graph.pair_index
-                out["bond_distance"] = graph.pair_distance
-            if self.regress_forces:
-                energy = out["energy"].sum()
-                out["forces"] = -torch.autograd.grad(energy, pos, create_graph=create_graph)[0]
-        if not create_graph:
-            out = {name: value.detach() for name, value in out.items()}
+        pos, atom_type = data.pos, _atom_types(data.atomic_numbers)
+        cell = data.cell if "cell" in data else None
+        periodic = (cell, data.pbc if "pbc" in data else None)
+        neighbors = find_neighbors(pos, data.natoms, self.cutoff, *periodic)
+        embed = partial(self._embed, on_knots=pos.device.type == "cpu" and not _needs_exact(pos))
 
+        def energy_at(pos: torch.Tensor, trained: bool = True) -> torch.Tensor:
+            copies = len(pos) // len(atom_type)
+            types = atom_type.repeat(copies)
+            graph = measure(pos, neighbors.repeat(copies), self.cutoff)
+            return self.readout(*embed(types, graph, trained=trained), types, graph)
+
+        out = {}
+        if self.regress_forces:
+            out["energy"], out["forces"] = self._energy_and_forces(energy_at, pos, neighbors)
+        else:
+            out["energy"] = energy_at(pos)
+        if self.bond_parameters:
+            graph = measure(pos, neighbors, self.cutoff)
+            x, _ = embed(atom_type, graph)
+            out["bond_parameters"] = self.readout.f_bond(x, atom_type, graph)
+            out["bond_index"], out["bond_distance"] = graph.pair_index, graph.pair_distance
         if "pos_displaced" in data:
-            displaced = self._build_graph(data.pos_displaced, data)
-            x, cls = self._embed(atom_type, displaced)
-            out["energy_displaced"] = self.readout(x, cls, atom_type, displaced)
+            graph = build_graph(data.pos_displaced, data.natoms, self.cutoff, *periodic)
+            out["energy_displaced"] = self.readout(*embed(atom_type, graph), atom_type, graph)
         if "masked" in data:
-            x, _ = self._embed(mask_types(atom_type, data.masked), graph.detach())
-            out["masked_logits"] = self.classifier(x)
+            types, graph = mask_types(atom_type, data.masked), measure(pos, neighbors, self.cutoff)
+            out["masked_logits"] = self.classifier(embed(types, graph)[0])
         return out
 
-    def _build_graph(self, pos: torch.Tensor, data) -> Graph:
-        cell = data.cell if "cell" in data else None
-        pbc = data.pbc if "pbc" in data else None
-        with torch.autocast(pos.device.type, enabled=False):  # distances want all their digits
-            return build_graph(pos, data.natoms, self.cutoff, cell, pbc)
+    def _energy_and_forces(self, energy_at, pos: torch.Tensor, neighbors: Neighbors):
+        training = torch.is_grad_enabled()
+        if training and not _needs_exact(pos):
+            trained = [p for p in self.parameters() if p.requires_grad]
+            return energy_and_forces(energy_at, pos, neighbors.batch, trained)
+        with torch.enable_grad():
+            leaf = pos if pos.requires_grad else pos.detach().requires_grad_()
+            energy = energy_at(leaf, trained=training)
+            forces = forces_of(energy, leaf, create_graph=training)
+        return (energy, forces) if training else (energy.detach(), forces.detach())
 
-    def _embed(self, atom_type, graph: Graph) -> tuple[torch.Tensor, torch.Tensor]:
+    def _embed(self, atom_type, graph: Graph, on_knots: bool, trained: bool = True):
         """Final embeddings of the atoms [N, d] and of the [CLS] tokens."""
-        center_type = atom_type.index_select(0, graph.center)
-        psi = self.radial_basis(center_type, graph.distance, graph.envelope)
-        return self.attention(self.embedding(atom_type, graph, psi), atom_type, graph, psi)
+        if on_knots:
+            radial = place_on_knots(self.radial_basis, atom_type, graph, trained)
+        else:
+            center_type = atom_type.index_select(0, graph.center)
+            radial = self.radial_basis(center_type, graph.distance, graph.envelope)
+        return self.attention(self.embedding(atom_type, graph, radial), atom_type, graph, radial)
+
+
+def _needs_exact(pos: torch.Tensor) -> bool:
+    """Whether only the plain formulation and exact second derivatives will do.
+
+    That is where somebody else differentiates by the positions, perhaps more than once, and in
+    reduced precision, which differences of energies do not survive.
+    """
+    device = pos.device.type
+    rough = device == "cuda" and torch.get_float32_matmul_precision() != "highest"
+    return pos.requires_grad or rough or torch.is_autocast_enabled(device)
 
 
 def _atom_types(atomic_numbers: torch.Tensor) -> torch.Tensor:

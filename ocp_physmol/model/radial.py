@@ -34,6 +34,8 @@ class RadialBasis(nn.Module):
 
     def __init__(self, num_rbf: int, cutoff: float) -> None:
         super().__init__()
+        self.num_rbf = num_rbf
+        self.cutoff = cutoff
         closest_to_zero = math.exp(-cutoff)
         centers = torch.linspace(closest_to_zero, 1.0, num_rbf)
         sqrt_beta = num_rbf / (2 * (1 - closest_to_zero))

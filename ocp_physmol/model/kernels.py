@@ -1,0 +1,222 @@
+"""Sums over edges as loops compiled for the processor: Eq. 4 and the attention, first derivatives.
+
+Tensor operations write each of some ten intermediate results of [E, 2m] to memory and read it back.
+A loop finishes one edge before it begins the next, and all of that stays in the fastest cache. The
+filter of an edge, V psi or D, is a weighted sum of four consecutive rows of a table (knots.py).
+
+All kernels begin with the same arguments: `edges`, the first and the last but one edge of theirs;
+`center`, `neighbor` and `first` [E], the atoms i and j and the first row of the table; `weight`
+[E, 4] of its rows; and `gate`, what a message is multiplied with.
+"""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import numba
+import numpy as np
+import torch
+from torch.autograd.function import once_differentiable
+
+MIN_EDGES = 20_000  # for a thread to be worth starting
+
+jit = numba.njit(fastmath=True, nogil=True, error_model="numpy", cache=True)
+
+
+@jit
+def _read_filter(table, first, weight, filter_):
+    """filter = sum_k weight_k table[first + k]"""
+    row0, row1, row2, row3 = table[first], table[first + 1], table[first + 2], table[first + 3]
+    w0, w1, w2, w3 = weight[0], weight[1], weight[2], weight[3]
+    for c in range(len(filter_)):
+        filter_[c] = w0 * row0[c] + w1 * row1[c] + w2 * row2[c] + w3 * row3[c]
+
+
+@jit
+def _add_gradient(e, grad_filter, table, first, weight, grad_table, grad_weight):
+    """From the gradient of edge e's filter to those of table and weights, unless they are empty."""
+    for k in range(4):
+        row = first[e] + k
+        if len(grad_weight) > 0:
+            total = table.dtype.type(0)
+            for c in range(len(grad_filter)):
+                total += grad_filter[c] * table[row, c]
+            grad_weight[e, k] = total
+        if len(grad_table) > 0:
+            w, grad_row = weight[e, k], grad_table[row]
+            for c in range(len(grad_filter)):
+                grad_row[c] += w * grad_filter[c]
+
+
+@jit
+def _embed(edges, center, neighbor, first, weight, gate, x, table, out):
+    filter_ = np.empty(table.shape[1], table.dtype)
+    for e in range(edges[0], edges[1]):
+        x_j, out_i = x[neighbor[e]], out[center[e]]
+        _read_filter(table, first[e], weight[e], filter_)
+        for c in range(len(filter_)):
+            out_i[c] += gate[e] * x_j[c] * filter_[c]
+
+
+@jit
+def _embed_gradient(
+    edges, center, neighbor, first, weight, gate, x, table, grad,
+    grad_x, grad_table, grad_weight, grad_gate,
+):  # fmt: skip
+    filter_ = np.empty(table.shape[1], table.dtype)
+    grad_filter = np.empty(table.shape[1], table.dtype)
+    for e in range(edges[0], edges[1]):
+        x_j, grad_x_j, grad_i = x[neighbor[e]], grad_x[neighbor[e]], grad[center[e]]
+        _read_filter(table, first[e], weight[e], filter_)
+        total = table.dtype.type(0)
+        for c in range(len(filter_)):
+            total += grad_i[c] * x_j[c] * filter_[c]
+            grad_x_j[c] += gate[e] * grad_i[c] * filter_[c]
+            grad_filter[c] = gate[e] * grad_i[c] * x_j[c]
+        grad_gate[e] = total
+        _add_gradient(e, grad_filter, table, first, weight, grad_table, grad_weight)
+
+
+@cache
+def _attention_kernels(num_heads: int, head_width: int, dtype: np.dtype):
+    """Compiled for these sizes: a loop over a head of known width is a few vectors."""
+    width = num_heads * head_width
+    zero, one = dtype.type(0), dtype.type(1)
+
+    @jit
+    def attend(edges, center, neighbor, first, weight, gate, query, key_value, table, out):
+        filtered = np.empty(2 * width, table.dtype)  # k * D^K and v * D^V
+        for e in range(edges[0], edges[1]):
+            q, kv, out_i = query[center[e]], key_value[neighbor[e]], out[center[e]]
+            _read_filter(table, first[e], weight[e], filtered)
+            for c in range(2 * width):
+                filtered[c] *= kv[c]
+            for h in range(num_heads):
+                score = zero
+                for c in range(h * head_width, (h + 1) * head_width):
+                    score += q[c] * filtered[c]
+                a = gate[e, h] * score / (one + math.exp(-score))
+                for c in range(h * head_width, (h + 1) * head_width):
+                    out_i[c] += a * filtered[width + c]
+
+    @jit
+    def attend_gradient(
+        edges, center, neighbor, first, weight, gate, query, key_value, table, grad,
+        grad_query, grad_key_value, grad_table, grad_weight, grad_gate,
+    ):  # fmt: skip
+        filter_ = np.empty(2 * width, table.dtype)
+        grad_filter = np.empty(2 * width, table.dtype)
+        for e in range(edges[0], edges[1]):
+            q, grad_q, grad_i = query[center[e]], grad_query[center[e]], grad[center[e]]
+            kv, grad_kv = key_value[neighbor[e]], grad_key_value[neighbor[e]]
+            _read_filter(table, first[e], weight[e], filter_)
+            for h in range(num_heads):
+                score, grad_a = zero, zero
+                for c in range(h * head_width, (h + 1) * head_width):
+                    score += q[c] * kv[c] * filter_[c]
+                    grad_a += grad_i[c] * kv[width + c] * filter_[width + c]
+                sigmoid = one / (one + math.exp(-score))
+                silu = score * sigmoid
+                a = gate[e, h] * silu
+                grad_score = gate[e, h] * grad_a * (sigmoid + silu * (one - sigmoid))
+                grad_gate[e, h] = grad_a * silu
+                for c in range(h * head_width, (h + 1) * head_width):
+                    grad_q[c] += grad_score * kv[c] * filter_[c]
+                    grad_filter[c] = grad_score * q[c]
+                    grad_filter[width + c] = a * grad_i[c]
+            for c in range(2 * width):
+                grad_kv[c] += grad_filter[c] * filter_[c]
+                grad_filter[c] *= kv[c]
+            _add_gradient(e, grad_filter, table, first, weight, grad_table, grad_weight)
+
+    return attend, attend_gradient
+
+
+def _run(kernel, num_edges: int, inputs, sums, rows=()) -> None:
+    """Run the kernel over all edges, in as many threads as torch uses where that pays.
+
+    `sums` are added to by any edge, so each thread has its own; `rows` belong to one edge.
+    """
+    threads = max(1, min(torch.get_num_threads(), num_edges // MIN_EDGES))
+    bounds = np.linspace(0, num_edges, threads + 1).astype(np.int64)
+    own = [sums, *([np.zeros_like(s) for s in sums] for _ in range(threads - 1))]
+    calls = [(bounds[t : t + 2], *inputs, *own[t], *rows) for t in range(threads)]
+    if threads == 1:
+        kernel(*calls[0])
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda arguments: kernel(*arguments), calls))
+    for others in own[1:]:
+        for total, part in zip(sums, others):
+            total += part
+
+
+def _arrays(tensors) -> list[np.ndarray]:
+    return [t.detach().contiguous().numpy() for t in tensors]
+
+
+class _EdgeSum(torch.autograd.Function):
+    """A pair of kernels, one for the sums and one for their gradients; the table comes last."""
+
+    @staticmethod
+    def forward(ctx, kernels, center, neighbor, first, weight, gate, *values):
+        tensors = center, neighbor, first, weight, gate, *values
+        ctx.kernels = kernels
+        ctx.save_for_backward(*tensors)
+        out = torch.zeros_like(values[0], memory_format=torch.contiguous_format)
+        _run(kernels[0], len(center), _arrays(tensors), _arrays([out]))
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        tensors = ctx.saved_tensors
+        weight, gate, *values, table = tensors[3:]
+        sums = [torch.zeros_like(v, memory_format=torch.contiguous_format) for v in values]
+        sums.append(torch.zeros_like(table) if ctx.needs_input_grad[-1] else table.new_empty(0, 0))
+        wants_weight = ctx.needs_input_grad[4]
+        rows = [torch.zeros_like(weight) if wants_weight else weight.new_empty(0, 0)]
+        rows.append(torch.zeros_like(gate, memory_format=torch.contiguous_format))
+        _run(ctx.kernels[1], len(gate), _arrays([*tensors, grad]), _arrays(sums), _arrays(rows))
+        return (
+            None,
+            None,
+            None,
+            None,
+            *(g if needed else None for g, needed in zip([*rows, *sums], ctx.needs_input_grad[4:])),
+        )
+
+
+def embed(x, table, knots, gate, center, neighbor) -> torch.Tensor:
+    """Eq. 4: sum_j gate_ij x_j * F_ij, the filters F [E, C] given by their `table` on `knots`.
+
+    Args:
+        x: [N, C].
+        table: [T * R, C].
+        knots: a Knots for the E edges.
+        gate: [E].
+        center, neighbor: [E], the atoms i and j.
+    """
+    kernels = _embed, _embed_gradient
+    return _EdgeSum.apply(kernels, center, neighbor, knots.first, knots.weight, gate, x, table)
+
+
+def attend(query, key_value, table, knots, gate, center, neighbor) -> torch.Tensor:
+    """sum_j SiLU(q_i . k_j * D^K_ij) gate_ij (v_j * D^V_ij), for each head: [N, m].
+
+    Args:
+        query: [N, m].
+        key_value: [N, 2m], keys and values side by side, as are D^K and D^V.
+        table: [T * R, 2m].
+        knots: a Knots for the E edges.
+        gate: [E, num_heads], what multiplies the attention weights.
+        center, neighbor: [E], the atoms i and j.
+    """
+    num_heads = gate.shape[1]
+    dtype = np.dtype(str(query.dtype).removeprefix("torch."))
+    kernels = _attention_kernels(num_heads, query.shape[1] // num_heads, dtype)
+    return _EdgeSum.apply(
+        kernels, center, neighbor, knots.first, knots.weight, gate, query, key_value, table
+    )

@@ -1,0 +1,83 @@
+"""Filters on knots: D^K, D^V and V psi depend on the centre's type and the distance alone.
+
+So their networks need not see every edge. They are evaluated for each type on a grid of distances
+and read in between as a cubic spline with continuous second derivatives, whose own derivative is
+what the forces are made of. With num_rbf knots an Angstrom, it follows basis functions that are the
+narrower the more there are of them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+
+from ocp_physmol.model.graph import Graph
+from ocp_physmol.model.radial import RadialBasis
+
+MAX_SPACING = 0.04  # Angstrom, for few and wide basis functions
+
+
+@dataclass
+class Knots:
+    """Four consecutive knots for each edge, and how much each of them counts."""
+
+    gaussians: torch.Tensor  # [T, R + 4, num_rbf] for T types: psi without its envelope
+    envelope: torch.Tensor  # [R + 4, 1]
+    first: torch.Tensor  # [E], row of the first knot in a table of T * R rows
+    weight: torch.Tensor  # [E, 4], summing to 1
+    trained: bool  # whether gradients reach the networks, or the distances alone
+
+    @property
+    def psi(self) -> torch.Tensor:
+        return self.envelope * self.gaussians
+
+    def table(self, network, psi: torch.Tensor) -> torch.Tensor:
+        """Spline coefficients [T * R, C] of a `network` from psi (on the knots) to C channels."""
+        with torch.set_grad_enabled(self.trained and torch.is_grad_enabled()):
+            v = network(psi)
+            # the inverse of the spline's own smoothing, 1 + D/6 with D the second difference, is
+            # 1 - D/6 + D^2/36 up to sixth order; only neighbouring knots take part
+            near, far = v[:, 1:-3] + v[:, 3:-1], v[:, :-4] + v[:, 4:]
+            return ((54 * v[:, 2:-2] - 10 * near + far) / 36).flatten(0, 1)
+
+    def append(self, count: int) -> Knots:
+        """With `count` more edges that read four rows put after a table's last one, all alike."""
+        num_rows = self.gaussians.shape[0] * len(self.envelope[4:])
+        return replace(
+            self,
+            first=torch.cat([self.first, self.first.new_full((count,), num_rows)]),
+            weight=torch.cat([self.weight, self.weight.new_full((count, 4), 0.25)]),
+        )
+
+
+def place_on_knots(
+    basis: RadialBasis, atom_type: torch.Tensor, graph: Graph, trained: bool = True
+) -> Knots:
+    """Knots for the edges of `graph` between atoms of `atom_type` [N]."""
+    intervals = math.ceil(basis.cutoff * max(basis.num_rbf, 1 / MAX_SPACING))
+    spacing = basis.cutoff / intervals
+    types, type_index = torch.unique(atom_type, return_inverse=True)
+    like = {"dtype": graph.distance.dtype, "device": graph.distance.device}
+    grid = spacing * torch.arange(-3, intervals + 4, **like)
+    with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
+        every_type = types.repeat_interleave(len(grid))
+        distance = grid.repeat(len(types))
+        gaussians = basis(every_type, distance, torch.ones_like(distance))
+    position = graph.distance.clamp(max=basis.cutoff) / spacing
+    interval = position.detach().long().clamp(max=intervals - 1)
+    first = type_index.index_select(0, graph.center) * (len(grid) - 4) + interval
+    t = position - interval
+    s = 1 - t
+    weight = torch.stack(
+        [s**3 / 6, t * t * (t / 2 - 1) + 2 / 3, s * s * (s / 2 - 1) + 2 / 3, t**3 / 6], dim=-1
+    )
+    return Knots(
+        gaussians.unflatten(0, (len(types), len(grid))),
+        # its smooth continuation beyond the cutoff, where no edge reads it
+        (0.5 * (torch.cos(math.pi / basis.cutoff * grid) + 1))[:, None],
+        first,
+        weight,
+        trained,
+    )
