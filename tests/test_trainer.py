@@ -87,11 +87,14 @@ def test_two_ranks_train_like_one(trained, qm9_folder, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "config", sorted(p.name for p in REPOSITORY.glob("configs/qm9/*.yml") if p.name != "base.yml")
+    "config",
+    sorted(p.name for p in REPOSITORY.glob("configs/qm9/*.yml") if not p.match("*base.yml")),
 )
 def test_shipped_configs_train_on_two_ranks(config, qm9_folder, tmp_path):
     """With their own losses, switches and schedulers; only smaller."""
     options = [o for o in small_run(qm9_folder) if "scheduler" not in o]
+    if "schnet" in config:  # its sizes have other names
+        options = [o for o in options if "--model" not in o]
     seconds = ["--optim.max_seconds=2"] if "quickstart" in config else []
     result = run_main(
         "--mode", "train", "--config-yml", f"configs/qm9/{config}", "--cpu", "--num-gpus", 2,
