@@ -11,6 +11,9 @@ from fairchem.core.common.utils import match_state_dict
 
 from ocp_physmol.errors import UserError
 
+# model keys that change what the weights mean, but not their shapes
+UNSEEN_IN_WEIGHTS = ("cutoff", "num_heads")
+
 
 def read_checkpoint(path: str, map_location="cpu") -> dict:
     """A checkpoint's content; only tensors and plain values are unpickled.
@@ -30,8 +33,10 @@ def read_checkpoint(path: str, map_location="cpu") -> dict:
     return checkpoint
 
 
-def require_same_architecture(model: torch.nn.Module, checkpoint: dict, path: str) -> None:
-    """Raise a UserError if the checkpoint's weights are not those of `model`."""
+def require_same_architecture(
+    model: torch.nn.Module, options: dict, checkpoint: dict, path: str
+) -> None:
+    """Raise a UserError if the checkpoint is not one of `model`, which `options` describe."""
     own = model.state_dict()
     other = match_state_dict(own, checkpoint["state_dict"])
     differing = [k for k in own if k not in other or own[k].shape != other[k].shape]
@@ -41,6 +46,13 @@ def require_same_architecture(model: torch.nn.Module, checkpoint: dict, path: st
             f"checkpoint {path} belongs to another architecture: {len(differing)} weights differ, "
             f"'{differing[0]}' first; use the 'model' section that it was trained with"
         )
+    trained_with = checkpoint.get("config", {}).get("model", {})
+    for key in UNSEEN_IN_WEIGHTS:
+        if key in trained_with and key in options and trained_with[key] != options[key]:
+            raise UserError(
+                f"checkpoint {path} was trained with model.{key} {trained_with[key]}, not "
+                f"{options[key]}; use the 'model' section that it was trained with"
+            )
 
 
 def move_into_place(partial: str, name: str) -> str:

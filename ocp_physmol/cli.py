@@ -43,8 +43,8 @@ def run_rank(config: dict) -> None:
     try:
         runner(config)
     finally:
-        # torch 2.4 hangs if the process group goes while gloo's thread still waits for the
-        # interpreter to let go of its last tensor
+        # torch 2.4 hangs if the process group is freed, with the runner that holds its trainer,
+        # while gloo's thread still waits for the interpreter to let go of its last tensor
         time.sleep(0.2)
 
 

@@ -218,7 +218,8 @@ class PhysMolTrainer(OCPTrainer):
     def load_checkpoint(self, checkpoint_path, checkpoint=None, inference_only=False) -> None:
         if checkpoint is None:
             checkpoint = read_checkpoint(checkpoint_path, self.device)
-        require_same_architecture(self.model, checkpoint, checkpoint_path)
+        options = self.config["model"]
+        require_same_architecture(self.model, options, checkpoint, checkpoint_path)
         super().load_checkpoint(checkpoint_path, checkpoint, inference_only)
         if distutils.is_master():
             logging.info(f"Loaded {checkpoint_path}, step {self.step}.")

@@ -109,6 +109,12 @@ def test_checkpoint_of_another_architecture(fails, trained):
     assert f"{checkpoint} belongs to another architecture" in error
 
 
+def test_checkpoint_of_the_same_shapes_with_another_meaning(fails, trained):
+    checkpoint = trained / "checkpoints/run/checkpoint.pt"
+    error = fails("--checkpoint", checkpoint, "--model.num_heads=4")
+    assert "was trained with model.num_heads 8, not 4" in error
+
+
 def damaged(folder, target, change):
     """A copy of the data whose training entries have gone through `change(index, data)`."""
     shutil.copytree(folder, target)

@@ -81,7 +81,7 @@ class _Pickler(pickle.Pickler):
 
     def reducer_override(self, value):
         if isinstance(value, torch.Tensor):
-            return torch.from_numpy, (value.numpy(),)
+            return torch.from_numpy, (value.detach().cpu().numpy(),)
         return NotImplemented
 
 

@@ -13,16 +13,22 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 
 import numba
 import numpy as np
 import torch
-from torch.autograd.function import once_differentiable
 
 MIN_EDGES = 20_000  # for a thread to be worth starting
 
-jit = numba.njit(fastmath=True, nogil=True, error_model="numpy", cache=True)
+
+def jit(function):
+    """Compile at the first call, and keep the result on disk where there is a place for it."""
+    compile_ = partial(numba.njit, fastmath=True, nogil=True, error_model="numpy")
+    try:
+        return compile_(function, cache=True)
+    except RuntimeError:  # nothing is writable: neither the package's folder nor a home
+        return compile_(function)
 
 
 @jit
@@ -158,7 +164,11 @@ def _arrays(tensors) -> list[np.ndarray]:
 
 
 class _EdgeSum(torch.autograd.Function):
-    """A pair of kernels, one for the sums and one for their gradients; the table comes last."""
+    """A pair of kernels, one for the sums and one for their gradients; the table comes last.
+
+    Raises:
+        RuntimeError: if a second derivative is asked for.
+    """
 
     @staticmethod
     def forward(ctx, kernels, center, neighbor, first, weight, gate, *values):
@@ -170,15 +180,20 @@ class _EdgeSum(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad):
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "compiled sums have first derivatives only; where the positions require grad, "
+                "PhysMol takes its plain formulation, which has all of them"
+            )
+        zeros = partial(torch.zeros_like, memory_format=torch.contiguous_format)
         tensors = ctx.saved_tensors
         weight, gate, *values, table = tensors[3:]
-        sums = [torch.zeros_like(v, memory_format=torch.contiguous_format) for v in values]
-        sums.append(torch.zeros_like(table) if ctx.needs_input_grad[-1] else table.new_empty(0, 0))
+        sums = [zeros(v) for v in values]
+        sums.append(zeros(table) if ctx.needs_input_grad[-1] else table.new_empty(0, 0))
         wants_weight = ctx.needs_input_grad[4]
-        rows = [torch.zeros_like(weight) if wants_weight else weight.new_empty(0, 0)]
-        rows.append(torch.zeros_like(gate, memory_format=torch.contiguous_format))
+        rows = [zeros(weight) if wants_weight else weight.new_empty(0, 0)]
+        rows.append(zeros(gate))
         _run(ctx.kernels[1], len(gate), _arrays([*tensors, grad]), _arrays(sums), _arrays(rows))
         return (
             None,

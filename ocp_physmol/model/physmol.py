@@ -104,7 +104,8 @@ class PhysMol(nn.Module, GraphModelMixin):
         cell = data.cell if "cell" in data else None
         periodic = (cell, data.pbc if "pbc" in data else None)
         neighbors = find_neighbors(pos, data.natoms, self.cutoff, *periodic)
-        embed = partial(self._embed, on_knots=pos.device.type == "cpu" and not _needs_exact(pos))
+        plain = self._must_be_plain(pos, data.pos_displaced if "pos_displaced" in data else pos)
+        embed = partial(self._embed, on_knots=pos.device.type == "cpu" and not plain)
 
         def energy_at(pos: torch.Tensor, trained: bool = True) -> torch.Tensor:
             copies = len(pos) // len(atom_type)
@@ -114,7 +115,7 @@ class PhysMol(nn.Module, GraphModelMixin):
 
         out = {}
         if self.regress_forces:
-            out["energy"], out["forces"] = self._energy_and_forces(energy_at, pos, neighbors)
+            out["energy"], out["forces"] = self._with_forces(energy_at, pos, neighbors, plain)
         else:
             out["energy"] = energy_at(pos)
         if self.bond_parameters:
@@ -130,16 +131,27 @@ class PhysMol(nn.Module, GraphModelMixin):
             out["masked_logits"] = self.classifier(embed(types, graph)[0])
         return out
 
-    def _energy_and_forces(self, energy_at, pos: torch.Tensor, neighbors: Neighbors):
+    def _with_forces(self, energy_at, pos: torch.Tensor, neighbors: Neighbors, plain: bool):
         training = torch.is_grad_enabled()
-        if training and not _needs_exact(pos):
-            trained = [p for p in self.parameters() if p.requires_grad]
-            return energy_and_forces(energy_at, pos, neighbors.batch, trained)
+        if training and not plain:
+            return energy_and_forces(self, energy_at, pos, neighbors.batch)
         with torch.enable_grad():
             leaf = pos if pos.requires_grad else pos.detach().requires_grad_()
             energy = energy_at(leaf, trained=training)
             forces = forces_of(energy, leaf, create_graph=training)
         return (energy, forces) if training else (energy.detach(), forces.detach())
+
+    def _must_be_plain(self, *positions: torch.Tensor) -> bool:
+        """Whether only the plain formulation and exact second derivatives will do.
+
+        That is where somebody else differentiates by the positions, perhaps more than once, and in
+        reduced precision, which differences of energies do not survive.
+        """
+        device = positions[0].device.type
+        rough = device == "cuda" and torch.get_float32_matmul_precision() != "highest"
+        rough = rough or self.radial_basis.mu.dtype not in (torch.float32, torch.float64)
+        tracked = any(pos.requires_grad for pos in positions)
+        return tracked or rough or torch.is_autocast_enabled(device)
 
     def _embed(self, atom_type, graph: Graph, on_knots: bool, trained: bool = True):
         """Final embeddings of the atoms [N, d] and of the [CLS] tokens."""
@@ -149,17 +161,6 @@ class PhysMol(nn.Module, GraphModelMixin):
             center_type = atom_type.index_select(0, graph.center)
             radial = self.radial_basis(center_type, graph.distance, graph.envelope)
         return self.attention(self.embedding(atom_type, graph, radial), atom_type, graph, radial)
-
-
-def _needs_exact(pos: torch.Tensor) -> bool:
-    """Whether only the plain formulation and exact second derivatives will do.
-
-    That is where somebody else differentiates by the positions, perhaps more than once, and in
-    reduced precision, which differences of energies do not survive.
-    """
-    device = pos.device.type
-    rough = device == "cuda" and torch.get_float32_matmul_precision() != "highest"
-    return pos.requires_grad or rough or torch.is_autocast_enabled(device)
 
 
 def _atom_types(atomic_numbers: torch.Tensor) -> torch.Tensor:

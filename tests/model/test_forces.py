@@ -6,7 +6,7 @@ import pytest
 import torch
 from ase.build import molecule
 
-from ocp_physmol.model import physmol
+from ocp_physmol.model.physmol import PhysMol
 from tests.conftest import slab, small_model, to_batch
 
 LOSSES = {
@@ -17,16 +17,17 @@ LOSSES = {
 }
 
 
-def gradient(model, batch, loss, exact: bool, monkeypatch) -> torch.Tensor:
-    monkeypatch.setattr(physmol, "_needs_exact", lambda pos: exact)
+def gradient(model, batch, loss, exact: bool, monkeypatch) -> list[torch.Tensor]:
+    monkeypatch.setattr(PhysMol, "_must_be_plain", lambda self, *positions: exact)
     model.zero_grad()
     loss(model(batch)).backward()
-    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
-    return torch.cat([g.flatten() for g in grads])
+    return [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
 
 
 def relative_error(found, expected) -> float:
-    return float((found - expected).norm() / expected.norm())
+    """The largest of any parameter, where it is not small beside the whole gradient."""
+    whole = torch.cat([e.flatten() for e in expected]).norm()
+    return max(float((f - e).norm() / (e.norm() + 1e-5 * whole)) for f, e in zip(found, expected))
 
 
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=list(LOSSES))
@@ -45,7 +46,7 @@ def test_rounding_to_single_precision_costs_little(loss, monkeypatch):
     expected = gradient(model, batch, loss, False, monkeypatch)
     batch.pos, batch.cell = batch.pos.float(), batch.cell.float()
     found = gradient(model.float(), batch, loss, False, monkeypatch)
-    assert relative_error(found.double(), expected) < 5e-3
+    assert relative_error([f.double() for f in found], expected) < 5e-3
 
 
 def test_no_force_loss_no_displacement():
@@ -59,6 +60,55 @@ def test_no_force_loss_no_displacement():
     model(batch)["energy"].sum().backward()
     for grad, p in zip(found, (p for p in model.parameters() if p.grad is not None)):
         torch.testing.assert_close(grad, p.grad, rtol=1e-9, atol=1e-12)
+
+
+def test_a_second_derivative_is_refused():
+    model = small_model().train()
+    out = model(to_batch(molecule("H2O")))
+    loss = out["energy"].square().sum() + out["forces"].square().sum()
+    with pytest.raises(RuntimeError, match="differentiable once"):
+        torch.autograd.grad(loss, list(model.readout.parameters()), create_graph=True)
+
+
+def test_parameters_put_in_their_place_for_one_call():
+    """As torch.func and everything built on it does."""
+    model = small_model().train()
+    batch = to_batch(molecule("CH3CH2OH"))
+    model(batch)["forces"].square().sum().backward()
+    replaced = {n: p.detach().clone().requires_grad_() for n, p in model.named_parameters()}
+    out = torch.func.functional_call(model, replaced, (batch,))
+    out["forces"].square().sum().backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(replaced[name].grad, parameter.grad)
+
+
+def test_hooks_on_parameters_run_once():
+    model = small_model().train()
+    batch = to_batch(molecule("CH3CH2OH"))
+    model(batch)["forces"].square().sum().backward()
+    once = model.embedding.combine.weight.grad.clone()
+    model.zero_grad()
+    model.embedding.combine.weight.register_hook(lambda g: 2 * g)
+    model(batch)["forces"].square().sum().backward()
+    torch.testing.assert_close(model.embedding.combine.weight.grad, 2 * once)
+
+
+def test_frozen_parameters():
+    model = small_model(use_masking=True).train()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith("classifier"))
+    batch = to_batch(molecule("CH3CH2OH"))
+    batch.masked = torch.arange(len(batch.pos)) < 3
+    out = model(batch)
+    (out["energy"].sum() + out["forces"].sum() + out["masked_logits"].sum()).backward()
+    assert model.classifier[0].weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("scale", [float("nan"), float("inf")])
+def test_a_gradient_that_is_no_number_stays_one(scale):
+    model = small_model().train()
+    (scale * model(to_batch(molecule("H2O")))["forces"].sum()).backward()
+    assert torch.isnan(model.embedding.combine.weight.grad).any()
 
 
 def test_whoever_tracks_the_positions_may_differentiate_twice():
