@@ -146,14 +146,18 @@ def _run(kernel, num_edges: int, inputs, sums, rows=()) -> None:
     `sums` are added to by any edge, so each thread has its own; `rows` belong to one edge.
     """
     threads = max(1, min(torch.get_num_threads(), num_edges // MIN_EDGES))
-    bounds = np.linspace(0, num_edges, threads + 1).astype(np.int64)
-    own = [sums, *([np.zeros_like(s) for s in sums] for _ in range(threads - 1))]
-    calls = [(bounds[t : t + 2], *inputs, *own[t], *rows) for t in range(threads)]
     if threads == 1:
-        kernel(*calls[0])
+        kernel((0, num_edges), *inputs, *sums, *rows)
         return
+    bounds = [num_edges * t // threads for t in range(threads + 1)]
+    own = [sums, *([np.zeros_like(s) for s in sums] for _ in range(threads - 1))]
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda arguments: kernel(*arguments), calls))
+        shares = [
+            pool.submit(kernel, (bounds[t], bounds[t + 1]), *inputs, *own[t], *rows)
+            for t in range(threads)
+        ]
+    for share in shares:
+        share.result()  # raises what went wrong there
     for others in own[1:]:
         for total, part in zip(sums, others):
             total += part
