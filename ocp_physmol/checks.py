@@ -72,7 +72,7 @@ def check_run(args, overrides: list[str]) -> None:
         _check_data(config, SPLIT_OF_MODE[args.mode])
         if args.checkpoint:
             checkpoint = read_checkpoint(args.checkpoint)
-            require_same_architecture(model, checkpoint, args.checkpoint)
+            require_same_architecture(model, config["model"], checkpoint, args.checkpoint)
     except UserError as e:
         raise UserError(f"config {args.config_yml}: {e}") from e
 
