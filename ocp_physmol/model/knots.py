@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ocp_physmol.model.graph import Graph
-from ocp_physmol.model.radial import RadialBasis
+from ocp_physmol.model.radial import RadialBasis, raised_cosine
 
 MAX_SPACING = 0.04  # Angstrom, for few and wide basis functions
 
@@ -24,14 +24,10 @@ class Knots:
     """Four consecutive knots for each edge, and how much each of them counts."""
 
     gaussians: torch.Tensor  # [T, R + 4, num_rbf] for T types: psi without its envelope
-    envelope: torch.Tensor  # [R + 4, 1]
+    psi: torch.Tensor  # the same with it
     first: torch.Tensor  # [E], row of the first knot in a table of T * R rows
     weight: torch.Tensor  # [E, 4], summing to 1
     trained: bool  # whether gradients reach the networks, or the distances alone
-
-    @property
-    def psi(self) -> torch.Tensor:
-        return self.envelope * self.gaussians
 
     def table(self, network, psi: torch.Tensor) -> torch.Tensor:
         """Spline coefficients [T * R, C] of a `network` from psi (on the knots) to C channels."""
@@ -44,7 +40,8 @@ class Knots:
 
     def append(self, count: int) -> Knots:
         """With `count` more edges that read four rows put after a table's last one, all alike."""
-        num_rows = self.gaussians.shape[0] * len(self.envelope[4:])
+        num_types, num_knots, _ = self.psi.shape
+        num_rows = num_types * (num_knots - 4)
         return replace(
             self,
             first=torch.cat([self.first, self.first.new_full((count,), num_rows)]),
@@ -65,6 +62,9 @@ def place_on_knots(
         every_type = types.repeat_interleave(len(grid))
         distance = grid.repeat(len(types))
         gaussians = basis(every_type, distance, torch.ones_like(distance))
+        gaussians = gaussians.unflatten(0, (len(types), len(grid)))
+        # no edge reads the envelope's continuation: it is there for the spline to be smooth
+        psi = raised_cosine(grid, basis.cutoff)[:, None] * gaussians
     position = graph.distance.clamp(max=basis.cutoff) / spacing
     interval = position.detach().long().clamp(0, intervals - 1)  # NaN must stay on the table
     first = type_index.index_select(0, graph.center) * (len(grid) - 4) + interval
@@ -73,11 +73,4 @@ def place_on_knots(
     weight = torch.stack(
         [s**3 / 6, t * t * (t / 2 - 1) + 2 / 3, s * s * (s / 2 - 1) + 2 / 3, t**3 / 6], dim=-1
     )
-    return Knots(
-        gaussians.unflatten(0, (len(types), len(grid))),
-        # its smooth continuation beyond the cutoff, where no edge reads it
-        (0.5 * (torch.cos(math.pi / basis.cutoff * grid) + 1))[:, None],
-        first,
-        weight,
-        trained,
-    )
+    return Knots(gaussians, psi, first, weight, trained)

@@ -17,8 +17,12 @@ def cosine_envelope(distance: torch.Tensor, cutoff: float) -> torch.Tensor:
         distance: [...], Angstrom.
         cutoff: tau, Angstrom.
     """
-    inside = distance.clamp(max=cutoff)
-    return 0.5 * (torch.cos(math.pi / cutoff * inside) + 1)
+    return raised_cosine(distance.clamp(max=cutoff), cutoff)
+
+
+def raised_cosine(distance: torch.Tensor, cutoff: float) -> torch.Tensor:
+    """Eq. 3 up to `cutoff`, and its smooth continuation beyond."""
+    return 0.5 * (torch.cos(math.pi / cutoff * distance) + 1)
 
 
 class RadialBasis(nn.Module):
