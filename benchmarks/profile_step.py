@@ -7,8 +7,6 @@ wall-clock time, and the operators' own time in it by kind, as torch.profiler se
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
 import warnings
 
 import systems  # beside this file; makes fairchem importable
@@ -21,7 +19,7 @@ from ocp_physmol.errors import exit_on_user_error
 from ocp_physmol.model.physmol import PhysMol
 
 KINDS = {
-    "compiled sums": ("_EdgeSum",),
+    "compiled sums": ("EdgeSum",),
     "matrix products": ("mm", "bmm", "addmm", "linear"),
     "gather, scatter": ("index", "scatter", "gather", "cat", "copy", "repeat"),
     "elementwise": ("mul", "add", "sub", "div", "silu", "sigmoid", "softplus", "exp", "log", "neg",
@@ -33,7 +31,7 @@ def kind_of(operator: str) -> str:
     """The kind of an operator by the beginning of its name, 'other' where none fits."""
     name = operator.removeprefix("aten::").lstrip("_")
     for kind, names in KINDS.items():
-        if any(name.startswith(n.lstrip("_")) for n in names):
+        if name.startswith(names):
             return kind
     return "other"
 
@@ -42,15 +40,11 @@ def milliseconds(call, repeats: int) -> dict[str, float]:
     """Of one call: its wall-clock time (median), and the operators' own time by kind (mean)."""
     for _ in range(3):
         call()
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
+    wall = 1000 * systems.median_seconds(call, repeats)
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         for _ in range(repeats):
             call()
-    found = {"wall": 1000 * statistics.median(seconds), **dict.fromkeys([*KINDS, "other"], 0.0)}
+    found = {"wall": wall, **dict.fromkeys([*KINDS, "other"], 0.0)}
     for event in profiled.key_averages():
         found[kind_of(event.key)] += event.self_cpu_time_total / 1000 / repeats
     return found

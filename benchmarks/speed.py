@@ -132,18 +132,9 @@ def grow(registered: str, options: dict, repeats: int) -> list[dict]:
         found = calls(registered, options, batch)
         for what in ("inference", "force step"):
             row[f"{what} MB"] = peak_memory(found[what])
-            row[f"{what} ms"] = 1000 * median_seconds(found[what], repeats)
+            row[f"{what} ms"] = 1000 * systems.median_seconds(found[what], repeats)
         rows.append(row)
     return rows
-
-
-def median_seconds(call, repeats: int) -> float:
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
 
 
 def print_comparison(rows: list[dict]) -> None:

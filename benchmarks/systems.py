@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
+import time
+
 import ocp_physmol  # noqa: F401  # before fairchem, which it makes importable
 
 # isort: split
@@ -117,3 +120,13 @@ def training_step(model, batch, forces: bool = True, copied: bool = False):
         model.regress_forces = True
 
     return call
+
+
+def median_seconds(call, repeats: int) -> float:
+    """Median wall-clock time of a call."""
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
