@@ -3,7 +3,7 @@
 So their networks need not see every edge. They are evaluated for each type on a grid of distances
 and read in between as a cubic spline with continuous second derivatives, whose own derivative is
 what the forces are made of. With num_rbf knots an Angstrom, it follows basis functions that are the
-narrower the more there are of them, to some 1e-5 of the energy as long as they keep their widths.
+narrower the more there are of them, to some 1e-4 of an energy as long as they keep their widths.
 """
 
 from __future__ import annotations
