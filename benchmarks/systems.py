@@ -102,6 +102,7 @@ def training_step(model, batch, forces: bool = True, copied: bool = False):
         model.regress_forces = forces
         current = batch.clone()
         if copied:
+            current.displaced = torch.ones_like(current.natoms, dtype=torch.bool)
             current.pos_displaced = copies.displaced_positions(current, 0.5, draws)
             current.masked = copies.masked_atoms(current, 0.3, draws)
         out = model(current)

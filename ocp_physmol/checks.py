@@ -16,6 +16,7 @@ from fairchem.core.common.utils import build_config, setup_imports
 from fairchem.core.datasets.base_dataset import create_dataset
 
 from ocp_physmol.checkpoint import read_checkpoint, require_same_architecture
+from ocp_physmol.datasets.lmdb_dataset import find_problem
 from ocp_physmol.errors import UserError
 from ocp_physmol.trainer import PHYSICS_TERMS, PhysMolTrainer, active_terms
 
@@ -37,38 +38,54 @@ SPLIT_OF_MODE = {
 }  # fmt: skip
 
 
-def parse_overrides(overrides: list[str]) -> None:
-    """Command-line overrides must look like --optim.batch_size=8."""
-    for text in overrides:
+TASK_KEYS = {
+    "strict_load", "relaxation_steps", "relaxation_fmax", "relax_opt", "save_full_traj",
+    "write_pos", "num_relaxation_batches",
+}  # fmt: skip
+
+
+def check_arguments(args, overrides: list[str]) -> None:
+    """Raise a UserError if the options contradict each other or this machine."""
+    for text in overrides:  # which must look like --optim.batch_size=8
         if not text.startswith("--") or text.count("=") != 1:
             raise UserError(
                 f"unknown option '{text}'; a config key is overridden by --section.key=value, "
                 "all other options are listed by --help"
             )
-
-
-def check_run(args, overrides: list[str]) -> None:
-    """Raise a UserError if the run that the command line asks for cannot start."""
     if args.mode is None:
         raise UserError("--mode is missing; give " + ", ".join(SPLIT_OF_MODE))
     if args.mode != "train" and not args.checkpoint:
         raise UserError(f"--mode {args.mode} needs a trained model; give --checkpoint")
-    if args.num_gpus < 1:
-        raise UserError(f"--num-gpus {args.num_gpus}: at least one rank is needed, also with --cpu")
+    for option in ("num_gpus", "num_nodes", "slurm_mem", "slurm_timeout"):
+        if getattr(args, option) < 1:
+            option_name = f"--{option.replace('_', '-')}"
+            raise UserError(f"{option_name} {getattr(args, option)} is not possible; at least 1 is")
+    if not args.submit:
+        for option in ("num_nodes", "sweep_yml"):
+            if getattr(args, option) not in (1, None):
+                raise UserError(f"--{option.replace('_', '-')} needs a cluster; add --submit")
     if not args.cpu and not args.submit and args.num_gpus > torch.cuda.device_count():
         raise UserError(
             f"--num-gpus {args.num_gpus}, but {torch.cuda.device_count()} GPUs are here; add --cpu "
             "to run on the processor"
         )
+
+
+def read_config(args, overrides: list[str]) -> dict:
+    """The configuration with its includes and overrides."""
     try:
-        config = build_config(args, overrides)
+        return build_config(args, overrides)
     except (OSError, yaml.YAMLError, ValueError, AttributeError, KeyError, TypeError) as e:
         raise UserError(
             f"config {args.config_yml} cannot be read: {' '.join(str(e).split())}"
         ) from e
+
+
+def check_config(args, config: dict) -> None:
+    """Raise a UserError if the run that the configuration describes cannot start."""
     try:
         setup_imports(config)
-        model = _check_config(config)
+        model = _check_sections(config)
         _check_data(config, SPLIT_OF_MODE[args.mode])
         if args.checkpoint:
             checkpoint = read_checkpoint(args.checkpoint)
@@ -77,13 +94,14 @@ def check_run(args, overrides: list[str]) -> None:
         raise UserError(f"config {args.config_yml}: {e}") from e
 
 
-def _check_config(config: dict) -> torch.nn.Module:
+def _check_sections(config: dict) -> torch.nn.Module:
     """Check every section; return the model that the config describes."""
     run_keys = {
         "mode", "identifier", "timestamp_id", "seed", "is_debug", "run_dir", "print_every", "amp",
         "checkpoint", "cpu", "submit", "summit", "world_size", "distributed_backend", "gp_gpus",
     }  # fmt: skip
     _require_known("top level", config.keys() - run_keys, SECTIONS)
+    _require_known("task", (config.get("task") or {}).keys(), TASK_KEYS)
     for section in ("trainer", "dataset", "model", "outputs", "loss_functions", "optim"):
         if not config.get(section):
             raise UserError(f"section '{section}' is missing; see configs/qm9/base.yml")
@@ -142,10 +160,6 @@ def _check_losses(config: dict, ours: bool) -> None:
     physics = terms.keys() & set(PHYSICS_TERMS)
     if physics and not ours:
         raise UserError(f"loss_functions.{min(physics)} needs trainer: physmol")
-    if physics - {"masked_atoms"} and "forces" not in config["outputs"]:
-        raise UserError(
-            "zero_force and bound need 'forces' in outputs: its labels say what is a minimum"
-        )
 
 
 def _check_optim(optim: dict) -> None:
@@ -192,13 +206,17 @@ def _check_data(config: dict, needed: str) -> None:
     for split in {needed, *splits}:
         if not (splits.get(split) or {}).get("src"):
             raise UserError(f"dataset.{split}.src is missing; give the path of an LMDB")
-        options = {**splits.get("train", {}), **splits[split]}
-        if not Path(str(options["src"])).exists():
-            raise UserError(
-                f"dataset.{split}.src: {options['src']} does not exist; make the data first "
-                "(for QM9: python -m ocp_physmol.datasets.qm9) or correct the path"
-            )
+        shared = splits.get("train") or {} if splits[split].get("use_train_settings", True) else {}
+        options = {**shared, **splits[split]}
+        for src in options["src"] if isinstance(options["src"], list) else [options["src"]]:
+            if not Path(str(src)).exists():
+                raise UserError(
+                    f"dataset.{split}.src: {src} does not exist; make the data first (QM9: "
+                    "python -m ocp_physmol.datasets.qm9, your own: ocp_physmol.datasets.ase_files) "
+                    "or correct the path"
+                )
         _lookup("dataset", f"dataset.{split}.format", options.get("format", "lmdb"))
         options["required"] = list(config["outputs"]) if split in ("train", "val") else []
-        dataset = create_dataset(options, split)
-        dataset[0]
+        problem = find_problem(create_dataset(options, split)[0], options["required"])
+        if problem:
+            raise UserError(f"dataset.{split}.src: {options['src']}, an entry {problem}")

@@ -1,75 +1,68 @@
-"""fairchem's command line, with our registrations in every process and our checks before the run.
-
-A process may start in four ways: as the command itself, as one of its ranks, as a job of submitit,
-or as a notebook that opens a checkpoint. The first three unpickle what is defined here, and with
-this module comes the whole package; for the fourth a checkpoint names classes by import path.
-"""
+"""fairchem's command line, with our registrations in every process and our checks before a run."""
 
 from __future__ import annotations
 
+import argparse
+import itertools
 import logging
-import os
 import sys
-import threading
 import time
 import warnings
+from pathlib import Path
 
 from fairchem.core import _cli
 from fairchem.core.common.flags import flags
 from fairchem.core.common.utils import setup_logging
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-from ocp_physmol.checks import check_run, parse_overrides
+from ocp_physmol.checks import check_arguments, check_config, read_config
 from ocp_physmol.errors import EXIT_STATUS, UserError, exit_on_user_error
+from ocp_physmol.runner import Runner, run_rank
+from ocp_physmol.slurm import submit, sweep
 
 # fairchem loads files of its own in a way that torch warns of: nothing that a user could mend
 warnings.filterwarnings("ignore", category=FutureWarning, module="fairchem")
 
 
-class Runner(_cli.Runner):
-    """fairchem's runner, pickled by reference to this module."""
-
-    def checkpoint(self, *args, **kwargs):
-        submission = super().checkpoint(*args, **kwargs)
-        submission.function = type(self)()
-        return submission
-
-
-@exit_on_user_error
-def run_rank(config: dict) -> None:
-    """What each rank of a local run executes."""
-    threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
-    runner = Runner()
-    try:
-        runner(config)
-    finally:
-        # torch 2.4 hangs if the process group is freed, with the runner that holds its trainer,
-        # while gloo's thread still waits for the interpreter to let go of its last tensor
-        time.sleep(0.2)
-
-
-def _die_with(parent: int) -> None:
-    """End this rank when the command that started it is gone, even by SIGKILL.
-
-    It would otherwise train on and overwrite the checkpoints of the run that takes over.
-    """
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
-
-
-def _unexplained(record: logging.LogRecord) -> bool:
-    """False for torch's report of a rank that has already said what was wrong."""
-    return f"(exitcode: {EXIT_STATUS})" not in record.getMessage()
-
-
 @exit_on_user_error
 def main(arguments: list[str] | None = None) -> None:
-    """Parse the command line, check what it asks for, and hand over to fairchem."""
+    """Parse the command line, check what it asks for, and start it here or on the cluster."""
     setup_logging()
     args, overrides = flags.get_parser().parse_known_args(arguments)
-    parse_overrides(overrides)
-    check_run(args, overrides)
+    check_arguments(args, overrides)
+    config = read_config(args, overrides)
+    configs = sweep(config, args.sweep_yml) if args.sweep_yml else [config]
+    for config in configs:
+        check_config(args, config)
+        if config["timestamp_id"] is None and not args.debug:
+            config["timestamp_id"] = name_run(config["run_dir"], config["identifier"])
+    if args.submit:
+        submit(args, configs)
+    else:
+        args.timestamp_id = configs[0]["timestamp_id"]
+        _run_here(args, overrides)
+
+
+def name_run(run_dir: str, identifier: str) -> str:
+    """A name for a run that no other has, and its folder for checkpoints.
+
+    (fairchem names runs by a time in single precision, the same name for two minutes: a second run
+    would take the first one's checkpoint for its own.)
+    """
+    started = time.strftime("%Y-%m-%d-%H-%M-%S")
+    for number in itertools.count(1):
+        name = "-".join(filter(None, [started, identifier, str(number) if number > 1 else ""]))
+        folder = Path(run_dir, "checkpoints", name)
+        try:
+            folder.mkdir(parents=True)
+            return name
+        except FileExistsError:
+            continue
+        except OSError as e:
+            raise UserError(f"--run-dir {run_dir} cannot be written to: {e.strerror}") from e
+
+
+def _run_here(args: argparse.Namespace, overrides: list[str]) -> None:
     _cli.Runner, _cli.runner_wrapper = Runner, run_rank
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").addFilter(_unexplained)
     try:
@@ -81,3 +74,8 @@ def main(arguments: list[str] | None = None) -> None:
         raise UserError(
             f"rank {rank} died with exit code {failure.exitcode}; its own message is above"
         ) from None
+
+
+def _unexplained(record: logging.LogRecord) -> bool:
+    """False for torch's report of a rank that has already said what was wrong."""
+    return f"(exitcode: {EXIT_STATUS})" not in record.getMessage()

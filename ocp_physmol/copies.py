@@ -27,11 +27,15 @@ def _plain(identifier):
 
 
 def displaced_positions(batch, noise: float, generators) -> torch.Tensor:
-    """Positions [N, 3] with Gaussian noise of standard deviation `noise` (A) on free atoms."""
+    """Positions [M, 3] of the structures in `batch.displaced` [B], with Gaussian noise of standard
+    deviation `noise` (A) on free atoms."""
     natoms = batch.natoms.tolist()
-    draws = np.concatenate([g.standard_normal((n, 3)) for g, n in zip(generators, natoms)])
+    chosen = zip(generators, natoms, batch.displaced.tolist())
+    draws = [g.standard_normal((n, 3)) for g, n, displaced in chosen if displaced]
+    draws = np.concatenate([np.zeros((0, 3)), *draws])
+    atoms = batch.displaced[batch.batch]
     displacement = noise * torch.as_tensor(draws, dtype=batch.pos.dtype, device=batch.pos.device)
-    return batch.pos + displacement * (batch.fixed == 0)[:, None]
+    return batch.pos[atoms] + displacement * (batch.fixed[atoms] == 0)[:, None]
 
 
 def masked_atoms(batch, ratio: float, generators) -> torch.Tensor:

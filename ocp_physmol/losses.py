@@ -69,7 +69,8 @@ _register("bound", bound)
 
 
 class LossTerm(DDPLoss):
-    """A DDPLoss that remembers its last value and allows for a batch to which it does not apply."""
+    """A DDPLoss that remembers its last value, allows for a batch to which it does not apply, and
+    in evaluation is the mean over this rank's own items."""
 
     value: float = 0.0
 
@@ -79,5 +80,7 @@ class LossTerm(DDPLoss):
         return loss
 
     def _ddp_mean(self, num_samples, loss):
+        if not torch.is_grad_enabled():
+            return loss / max(num_samples, 1)
         count = distutils.all_reduce(num_samples, device=loss.device)
         return loss * distutils.get_world_size() / max(count, 1)

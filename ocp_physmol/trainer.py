@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections import Counter
+from itertools import chain
 
 import torch
 from fairchem.core.common import distutils
@@ -18,6 +20,8 @@ from ocp_physmol.checkpoint import move_into_place, read_checkpoint, require_sam
 from ocp_physmol.errors import UserError
 from ocp_physmol.losses import LossTerm
 from ocp_physmol.model.elements import NUM_TYPES
+from ocp_physmol.preemption import DeferredSignal, warning_signal
+from ocp_physmol.sampler import evaluation_batches
 
 PHYSICS_TERMS = ("masked_atoms", "zero_force", "bound")
 
@@ -55,6 +59,7 @@ class PhysMolTrainer(OCPTrainer):
     def __init__(self, **config) -> None:
         # Gaussians far from their centre are denormal floats, several times slower on a CPU
         torch.set_flush_denormal(True)
+        self.interruption = None  # while training, a signal that has come
         super().__init__(**config)
         # a checkpoint must open in a process that has not imported this package
         self.config["trainer"] = import_path(type(self))
@@ -104,10 +109,61 @@ class PhysMolTrainer(OCPTrainer):
             eval_metrics={k: v for k, v in metrics.items() if k in self._trained_targets},
         )
         self.physics_terms = {k: v for k, v in terms.items() if k in PHYSICS_TERMS}
+        self._require_minima()
+
+    def _require_minima(self) -> None:
+        """Switch zero_force and bound off where nothing in the training data says what is a
+        minimum: neither IS2RE's `pos_relaxed` nor forces."""
+        data = self.train_dataset
+        self.knows_relaxed = data is not None and "pos_relaxed" in data[0]
+        if self.knows_relaxed or "forces" in self._all_targets:
+            return
+        for name in self.physics_terms.keys() & {"zero_force", "bound"}:
+            del self.physics_terms[name]
+            logging.warning(f"No pos_relaxed and no forces in the training data: {name} is off.")
+
+    # ---- evaluation: every structure once, on any number of ranks
+
+    def get_sampler(self, dataset, batch_size: int, shuffle: bool):
+        if shuffle:
+            return super().get_sampler(dataset, batch_size, shuffle)
+        return evaluation_batches(len(dataset), batch_size)
+
+    @contextlib.contextmanager
+    def _on_its_own(self):
+        """Ranks evaluate different numbers of batches: none may wait for the others in between."""
+        wrapped, self.model = self.model, self._unwrapped_model
+        try:
+            yield
+        finally:
+            self.model = wrapped
+
+    def validate(self, *args, **kwargs):
+        with self._off_the_clock(), self._on_its_own():
+            return super().validate(*args, **kwargs)
+
+    def predict(self, *args, **kwargs):
+        with self._on_its_own():
+            return super().predict(*args, **kwargs)
+
+    def run_relaxations(self) -> None:
+        with self._on_its_own():
+            super().run_relaxations()
+
+    def save_results(self, predictions, results_file, keys=None) -> None:
+        ids = chain(*distutils.gather_objects(list(predictions["ids"])) or [])
+        repeated = [name for name, count in Counter(ids).items() if count > 1]
+        if repeated:
+            raise UserError(
+                f"the structures predicted share identifiers ('{repeated[0]}' first): only one of "
+                "each would be kept; give every entry a sid (and fid) of its own"
+            )
+        super().save_results(predictions, results_file, keys)
 
     # ---- one training step
 
     def _forward(self, batch):
+        self._stop_if_asked()
         self._unwrapped_model.regress_forces = "forces" in self.output_targets
         if not self.model.training:
             out = super()._forward(batch)
@@ -125,9 +181,12 @@ class PhysMolTrainer(OCPTrainer):
     def _add_copies(self, batch) -> None:
         """Give the batch the copies that the active losses compare; the model evaluates them."""
         where = (self.config["cmd"]["seed"] or 0, self.step)
-        if "bound" in self.physics_terms:
+        if self.knows_relaxed and self.physics_terms.keys() & {"zero_force", "bound"}:
+            batch.pos_equilibrium = batch.pos_relaxed
+        elif "bound" in self.physics_terms:
             generators = copies.structure_generators(batch, *where, "bound")
             noise = self.physics_terms["bound"][1]["noise"]
+            batch.displaced = copies.at_equilibrium(batch)
             batch.pos_displaced = copies.displaced_positions(batch, noise, generators)
         if "masked_atoms" in self.physics_terms:
             generators = copies.structure_generators(batch, *where, "masked_atoms")
@@ -153,13 +212,19 @@ class PhysMolTrainer(OCPTrainer):
         return logits, F.one_hot(numbers, NUM_TYPES).to(logits.dtype)
 
     def _zero_force(self, out, batch):
-        atoms = copies.at_equilibrium(batch)[batch.batch] & (batch.fixed == 0)
-        return out["forces"][atoms], torch.zeros_like(out["forces"][atoms])
+        free = batch.fixed == 0
+        if self.knows_relaxed:
+            forces = out["forces_equilibrium"][free]
+        else:
+            forces = out["forces"][copies.at_equilibrium(batch)[batch.batch] & free]
+        return forces, torch.zeros_like(forces)
 
     def _bound(self, out, batch):
-        structures = copies.at_equilibrium(batch)
-        displaced = out["energy_displaced"].to(out["energy"].dtype)
-        return out["energy"][structures, 0], displaced[structures]
+        """Energies at equilibrium, and displaced from it: IS2RE's initial structures are."""
+        energy = out["energy"][:, 0]
+        if self.knows_relaxed:
+            return out["energy_equilibrium"].to(energy.dtype), energy
+        return energy[batch.displaced], out["energy_displaced"].to(energy.dtype)
 
     def _compute_metrics(self, out, batch, evaluator, metrics=None):
         metrics = super()._compute_metrics(out, batch, evaluator, metrics)
@@ -183,6 +248,13 @@ class PhysMolTrainer(OCPTrainer):
             self.scheduler = BudgetScheduler(self.optimizer, budget, self.device)
 
     def train(self, disable_eval_tqdm: bool = False) -> None:
+        try:
+            with DeferredSignal(warning_signal()) as self.interruption:
+                self._train(disable_eval_tqdm)
+        finally:
+            self.interruption = None
+
+    def _train(self, disable_eval_tqdm: bool) -> None:
         if not self.budgeted:
             super().train(disable_eval_tqdm)
             return
@@ -198,10 +270,6 @@ class PhysMolTrainer(OCPTrainer):
             metric = self.evaluation_metrics["primary_metric"]
             self.update_best(metric, metrics, disable_eval_tqdm)
 
-    def validate(self, *args, **kwargs):
-        with self._off_the_clock():
-            return super().validate(*args, **kwargs)
-
     def update_best(self, *args, **kwargs) -> None:
         with self._off_the_clock():
             super().update_best(*args, **kwargs)
@@ -210,6 +278,18 @@ class PhysMolTrainer(OCPTrainer):
         return self.scheduler.paused() if self.budgeted else contextlib.nullcontext()
 
     # ---- checkpoints
+
+    def _stop_if_asked(self) -> None:
+        """Obey a warning that the job is to end, before a forward pass: then the weights, their
+        average and the optimiser belong together, to the last step that is complete."""
+        if self.interruption is None or not self.interruption.received:
+            return
+        if distutils.is_master():
+            if self.model.training:
+                self.step -= 1
+            elif self.ema is not None:
+                self.ema.restore()  # a validation has put the average in the weights' place
+            self.interruption.deliver()
 
     def save(self, metrics=None, checkpoint_file="checkpoint.pt", training_state=True):
         partial = super().save(metrics, f".{checkpoint_file}.partial", training_state)

@@ -14,20 +14,36 @@ def batch_with_fixed_atoms():
     return batch
 
 
+def displaced(batch, noise, generators):
+    """Positions of displaced copies of all structures."""
+    batch.displaced = torch.ones(len(batch.natoms), dtype=torch.bool)
+    return copies.displaced_positions(batch, noise, generators)
+
+
 def generators(batch, step=0, seed=0):
     return copies.structure_generators(batch, seed, step, "test")
 
 
 def test_only_free_atoms_are_displaced():
     batch = batch_with_fixed_atoms()
-    moved = copies.displaced_positions(batch, 0.5, generators(batch)) - batch.pos
+    moved = displaced(batch, 0.5, generators(batch)) - batch.pos
     assert (moved[:4] == 0).all() and (moved[4:] != 0).all()
+
+
+def test_only_the_structures_asked_for_are_displaced():
+    batch = batch_with_fixed_atoms()
+    every = displaced(batch, 0.5, generators(batch))
+    batch.displaced = torch.tensor([False, True, False])
+    moved = copies.displaced_positions(batch, 0.5, generators(batch))
+    assert torch.equal(moved, every[batch.batch == 1])
+    batch.displaced[1] = False
+    assert copies.displaced_positions(batch, 0.5, generators(batch)).shape == (0, 3)
 
 
 def test_noise_has_the_width_asked_for():
     batch = to_batch(*[molecule("C60")] * 20)
     batch.sid = list(range(20))
-    moved = copies.displaced_positions(batch, 0.5, generators(batch)) - batch.pos
+    moved = displaced(batch, 0.5, generators(batch)) - batch.pos
     assert float(moved.std()) == pytest.approx(0.5, rel=0.05)
 
 
@@ -45,7 +61,7 @@ def test_a_structure_draws_the_same_in_any_batch():
     alone = to_batch(molecule("CH4"))
     alone.sid = together.sid[1:]
     for draw in (
-        lambda b: copies.displaced_positions(b, 0.5, generators(b)) - b.pos,
+        lambda b: displaced(b, 0.5, generators(b)) - b.pos,
         lambda b: copies.masked_atoms(b, 0.5, generators(b)),
     ):
         assert torch.equal(draw(together)[3:], draw(alone))
@@ -55,7 +71,7 @@ def test_seed_step_and_structure_each_change_the_draw():
     batch = to_batch(molecule("H2O"), molecule("H2O"))
 
     def draw(**at):
-        return copies.displaced_positions(batch, 0.5, generators(batch, **at)) - batch.pos
+        return displaced(batch, 0.5, generators(batch, **at)) - batch.pos
 
     first = draw()
     assert torch.equal(first, draw())

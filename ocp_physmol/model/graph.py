@@ -86,17 +86,6 @@ def find_neighbors(
         return Neighbors(natoms, *neighbor_pairs(pos.detach(), natoms, cutoff, cell, pbc))
 
 
-def build_graph(
-    pos: torch.Tensor,
-    natoms: torch.Tensor,
-    cutoff: float,
-    cell: torch.Tensor | None = None,
-    pbc: torch.Tensor | None = None,
-) -> Graph:
-    """Graph of a batch of structures, differentiable in `pos`; arguments as `find_neighbors`."""
-    return measure(pos, find_neighbors(pos, natoms, cutoff, cell, pbc), cutoff)
-
-
 def measure(pos: torch.Tensor, neighbors: Neighbors, cutoff: float) -> Graph:
     """Graph of structures whose neighbours are known, differentiable in `pos` [N, 3] (Angstrom)."""
     with _all_digits(pos):

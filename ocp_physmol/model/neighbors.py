@@ -20,7 +20,7 @@ def neighbor_pairs(
     Molecules, also molecules in a box that is larger than they are by the cutoff, are searched
     all at once; structures with neighbours across a boundary and very large ones, one by one.
 
-    Args: as for `build_graph`.
+    Args: as for `find_neighbors`.
 
     Returns:
         pair_index: [2, P], atoms i and j.

@@ -14,10 +14,12 @@ from ocp_physmol.model.elements import MAX_ATOMIC_NUMBER
 from ocp_physmol.model.embedding import AtomEmbedding
 from ocp_physmol.model.energy import READOUTS, make_readout
 from ocp_physmol.model.forces import energy_and_forces, forces_of
-from ocp_physmol.model.graph import Graph, Neighbors, build_graph, find_neighbors, measure
+from ocp_physmol.model.graph import Graph, Neighbors, find_neighbors, measure
 from ocp_physmol.model.knots import place_on_knots
 from ocp_physmol.model.masking import MaskedAtomClassifier, mask_types
 from ocp_physmol.model.radial import RadialBasis
+
+POSITIONS = ("pos", "pos_displaced", "pos_equilibrium")
 
 
 @registry.register_model("physmol")
@@ -90,44 +92,63 @@ class PhysMol(nn.Module, GraphModelMixin):
 
         Args:
             data: a fairchem batch with `pos` [N, 3] (Angstrom), `atomic_numbers` [N], `natoms` [B]
-                and, for periodic structures, `cell` [B, 3, 3] and `pbc` [B, 3]. Optional:
-                `pos_displaced` [N, 3], a displaced copy of every structure, and `masked` [N]
-                (bool), the atoms to hide in a masked copy. All copies are evaluated in this one
-                call, as DistributedDataParallel wants it.
+                and, for periodic structures, `cell` [B, 3, 3] and `pbc` [B, 3]. Optional copies:
+                `displaced` [B] (bool), the structures that have a displaced copy, with
+                `pos_displaced` [M, 3], the positions of its atoms; `pos_equilibrium` [N, 3], where
+                the structures relax to; `masked` [N] (bool), the atoms to hide in a masked copy.
+                All are evaluated in this one call, as DistributedDataParallel wants it.
 
         Returns:
             `energy` [B] (eV), `forces` [N, 3] (eV/Angstrom) if regress_forces,
             `bond_parameters` [P, 5] with `bond_index` [2, P] and `bond_distance` [P] if asked for,
-            `energy_displaced` [B] and `masked_logits` [N, 119] where the batch asks for them.
+            and where the batch asks for them `energy_displaced` [displaced.sum()],
+            `energy_equilibrium` [B] with `forces_equilibrium` [N, 3], `masked_logits` [N, 119].
         """
         pos, atom_type = data.pos, _atom_types(data.atomic_numbers)
-        cell = data.cell if "cell" in data else None
-        periodic = (cell, data.pbc if "pbc" in data else None)
+        periodic = _lattice(data)
         neighbors = find_neighbors(pos, data.natoms, self.cutoff, *periodic)
-        plain = self._must_be_plain(pos, data.pos_displaced if "pos_displaced" in data else pos)
+        plain = self._must_be_plain(*(data[key] for key in POSITIONS if key in data))
         embed = partial(self._embed, on_knots=pos.device.type == "cpu" and not plain)
 
-        def energy_at(pos: torch.Tensor, trained: bool = True) -> torch.Tensor:
-            copies = len(pos) // len(atom_type)
-            types = atom_type.repeat(copies)
-            graph = measure(pos, neighbors.repeat(copies), self.cutoff)
-            return self.readout(*embed(types, graph, trained=trained), types, graph)
+        def energy_of(atom_type: torch.Tensor, neighbors: Neighbors):
+            """The energies of structures as a function of their positions."""
+
+            def energy_at(pos: torch.Tensor, trained: bool = True) -> torch.Tensor:
+                copies = len(pos) // len(atom_type)
+                types = atom_type.repeat(copies)
+                graph = measure(pos, neighbors.repeat(copies), self.cutoff)
+                return self.readout(*embed(types, graph, trained=trained), types, graph)
+
+            return energy_at
 
         out = {}
         if self.regress_forces:
+            energy_at = energy_of(atom_type, neighbors)
             out["energy"], out["forces"] = self._with_forces(energy_at, pos, neighbors, plain)
         else:
-            out["energy"] = energy_at(pos)
+            out["energy"] = energy_of(atom_type, neighbors)(pos)
         if self.bond_parameters:
             graph = measure(pos, neighbors, self.cutoff)
             x, _ = embed(atom_type, graph)
             out["bond_parameters"] = self.readout.f_bond(x, atom_type, graph)
             out["bond_index"], out["bond_distance"] = graph.pair_index, graph.pair_distance
         if "pos_displaced" in data:
-            graph = build_graph(data.pos_displaced, data.natoms, self.cutoff, *periodic)
-            out["energy_displaced"] = self.readout(*embed(atom_type, graph), atom_type, graph)
+            out["energy_displaced"] = out["energy"].new_zeros(0)
+            if len(data.pos_displaced) > 0:
+                pos, chosen = data.pos_displaced, data.displaced
+                lattice = (None if part is None else part[chosen] for part in periodic)
+                near = find_neighbors(pos, data.natoms[chosen], self.cutoff, *lattice)
+                types = atom_type[chosen[neighbors.batch]]
+                out["energy_displaced"] = energy_of(types, near)(pos)
+        if "pos_equilibrium" in data:
+            pos = data.pos_equilibrium
+            near = find_neighbors(pos, data.natoms, self.cutoff, *periodic)
+            out["energy_equilibrium"], out["forces_equilibrium"] = self._with_forces(
+                energy_of(atom_type, near), pos, near, plain
+            )
         if "masked" in data:
-            types, graph = mask_types(atom_type, data.masked), measure(pos, neighbors, self.cutoff)
+            types = mask_types(atom_type, data.masked)
+            graph = measure(data.pos, neighbors, self.cutoff)
             out["masked_logits"] = self.classifier(embed(types, graph)[0])
         return out
 
@@ -161,6 +182,12 @@ class PhysMol(nn.Module, GraphModelMixin):
             center_type = atom_type.index_select(0, graph.center)
             radial = self.radial_basis(center_type, graph.distance, graph.envelope)
         return self.attention(self.embedding(atom_type, graph, radial), atom_type, graph, radial)
+
+
+def _lattice(data) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """`cell` [B, 3, 3] and `pbc` [B, 3] of a batch, None where it has none."""
+    cell = data.cell.reshape(-1, 3, 3) if "cell" in data else None
+    return cell, data.pbc.reshape(-1, 3) if "pbc" in data else None
 
 
 def _atom_types(atomic_numbers: torch.Tensor) -> torch.Tensor:

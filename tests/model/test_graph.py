@@ -9,7 +9,7 @@ from ase.neighborlist import neighbor_list
 from conftest import slab, tiny_crystal, to_batch
 
 from ocp_physmol.model import neighbors
-from ocp_physmol.model.graph import build_graph
+from ocp_physmol.model.graph import find_neighbors, measure
 
 CUTOFF = 5.0
 
@@ -46,7 +46,8 @@ STRUCTURES = {
 
 def graph_of(*structures, cutoff=CUTOFF):
     batch = to_batch(*structures)
-    return build_graph(batch.pos, batch.natoms, cutoff, batch.cell, batch.pbc)
+    near = find_neighbors(batch.pos, batch.natoms, cutoff, batch.cell, batch.pbc)
+    return measure(batch.pos, near, cutoff)
 
 
 @pytest.mark.parametrize("name", STRUCTURES)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from ase.build import molecule
 
-from ocp_physmol.model.graph import build_graph
+from ocp_physmol.model.graph import find_neighbors, measure
 from ocp_physmol.model.knots import place_on_knots
 from ocp_physmol.model.radial import RadialBasis
 from tests.conftest import to_batch
@@ -33,7 +33,8 @@ def network(num_rbf: int) -> torch.nn.Module:
 
 def graph_of(*structures):
     batch = to_batch(*structures)
-    return batch, build_graph(batch.pos, batch.natoms, CUTOFF, batch.cell, batch.pbc)
+    near = find_neighbors(batch.pos, batch.natoms, CUTOFF, batch.cell, batch.pbc)
+    return batch, measure(batch.pos, near, CUTOFF)
 
 
 def carbon_monoxide(distance: float):
@@ -72,7 +73,11 @@ def test_twice_continuously_differentiable(basis):
     def derivatives(d):
         batch = to_batch(carbon_monoxide(d))
         pos = batch.pos.requires_grad_()
-        knots = place_on_knots(basis, batch.atomic_numbers, build_graph(pos, batch.natoms, CUTOFF))
+        knots = place_on_knots(
+            basis,
+            batch.atomic_numbers,
+            measure(pos, find_neighbors(pos, batch.natoms, CUTOFF), CUTOFF),
+        )
         value = read(knots, knots.table(filters, knots.psi)).sum()
         (slope,) = torch.autograd.grad(value, pos, create_graph=True)
         (curvature,) = torch.autograd.grad(slope[1, 2], pos)

@@ -196,6 +196,7 @@ def test_autocast_loses_little(variant, structures):
     model = small_model(use_masking=True, **variant).float().train()
     batch = to_batch(*structures).apply(lambda t: t.float() if t.is_floating_point() else t)
     batch.masked = torch.ones(len(batch.pos), dtype=torch.bool)
+    batch.displaced = torch.ones(len(batch.natoms), dtype=torch.bool)
     batch.pos_displaced = batch.pos + 0.1
     exact = model(batch)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -235,16 +236,29 @@ def test_visible_atoms_are_seen_by_the_masked_one():
     assert not torch.allclose(logits[0], logits[1])
 
 
-def test_copies_do_not_change_the_energy():
-    model, batch = small_model(use_masking=True), to_batch(molecule("H2O"), slab())
+def test_copies_are_structures_of_their_own():
+    """They leave the energy alone, and get what they would get by themselves."""
+    model = small_model(use_masking=True)
+    batch, moved = (to_batch(molecule("H2O"), slab(), molecule("CH4")) for _ in range(2))
     plain = model(batch)
+    moved.pos = batch.pos + 0.1 * torch.randn_like(batch.pos)
+    expected = model(moved)
     batch.masked = torch.ones(len(batch.pos), dtype=torch.bool)
-    batch.pos_displaced = batch.pos + 0.1 * torch.randn_like(batch.pos)
+    batch.pos_equilibrium = moved.pos
+    batch.displaced = torch.tensor([False, True, True])
+    batch.pos_displaced = moved.pos[3:]
     out = model(batch)
     assert torch.equal(out["energy"], plain["energy"])
-    displaced = to_batch(molecule("H2O"), slab())
-    displaced.pos = batch.pos_displaced
-    torch.testing.assert_close(out["energy_displaced"], model(displaced)["energy"])
+    assert torch.equal(out["forces"], plain["forces"])
+    torch.testing.assert_close(out["energy_displaced"], expected["energy"][1:])
+    torch.testing.assert_close(out["energy_equilibrium"], expected["energy"])
+    torch.testing.assert_close(out["forces_equilibrium"], expected["forces"])
+
+
+def test_a_batch_may_have_nothing_to_displace():
+    model, batch = small_model(), to_batch(molecule("H2O"))
+    batch.displaced, batch.pos_displaced = torch.tensor([False]), torch.zeros(0, 3)
+    assert model(batch)["energy_displaced"].shape == (0,)
 
 
 # ---- outputs and configuration

@@ -1,0 +1,70 @@
+"""What each process of a run executes: fairchem's runner, alone, as one of several ranks on this
+machine, or as a job of SLURM. Jobs are pickled by reference to this module, and with it comes the
+whole package."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+from fairchem.core import _cli
+from submitit.helpers import DelayedSubmission, TorchDistributedEnvironment
+
+from ocp_physmol.errors import exit_on_user_error
+
+
+class Runner(_cli.Runner):
+    """fairchem's runner, which also finds its ranks, and its newest checkpoint, in a SLURM job."""
+
+    @exit_on_user_error
+    def __call__(self, config: dict) -> None:
+        if config["submit"]:
+            config = self._in_job(config)
+        super().__call__(config)
+
+    @staticmethod
+    def _in_job(config: dict) -> dict:
+        """The configuration of a run whose ranks SLURM has started."""
+        # fairchem's own way from SLURM to ranks knows only GPUs, and one port for all jobs
+        TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+        config = {**config, "submit": False}
+        folder = Path(config["run_dir"], "checkpoints", config["timestamp_id"])
+        restarted = int(os.environ.get("SLURM_RESTART_COUNT", 0)) > 0
+        if restarted and config["mode"] == "train" and (folder / "checkpoint.pt").is_file():
+            # whatever ended the job, the newest checkpoint is ahead of the one it began with
+            config["checkpoint"] = str(folder / "checkpoint.pt")
+        return config
+
+    def checkpoint(self, config: dict) -> DelayedSubmission:
+        """What submitit is to run next after a warning of preemption or time-out."""
+        trainer = getattr(self, "trainer", None)
+        if trainer is not None and getattr(trainer, "interruption", None) is not None:
+            trainer.save(checkpoint_file="checkpoint.pt", training_state=True)
+            if trainer.logger is not None:
+                trainer.logger.mark_preempting()
+        return DelayedSubmission(type(self)(), config)
+
+
+@exit_on_user_error
+def run_rank(config: dict) -> None:
+    """What each rank of a run on this machine executes."""
+    threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
+    runner = Runner()
+    try:
+        runner(config)
+    finally:
+        # torch 2.4 hangs if the process group is freed, with the runner that holds its trainer,
+        # while gloo's thread still waits for the interpreter to let go of its last tensor
+        time.sleep(0.2)
+
+
+def _die_with(parent: int) -> None:
+    """End this rank when the command that started it is gone, even by SIGKILL.
+
+    It would otherwise train on and overwrite the checkpoints of the run that takes over.
+    """
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
