@@ -255,17 +255,17 @@ class PhysMolTrainer(OCPTrainer):
             self.interruption = None
 
     def _train(self, disable_eval_tqdm: bool) -> None:
-        if not self.budgeted:
-            super().train(disable_eval_tqdm)
-            return
-        self.scheduler.start()
+        if self.budgeted:
+            self.scheduler.start()
         with contextlib.suppress(BudgetSpent):
             super().train(disable_eval_tqdm)
-        used = self.scheduler.budget.used
-        logging.info(f"Trained for {used:.0f} seconds, {self.step} steps.")
-        # the run may have stopped between two validations
+        if self.budgeted:
+            used = self.scheduler.budget.used
+            logging.info(f"Trained for {used:.0f} seconds, {self.step} steps.")
+        # the end may lie between two validations
         self.save(checkpoint_file="checkpoint.pt", training_state=True)
-        if self.val_loader is not None:
+        between = self.step % self.config["optim"].get("eval_every", len(self.train_loader)) != 0
+        if self.val_loader is not None and between:
             metrics = self.validate(split="val", disable_tqdm=disable_eval_tqdm)
             metric = self.evaluation_metrics["primary_metric"]
             self.update_best(metric, metrics, disable_eval_tqdm)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -136,6 +137,13 @@ def train(qm9_folder: Path, run_dir: Path, *more) -> subprocess.CompletedProcess
         "--mode", "train", "--config-yml", "configs/qm9/quickstart.yml", "--cpu", "--run-dir",
         run_dir, "--timestamp-id", "run", "--print-every", "1", *small_run(qm9_folder), *more,
     )  # fmt: skip
+
+
+STEP_LINE = re.compile(r"loss: (\S+), lr: \S+ epoch: \S+ step: (\S+)")
+
+
+def losses_by_step(log: str) -> dict[int, float]:
+    return {int(float(step)): float(loss.rstrip(",")) for loss, step in STEP_LINE.findall(log)}
 
 
 @pytest.fixture(scope="session")

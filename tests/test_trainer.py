@@ -9,16 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY, command, run_main, small_run, train
+from conftest import REPOSITORY, command, losses_by_step, run_main, small_run, train
 
 from ocp_physmol.evaluation.errors import energy_and_force_errors
 from ocp_physmol.evaluation.predictor import load_predictor, open_labelled
-
-STEP_LINE = re.compile(r"loss: (\S+), lr: \S+ epoch: \S+ step: (\S+)")
-
-
-def losses_by_step(log: str) -> dict[int, float]:
-    return {int(float(step)): float(loss.rstrip(",")) for loss, step in STEP_LINE.findall(log)}
 
 
 def weights(folder, name="checkpoint.pt"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import pickle
+from contextlib import suppress
 from pathlib import Path
 
 import lmdb
@@ -10,11 +12,14 @@ import numpy as np
 import torch
 from fairchem.core.common.registry import registry
 from fairchem.core.datasets.lmdb_dataset import LmdbDataset
+from torch_geometric.data.data import BaseData
 
 from ocp_physmol.errors import UserError
 from ocp_physmol.model.elements import MAX_ATOMIC_NUMBER
 
 MIN_DISTANCE = 0.1  # Angstrom; no two nuclei are ever that close
+OPTIONAL = ("cell", "pos_relaxed")  # checked where they are
+DAMAGE = (lmdb.Error, pickle.UnpicklingError, EOFError, TypeError, AttributeError)
 
 
 @registry.register_dataset("physmol_lmdb")
@@ -22,7 +27,8 @@ class PhysMolLmdbDataset(LmdbDataset):
     """OCP LMDBs (a file, or a folder of shards) that are checked entry by entry as they are read.
 
     Takes fairchem's dataset keys, and `required`: what every entry must hold after `key_mapping`,
-    beside `pos`, `atomic_numbers` and `natoms`. The trainer asks there for its labels.
+    beside `pos`, `atomic_numbers` and `natoms`. The trainer asks there for its labels. Entries
+    without `tags` or `fixed` get zeros, without `sid` their index, unless those are required.
 
     Raises:
         UserError: for a missing, empty or truncated file, an entry that cannot be unpacked, lacks
@@ -37,9 +43,10 @@ class PhysMolLmdbDataset(LmdbDataset):
                 f"dataset src: {src} does not exist; "
                 "make the data first or correct the path in the config"
             )
+        self.files = [self.path] if self.path.is_file() else sorted(self.path.glob("*.lmdb"))
+        for path in self.files:
+            _refuse_truncated(path)
         try:
-            for path in [self.path] if self.path.is_file() else self.path.glob("*.lmdb"):
-                _refuse_truncated(path)
             super().__init__(config)
         except (lmdb.Error, pickle.UnpicklingError, EOFError) as e:
             raise UserError(f"{src} is no complete LMDB ({e}); make or download it again") from e
@@ -53,17 +60,44 @@ class PhysMolLmdbDataset(LmdbDataset):
     def __getitem__(self, idx: int):
         try:
             data = super().__getitem__(idx)
-        except (lmdb.Error, pickle.UnpicklingError, EOFError, TypeError, AttributeError) as e:
-            raise UserError(
-                f"{self.path}, entry {idx} cannot be unpacked ({type(e).__name__}: {e}); "
-                "the file is damaged, make or download it again"
-            ) from e
+        except ImportError as e:
+            cure = "install the package that its entries need"
+            raise self._refusal(idx, f" cannot be unpacked ({e}); {cure}") from e
+        except DAMAGE as e:
+            cause, cure = f"{type(e).__name__}: {e}", "make or download it again"
+            problem = f" cannot be unpacked ({cause}); the file is damaged, {cure}"
+            raise self._refusal(idx, problem) from e
         if not self._checked[idx]:
             problem = find_problem(data, self.required)
             if problem:
-                raise UserError(f"{self.path}, entry {idx}: {problem}")
+                raise self._refusal(idx, f": {problem}")
             self._checked[idx] = True
+        self._complete(data, idx)
         return data
+
+    def _complete(self, data, idx: int) -> None:
+        """Add what fairchem takes for granted, and give lattices the shapes that batches need."""
+        for key in ("tags", "fixed", "sid"):
+            if key not in data and key not in self.required:
+                zeros = torch.zeros(len(data.pos), dtype=torch.long)
+                data[key] = int(self.indices[idx]) if key == "sid" else zeros
+        for key, shape in (("cell", (1, 3, 3)), ("pbc", (1, 3))):
+            if key in data:
+                data[key] = data[key].reshape(shape)
+
+    def _refusal(self, idx: int, problem: str) -> UserError:
+        """The error that names file, entry and problem; or what the entry is, if no structure."""
+        idx = int(self.indices[idx])
+        ends = getattr(self, "_keylen_cumulative", [len(self._keys)])  # a file has no cumulative
+        number = bisect.bisect(ends, idx)
+        entry = idx - [0, *ends][number]
+        env = self.envs[number] if self.envs else self.env
+        with suppress(ImportError, *DAMAGE):
+            content = pickle.loads(env.begin().get(str(entry).encode("ascii")))
+            if not isinstance(content, BaseData):
+                kind = type(content).__name__
+                problem = f" is of type {kind}; make it a torch_geometric.data.Data with OCP's keys"
+        return UserError(f"{self.files[number]}, entry {entry}{problem}")
 
     def __del__(self) -> None:
         for env in [*self.envs, *([self.env] if hasattr(self, "env") else [])]:
@@ -72,8 +106,11 @@ class PhysMolLmdbDataset(LmdbDataset):
 
 def _refuse_truncated(path: Path) -> None:
     """Reading past the end of a mapped file kills the process, so compare the sizes first."""
-    with lmdb.open(str(path), subdir=False, readonly=True, lock=False) as env:
-        needed = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+    try:
+        with lmdb.open(str(path), subdir=False, readonly=True, lock=False) as env:
+            needed = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+    except lmdb.Error as e:
+        raise UserError(f"{path} is no complete LMDB ({e}); make or download it again") from e
     if path.stat().st_size < needed:
         raise UserError(
             f"{path} is truncated: it has {path.stat().st_size} of {needed} bytes; "
@@ -83,7 +120,8 @@ def _refuse_truncated(path: Path) -> None:
 
 def find_problem(data, required) -> str | None:
     """What makes a structure unfit to learn from, and the cure; None if nothing does."""
-    for key in ("pos", "atomic_numbers", "natoms", *required):
+    given = [key for key in OPTIONAL if key in data]
+    for key in ("pos", "atomic_numbers", "natoms", *required, *given):
         if key not in data or data[key] is None:
             return f"has no '{key}'; check the dataset's key_mapping or add it to the data"
         value = torch.as_tensor(data[key])
@@ -100,6 +138,11 @@ def find_problem(data, required) -> str | None:
             f"{len(data.pos)} positions, {len(numbers)} atomic_numbers and natoms "
             f"{int(data.natoms)} do not belong to one structure"
         )
+    if "cell" in given and data.cell.numel() != 9:
+        return f"'cell' has the shape {list(data.cell.shape)}, not [1, 3, 3]; mend it"
+    if "pos_relaxed" in given and data.pos_relaxed.shape != data.pos.shape:
+        shapes = f"{list(data.pos_relaxed.shape)}, 'pos' {list(data.pos.shape)}"
+        return f"'pos_relaxed' has the shape {shapes}; mend or remove it"
     if len(data.pos) > 1:
         distance, pair = _closest(data.pos)
         if distance < MIN_DISTANCE:

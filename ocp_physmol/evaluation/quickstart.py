@@ -11,15 +11,11 @@ import argparse
 import json
 import os
 import platform
-import re
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from ocp_physmol.checkpoint import read_checkpoint
 from ocp_physmol.datasets import qm9
@@ -27,6 +23,7 @@ from ocp_physmol.errors import UserError, exit_on_user_error
 from ocp_physmol.evaluation.errors import energy_and_force_errors
 from ocp_physmol.evaluation.pictures import recovery_figure
 from ocp_physmol.evaluation.predictor import load_predictor, open_labelled
+from ocp_physmol.evaluation.processes import main_py, run_together
 from ocp_physmol.evaluation.recovery import Protocol, recover
 
 CONFIGS = {
@@ -78,60 +75,16 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def train_side_by_side(data: Path, output: Path, seconds: float, seed: int) -> None:
-    """Train all CONFIGS at the same time, each a process of main.py; show how they do."""
-    threads = max(1, (os.cpu_count() or 1) // len(CONFIGS))
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}
-    runs = {}
-    for name, config in CONFIGS.items():
-        folder = output / _folder(name)
-        folder.mkdir(parents=True, exist_ok=True)
-        command = [
-            sys.executable, "main.py", "--mode", "train", "--config-yml", config, "--cpu",
-            "--run-dir", str(folder), "--timestamp-id", "run", "--seed", str(seed),
-            "--print-every", "50", f"--optim.max_seconds={seconds}",
-            *(f"--dataset.{split}.src={data / split}" for split in ("train", "val", "test")),
-        ]  # fmt: skip
-        with (folder / "log.txt").open("a") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-        runs[name] = (process, folder / "log.txt")
-    try:
-        _watch(runs, seconds)
-    finally:
-        for process, _ in runs.values():
-            process.kill()
-
-
-def _watch(runs: dict, seconds: float) -> None:
-    bar = tqdm(
-        total=round(seconds), desc="Training", unit="s", mininterval=1,
-        bar_format="{desc}: {n:.0f}/{total:.0f} s |{bar:20}| {postfix}",
-    )  # fmt: skip
-    started, running = time.time(), True
-    while running:
-        running = any(process.poll() is None for process, _ in runs.values())
-        for name, (process, log) in runs.items():
-            if process.poll():
-                raise UserError(
-                    f"the training of '{name}' stopped; the end of {log} is:\n" + _tail(log, 15)
-                )
-        bar.n = min(round(time.time() - started), bar.total)
-        bar.set_postfix_str("; ".join(f"{n}: {_progress(log)}" for n, (_, log) in runs.items()))
-        time.sleep(2 if running else 0)
-    bar.close()
-
-
-def _tail(log: Path, lines: int) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
-
-
-def _progress(log: Path) -> str:
-    """The last validation in a training log."""
-    found = re.findall(r"energy_mae: ([\d.]+), forces_mae: ([\d.]+), loss: [\d.]+, epoch: ([\d.]+)",
-                       log.read_text(errors="replace"))  # fmt: skip
-    if not found:
-        return "starting"
-    energy, force, epoch = map(float, found[-1])
-    return f"epoch {epoch:.0f}, {1000 * energy:.0f} meV, {force:.3f} eV/Å"
+    """Train all CONFIGS at the same time."""
+    splits = [f"--dataset.{split}.src={data / split}" for split in ("train", "val", "test")]
+    options = ["--seed", seed, f"--optim.max_seconds={seconds}", *splits]
+    folders = {name: output / _folder(name) for name in CONFIGS}
+    run_together(
+        {n: main_py("train", CONFIGS[n], folder, *options) for n, folder in folders.items()},
+        {name: folder / "log.txt" for name, folder in folders.items()},
+        "Training",
+        seconds,
+    )
 
 
 def _folder(name: str) -> str:

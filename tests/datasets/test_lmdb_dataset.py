@@ -1,6 +1,7 @@
 """Data sets that must not be learned from: each is refused with its file, its entry and a cure."""
 
 import pickle
+import shutil
 import subprocess
 import sys
 
@@ -9,7 +10,9 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import molecule
-from conftest import to_data
+from conftest import slab, small_model, to_data
+from fairchem.core.datasets import data_list_collater
+from torch_geometric.data import Data
 
 from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
 from ocp_physmol.datasets.lmdb_writer import write_lmdb
@@ -52,7 +55,15 @@ BAD = {
     "element 119": (lambda: entry(atomic_numbers=torch.tensor([8.0, 1, 119])), "holds 119"),
     "sizes differ": (lambda: entry(pos=torch.rand(2, 3)), "2 positions, 3 atomic_numbers"),
     "atoms in one place": (lambda: moved([0, 0, 1.0], [0, 0, 1.01]), "atoms 1 and 2 are 0.010"),
-}
+    "cell NaN": (lambda: entry(cell=torch.full((1, 3, 3), torch.nan)), "'cell' holds NaN"),
+    "cell a box": (lambda: entry(cell=torch.rand(3)), r"'cell' has the shape \[3\]"),
+    "relaxed NaN": (
+        lambda: entry(pos_relaxed=torch.full((3, 3), torch.nan)), "'pos_relaxed' holds NaN"
+    ),
+    "relaxed partly": (
+        lambda: entry(pos_relaxed=torch.rand(2, 3)), r"'pos_relaxed' has the shape \[2, 3\]"
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -69,6 +80,92 @@ def test_good_entries_of_old_and_new_kinds(tmp_path):
     """Atomic numbers may be floats, labels plain numbers."""
     data = dataset(tmp_path, entry(energy=-1.0, atomic_numbers=torch.tensor([8.0, 1.0, 1.0])))
     assert data[0].energy == -1.0
+
+
+def as_pyg1(data) -> Data:
+    """What unpickling a Data of PyTorch Geometric 1 gives: its attributes, and None for absent."""
+    old = Data.__new__(Data)
+    old.__dict__.clear()
+    old.__dict__.update({"x": None, "edge_index": None, "face": None, **data.to_dict()})
+    return old
+
+
+def test_entries_of_pyg_1(tmp_path):
+    data = dataset(tmp_path, as_pyg1(entry()), as_pyg1(entry()))
+    assert {*entry().keys()} <= {*data[1].keys()}
+    torch.testing.assert_close(data[1].pos, entry().pos)
+    assert data_list_collater([data[0], data[1]], otf_graph=True).natoms.tolist() == [3, 3]
+
+
+def write_shards(folder, *sizes):
+    """A folder of data.0000.lmdb and so on, its entries numbered by their energy, no metadata."""
+    folder.mkdir()
+    energies = iter(range(sum(sizes)))
+    for number, size in enumerate(sizes):
+        write_lmdb(folder / "new", [entry(energy=float(next(energies))) for _ in range(size)])
+        (folder / "new/data.lmdb").rename(folder / f"data.{number:04}.lmdb")
+        shutil.rmtree(folder / "new")
+
+
+def test_shards_in_order(tmp_path):
+    write_shards(tmp_path / "train", 3, 1, 2)
+    data = PhysMolLmdbDataset({"src": str(tmp_path / "train"), "required": ["energy"]})
+    assert [data[i].energy for i in range(len(data))] == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_bad_shard_is_named(tmp_path):
+    write_shards(tmp_path / "train", 3, 50)
+    path = tmp_path / "train/data.0001.lmdb"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UserError, match=r"data\.0001\.lmdb is truncated"):
+        PhysMolLmdbDataset({"src": str(tmp_path / "train")})
+    path.write_text("hello " * 5000)
+    with pytest.raises(UserError, match=r"data\.0001\.lmdb is no complete LMDB"):
+        PhysMolLmdbDataset({"src": str(tmp_path / "train")})
+
+
+def test_a_bad_entry_of_a_shard_is_named(tmp_path):
+    write_shards(tmp_path / "train", 3, 50)
+    overwrite(tmp_path / "train/data.0001.lmdb", "7", pickle.dumps(with_missing("energy")))
+    data = PhysMolLmdbDataset({"src": str(tmp_path / "train"), "required": ["energy"]})
+    with pytest.raises(UserError, match=r"data\.0001\.lmdb, entry 7: has no 'energy'"):
+        data[10]
+
+
+def test_what_is_missing_is_supplied(tmp_path):
+    """Users' own data know no tags, fixed atoms or identifiers."""
+    bare = with_missing("sid")
+    del bare.tags, bare.fixed
+    data = dataset(tmp_path, bare, bare)
+    assert [data[0].sid, data[1].sid] == [0, 1]
+    assert data[0].fixed.tolist() == data[0].tags.tolist() == [0, 0, 0]
+    required = PhysMolLmdbDataset({"src": str(tmp_path / "train"), "required": ["fixed"]})
+    with pytest.raises(UserError, match="has no 'fixed'"):
+        required[0]
+
+
+def test_relaxed_positions_may_be_there_or_not(tmp_path):
+    data = dataset(tmp_path, entry(), entry(pos_relaxed=torch.rand(3, 3)))
+    assert "pos_relaxed" not in data[0] and data[1].pos_relaxed.shape == (3, 3)
+
+
+@pytest.mark.parametrize("energy", [-1.0, torch.tensor(-1.0), torch.tensor([-1.0])])
+def test_kinds_that_collate(energy, tmp_path):
+    """Skewed cells of shape [3, 3], pbc [3], natoms a tensor: the model takes them as they are."""
+    usual = [to_data(slab()), to_data(molecule("H2O"))]
+    unusual = [
+        Data(
+            pos=data.pos, atomic_numbers=data.atomic_numbers.float(), natoms=natoms,
+            cell=data.cell[0], pbc=data.pbc[0], energy=energy, forces=torch.zeros_like(data.pos),
+        )
+        for data, natoms in zip(usual, (torch.tensor(10), torch.tensor(3)))
+    ]  # fmt: skip
+    data = dataset(tmp_path, *unusual)
+    batch = data_list_collater([data[0], data[1]], otf_graph=True)
+    assert batch.natoms.tolist() == [10, 3] and batch.energy.tolist() == [-1, -1]
+    model = small_model()
+    expected = model(data_list_collater(usual, otf_graph=True))["energy"]
+    torch.testing.assert_close(model(batch)["energy"], expected)
 
 
 def test_forked_workers_read_what_the_parent_has_opened(qm9_folder):
@@ -127,14 +224,25 @@ def test_truncated_file_does_not_give_garbage(tmp_path):
         PhysMolLmdbDataset({"src": str(path)})
 
 
-def test_entry_that_does_not_unpickle(tmp_path):
-    data = dataset(tmp_path, entry(), entry())
-    del data
-    with (
-        lmdb.open(str(tmp_path / "train/data.lmdb"), subdir=False) as env,
-        env.begin(write=True) as t,
-    ):
-        t.put(b"1", pickle.dumps(entry())[:100])
+def overwrite(path, key, value):
+    with lmdb.open(str(path), subdir=False) as env, env.begin(write=True) as transaction:
+        transaction.put(key.encode(), value)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (pickle.dumps(entry())[:100], "entry 1 cannot be unpacked .* file is damaged"),
+        (b"cnowhere\nThing\n.", "entry 1 cannot be unpacked .*'nowhere'.*; install"),
+        (pickle.dumps(entry().to_dict()), "entry 1 is of type dict; make it a torch_geometric"),
+        (pickle.dumps(molecule("H2O")), "entry 1 is of type Atoms; make it a torch_geometric"),
+    ],
+    ids=["truncated", "class not found", "dict", "ASE"],
+)
+def test_entry_that_does_not_unpickle(value, message, tmp_path):
+    dataset(tmp_path, entry(), entry())
+    overwrite(tmp_path / "train/data.lmdb", "1", value)
     data = PhysMolLmdbDataset({"src": str(tmp_path / "train")})
-    with pytest.raises(UserError, match="entry 1 cannot be unpacked"):
+    assert data[0].natoms == 3
+    with pytest.raises(UserError, match=message):
         data[1]

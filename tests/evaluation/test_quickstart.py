@@ -28,7 +28,7 @@ def test_quickstart_writes_what_it_promises(qm9_folder, tmp_path, monkeypatch, c
 def test_failed_training_is_reported(qm9_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(REPOSITORY)
     monkeypatch.setitem(quickstart.CONFIGS, "PhysMol", "configs/qm9/nowhere.yml")
-    with pytest.raises(UserError, match=r"(?s)training of 'PhysMol' stopped.*nowhere\.yml"):
+    with pytest.raises(UserError, match=r"(?s)Training of 'PhysMol' stopped.*nowhere\.yml"):
         quickstart.train_side_by_side(qm9_folder, tmp_path, 60, 0)
 
 
