@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 
-.PHONY: install quickstart test lint clean
+.PHONY: install quickstart oc20-demo test clean
 
 install: $(VENV)/.installed
 
@@ -15,9 +15,12 @@ $(VENV)/.installed: setup.py constraints.txt
 quickstart: install
 	$(BIN)/python -m ocp_physmol.evaluation.quickstart
 
+oc20-demo: install
+	$(BIN)/python -m ocp_physmol.evaluation.oc20_demo
+
 test: install
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest
 
 clean:
-	rm -rf $(VENV) data/quickstart runs/quickstart
+	rm -rf $(VENV) data/quickstart data/emt runs/quickstart runs/oc20-demo

@@ -107,6 +107,7 @@ def _check_sections(config: dict) -> torch.nn.Module:
             raise UserError(f"section '{section}' is missing; see configs/qm9/base.yml")
     trainer = _lookup("trainer", "trainer", config["trainer"])
     _check_losses(config, issubclass(trainer, PhysMolTrainer))
+    _check_normalizer(config)
     _check_optim(config["optim"])
     metric = config.get("evaluation_metrics", {}).get("primary_metric")
     if metric is None:
@@ -160,6 +161,21 @@ def _check_losses(config: dict, ours: bool) -> None:
     physics = terms.keys() & set(PHYSICS_TERMS)
     if physics and not ours:
         raise UserError(f"loss_functions.{min(physics)} needs trainer: physmol")
+
+
+def _check_normalizer(config: dict) -> None:
+    """Forces that are the derivative of the energy need the energy's scale, and no offset."""
+    normalizer = (config["dataset"].get("train") or {}).get("transforms", {}).get("normalizer")
+    direct = config["model"].get("direct_forces", False)
+    if not normalizer or "forces" not in config["outputs"] or direct:
+        return
+    energy, forces = (normalizer.get(name) or {} for name in ("energy", "forces"))
+    scales = [part.get("stdev", part.get("rmsd", 1.0)) for part in (energy, forces)]
+    if "fit" in normalizer or scales[0] != scales[1] or forces.get("mean", 0) != 0:
+        raise UserError(
+            "dataset.train.transforms.normalizer: forces are the derivative of the energy, so give "
+            "both the same stdev, and forces the mean 0"
+        )
 
 
 def _check_optim(optim: dict) -> None:

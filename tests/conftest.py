@@ -109,6 +109,17 @@ def qm9_folder(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def emt_folder(tmp_path_factory) -> Path:
+    """A small EMT set: 8 relaxations to train on, 3 in each of the other splits."""
+    from ocp_physmol.datasets import emt
+
+    folder = tmp_path_factory.mktemp("data") / "emt"
+    systems = [s for s in emt.plan(30, seed=0) if s.split != "train" or s.sid < 8]
+    emt.write([emt.relax(system) for system in systems], folder, 4, {"entries": {}})
+    return folder
+
+
 def small_run(qm9_folder: Path) -> list[str]:
     """Overrides that make quickstart.yml a run of seconds: 8 steps an epoch, a small model."""
     return [

@@ -1,5 +1,9 @@
 """The losses as functions, and their gradients on one and on two real ranks."""
 
+from __future__ import annotations
+
+from typing import NamedTuple
+
 from ocp_physmol import losses  # before fairchem, as in every fresh process
 
 # isort: split
@@ -56,15 +60,37 @@ def test_term_without_items_is_zero_and_differentiable():
 
 # ---- ranks
 
+FORCES = {"level": "atom", "train_on_free_atoms": True, "eval_on_free_atoms": True}
+LABELS = {"y": "energy", "force": "forces"}
 
-def make_trainer(folder: str, terms: dict) -> PhysMolTrainer:
-    atom = {"level": "atom", "train_on_free_atoms": True, "eval_on_free_atoms": True}
+
+class Task(NamedTuple):
+    """What a run learns from: its data, outputs and losses."""
+
+    folder: str
+    key_mapping: dict
+    outputs: dict
+    terms: dict
+
+
+@pytest.fixture(scope="session", params=["qm9", "s2ef", "is2re"])
+def task(request, qm9_folder, emt_folder) -> Task:
+    folder = qm9_folder if request.param == "qm9" else emt_folder / request.param
+    outputs, mapping, terms = {"energy": {"level": "system"}}, {"y_relaxed": "energy"}, dict(TERMS)
+    if request.param == "is2re":
+        del terms["forces"]
+    else:
+        outputs, mapping = {**outputs, "forces": FORCES}, LABELS
+    return Task(str(folder), mapping, outputs, terms)
+
+
+def make_trainer(task: Task, terms: dict) -> PhysMolTrainer:
     return PhysMolTrainer(
         task={},
         model={"name": "physmol", "hidden_channels": 16, "num_layers": 1, "num_rbf": 8},
-        outputs={"energy": {"level": "system"}, "forces": atom},
-        dataset={"train": {"format": "physmol_lmdb", "src": f"{folder}/train",
-                           "key_mapping": {"y": "energy", "force": "forces"}}},
+        outputs=task.outputs,
+        dataset={"train": {"format": "physmol_lmdb", "src": f"{task.folder}/train",
+                           "key_mapping": task.key_mapping}},
         optimizer={"batch_size": 4, "num_workers": 0, "lr_initial": 1e-3, "scheduler": "Null"},
         loss_functions=[{name: options} for name, options in terms.items()],
         evaluation_metrics={"primary_metric": "energy_mae"},
@@ -72,41 +98,53 @@ def make_trainer(folder: str, terms: dict) -> PhysMolTrainer:
     )  # fmt: skip
 
 
-def gradients(folder: str, entries: list[int], terms: dict) -> list[torch.Tensor]:
-    """Gradient of every parameter after one backward pass over these entries."""
-    trainer = make_trainer(folder, terms)
+def chosen(trainer: PhysMolTrainer) -> list:
+    """Eight structures, at least one of them at equilibrium, all of the others in S2EF moving."""
+    structures = trainer.train_dataset.dataset
+    if "pos_relaxed" in structures[0]:
+        return [structures[i] for i in range(8)]
+    largest = [(s.forces.norm(dim=1) * (s.fixed == 0)).max() for s in structures]
+    order = sorted(range(len(structures)), key=lambda i: largest[i])
+    return [structures[i] for i in [*order[:1], *order[-7:]]]
+
+
+def gradients(task: Task, entries: list[int], terms: dict) -> list[torch.Tensor]:
+    """Gradient of every parameter after one backward pass over these of the chosen entries."""
+    trainer = make_trainer(task, terms)
     torch.manual_seed(1)
     for parameter in trainer.model.parameters():  # also those that start at zero
         torch.nn.init.normal_(parameter, std=0.1)
-    structures = trainer.train_dataset.dataset
+    structures = chosen(trainer)
     batch = data_list_collater([structures[i] for i in entries], otf_graph=True)
     trainer.model.train()
     trainer._compute_loss(trainer._forward(batch), batch).backward()
     return [p.grad for p in trainer.model.parameters()]
 
 
-def rank_gradients(rank: int, folder: str, out: str) -> None:
+def rank_gradients(rank: int, task: Task, out: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{out}/store", rank=rank, world_size=2)
-    shares = [[0, 1, 2], [3, 4, 5, 6, 7]]  # as many structures and atoms as it comes
-    found = {name: gradients(folder, shares[rank], {**ENERGY, name: TERMS[name]}) for name in TERMS}
-    found["all"] = gradients(folder, shares[rank], TERMS)
+    share = [[0, 1, 2], [3, 4, 5, 6, 7]][rank]  # as many structures and atoms as it comes
+    found = {n: gradients(task, share, {**ENERGY, n: term}) for n, term in task.terms.items()}
+    found["all"] = gradients(task, share, task.terms)
     if rank == 0:
         torch.save(found, f"{out}/gradients.pt")
     dist.destroy_process_group()
 
 
-@pytest.fixture(scope="module")
-def two_ranks(qm9_folder, tmp_path_factory) -> dict:
+@pytest.fixture(scope="session")
+def two_ranks(task, tmp_path_factory) -> dict:
     out = tmp_path_factory.mktemp("ranks")
-    mp.spawn(rank_gradients, args=(str(qm9_folder), str(out)), nprocs=2)
+    mp.spawn(rank_gradients, args=(task, str(out)), nprocs=2)
     return torch.load(out / "gradients.pt", weights_only=True)
 
 
 @pytest.mark.parametrize("name", [*TERMS, "all"])
-def test_two_ranks_have_the_gradients_of_one_with_the_whole_batch(name, two_ranks, qm9_folder):
-    terms = TERMS if name == "all" else {**ENERGY, name: TERMS[name]}
-    alone = gradients(str(qm9_folder), list(range(8)), terms)
+def test_two_ranks_have_the_gradients_of_one_with_the_whole_batch(name, two_ranks, task):
+    if name not in two_ranks:
+        pytest.skip("IS2RE has no force labels")
+    terms = task.terms if name == "all" else {**ENERGY, name: task.terms[name]}
+    alone = gradients(task, list(range(8)), terms)
     assert len(alone) == len(two_ranks[name])
     largest = max(float(g.abs().max()) for g in alone)
     assert largest > 1e-3

@@ -69,9 +69,8 @@ def _watch(running: dict, logs: dict[str, Path], title: str, seconds: float | No
         alive = any(process.poll() is None for process in running.values())
         for name, process in running.items():
             if process.poll():
-                raise UserError(
-                    f"{title} of '{name}' stopped; the end of {logs[name]} is:\n" + tail(logs[name], 15)
-                )
+                end = tail(logs[name], 15)
+                raise UserError(f"{title} of '{name}' stopped; {logs[name]} ends with:\n{end}")
         elapsed = round(time.time() - started)
         bar.n = min(elapsed, bar.total) if seconds else elapsed
         progress = {name: _progress(logs[name]) for name in running if logs[name].is_file()}

@@ -165,10 +165,12 @@ class AttentionStack(nn.Module):
         self.blocks = nn.ModuleList(
             MolecularAttentionBlock(hidden_channels, **attention) for _ in range(num_layers)
         )
-        self.norm = nn.LayerNorm(hidden_channels)
 
     def forward(self, x, atom_type, graph: Graph, radial) -> tuple[torch.Tensor, torch.Tensor]:
-        """Atom embeddings x^(L) [N, d], and those of the [CLS] tokens, [B, d] (or [0, d])."""
+        """Atom embeddings x^(L) [N, d], and those of the [CLS] tokens, [B, d] (or [0, d]).
+
+        No norm at the end: how long an embedding is says how much an atom has around it.
+        """
         num_atoms = len(x)
         context = Context(
             center=graph.center,
@@ -183,5 +185,4 @@ class AttentionStack(nn.Module):
             x, context = self.cls_token(x, context, graph)
         for block in self.blocks:
             x = block(x, context)
-        x = self.norm(x)
         return x[:num_atoms], x[num_atoms:]

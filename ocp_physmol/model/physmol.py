@@ -133,24 +133,28 @@ class PhysMol(nn.Module, GraphModelMixin):
             out["bond_parameters"] = self.readout.f_bond(x, atom_type, graph)
             out["bond_index"], out["bond_distance"] = graph.pair_index, graph.pair_distance
         if "pos_displaced" in data:
-            out["energy_displaced"] = out["energy"].new_zeros(0)
-            if len(data.pos_displaced) > 0:
-                pos, chosen = data.pos_displaced, data.displaced
-                lattice = (None if part is None else part[chosen] for part in periodic)
-                near = find_neighbors(pos, data.natoms[chosen], self.cutoff, *lattice)
-                types = atom_type[chosen[neighbors.batch]]
-                out["energy_displaced"] = energy_of(types, near)(pos)
+            near = self._displaced_neighbors(data, *periodic)
+            types = atom_type[data.displaced[neighbors.batch]]
+            displaced = len(types) > 0
+            out["energy_displaced"] = (
+                energy_of(types, near)(data.pos_displaced) if displaced else pos.new_zeros(0)
+            )
         if "pos_equilibrium" in data:
-            pos = data.pos_equilibrium
-            near = find_neighbors(pos, data.natoms, self.cutoff, *periodic)
+            near = find_neighbors(data.pos_equilibrium, data.natoms, self.cutoff, *periodic)
             out["energy_equilibrium"], out["forces_equilibrium"] = self._with_forces(
-                energy_of(atom_type, near), pos, near, plain
+                energy_of(atom_type, near), data.pos_equilibrium, near, plain
             )
         if "masked" in data:
             types = mask_types(atom_type, data.masked)
-            graph = measure(data.pos, neighbors, self.cutoff)
+            graph = measure(pos, neighbors, self.cutoff)
             out["masked_logits"] = self.classifier(embed(types, graph)[0])
         return out
+
+    def _displaced_neighbors(self, data, cell, pbc) -> Neighbors:
+        """Neighbours in the displaced copies of some of the structures."""
+        chosen = data.displaced
+        lattice = (None if part is None else part[chosen] for part in (cell, pbc))
+        return find_neighbors(data.pos_displaced, data.natoms[chosen], self.cutoff, *lattice)
 
     def _with_forces(self, energy_at, pos: torch.Tensor, neighbors: Neighbors, plain: bool):
         training = torch.is_grad_enabled()

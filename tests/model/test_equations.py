@@ -108,7 +108,6 @@ def energy(model, atoms, readout, use_cls, use_adjacency):
         x = np.vstack([x, array(model.attention.cls_token.embedding)])
     for module in model.attention.blocks:
         x = block(module, x, model, atoms, use_cls, use_adjacency)
-    x = layer_norm(model.attention.norm, x)
     if readout == "cls":
         return linear(model.readout.f_mol, x[-1])[0]
     total = linear(model.readout.f_atom, x[: len(atoms)]).sum()

@@ -1,0 +1,207 @@
+"""Catalysts, from training to relaxations, as main.py runs them on one and on two ranks."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import ase.db
+import ase.io
+import lmdb
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from conftest import run_main
+from fairchem.core.datasets import LmdbDataset
+
+from ocp_physmol.datasets.lmdb_writer import write_lmdb
+from ocp_physmol.evaluation import leaderboard
+from ocp_physmol.evaluation.submission import SPLITS
+
+SMALL = [
+    "--model.hidden_channels=16", "--model.attention_channels=16", "--model.num_layers=1",
+    "--model.num_rbf=8", "--model.cutoff=4.0", "--optim.batch_size=2", "--optim.eval_batch_size=2",
+    "--optim.num_workers=0", "--hide_eval_progressbar=True",
+]  # fmt: skip
+EPOCHS = "--optim.max_epochs=2"
+
+
+def main(mode: str, config: str, data: Path, run_dir: Path, *more):
+    """A small run on the task's data, with everything in `run_dir`/*/run."""
+    result = run_main(
+        "--mode", mode, "--config-yml", f"configs/{config}", "--cpu", "--run-dir", run_dir,
+        "--timestamp-id", "run", "--print-every", 1, f"--dataset.train.src={data / 'train'}",
+        f"--dataset.val.src={data / 'val_id'}", *SMALL, *more,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout[-4000:]
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def s2ef(emt_folder, tmp_path_factory) -> Path:
+    """The checkpoint of a small S2EF run."""
+    folder = tmp_path_factory.mktemp("s2ef")
+    main("train", "s2ef/physmol.yml", emt_folder / "s2ef", folder, EPOCHS)
+    return folder / "checkpoints/run/best_checkpoint.pt"
+
+
+def validated(log: str) -> dict[str, float]:
+    """All numbers of a run's last validation."""
+    line = [x for x in log.splitlines() if "INFO): energy_mae" in x and "lr:" not in x][-1]
+    return {k: float(v) for k, v in re.findall(r"(\w+): (-?[\d.]+)", line.split("INFO): ")[1])}
+
+
+def entries(folder: Path) -> list:
+    dataset = LmdbDataset({"src": str(folder)})
+    return [dataset[i] for i in range(len(dataset))]
+
+
+# ---- ranks
+
+
+@pytest.mark.slow
+def test_validation_and_prediction_on_two_ranks_are_those_of_one(s2ef, emt_folder, tmp_path):
+    """Every entry once, though 11 of them make no even share."""
+    data = emt_folder / "s2ef"
+    size = len(entries(data / "val_id"))
+    assert size % 2 == 1 or size % 4 != 0
+    common = ["--checkpoint", s2ef, f"--dataset.test.src={data / 'val_id'}"]
+    numbers, arrays = [], []
+    for ranks in (1, 2):
+        folder = tmp_path / str(ranks)
+        more = [*common, "--num-gpus", ranks]
+        numbers.append(validated(main("validate", "s2ef/physmol.yml", data, folder, *more)))
+        main("predict", "s2ef/physmol.yml", data, folder, *more)
+        arrays.append(dict(np.load(folder / "results/run/ocp_predictions.npz")))
+    assert numbers[0] == numbers[1]
+    expected = sorted(f"{e.sid}_{e.fid}" for e in entries(data / "val_id"))
+    assert arrays[0]["ids"].tolist() == expected
+    for key, array in arrays[0].items():
+        np.testing.assert_array_equal(array, arrays[1][key])
+
+
+@pytest.mark.slow
+def test_relaxations_on_two_ranks_go_on_after_an_interruption(s2ef, emt_folder, tmp_path):
+    """Each structure has its trajectory; those that are there already are not relaxed again."""
+    data = emt_folder / "is2re/val_id"
+    common = [
+        "--checkpoint", s2ef, "--num-gpus", 2, f"--dataset.relax.src={data}",
+        f"--task.relax_opt.traj_dir={tmp_path / 'trajectories'}", "--task.relaxation_steps=3",
+    ]  # fmt: skip
+    log = main("run-relaxations", "s2ef/relaxation.yml", emt_folder / "s2ef", tmp_path, *common)
+    names = {f"{e.sid}.traj" for e in entries(data)}
+    assert {p.name for p in (tmp_path / "trajectories").iterdir()} == names
+    assert "average_distance_within_threshold" in log  # the data know the answer
+    kept = {name: (tmp_path / "trajectories" / name).stat().st_mtime_ns for name in names}
+    lost = sorted(names)[0]
+    (tmp_path / "trajectories" / lost).unlink()
+    main("run-relaxations", "s2ef/relaxation.yml", emt_folder / "s2ef", tmp_path, *common,
+         "--optim.eval_batch_size=1")  # fmt: skip
+    for name in names - {lost}:
+        assert (tmp_path / "trajectories" / name).stat().st_mtime_ns == kept[name]
+    for entry in entries(data):
+        last = ase.io.read(tmp_path / "trajectories" / f"{entry.sid}.traj")
+        moved = np.linalg.norm(last.positions - entry.pos.numpy(), axis=1)
+        assert (moved[(entry.fixed == 1).numpy()] == 0).all() and moved.max() > 0
+        assert np.isfinite(last.get_potential_energy())
+
+
+# ---- data as they are found
+
+
+def test_relaxed_structures_give_zero_force_and_bound(emt_folder, tmp_path):
+    log = main("train", "is2re/physmol.yml", emt_folder / "is2re", tmp_path, EPOCHS)
+    losses = re.findall(r"zero_force_loss: (\S+), bound_loss: (\S+),", log)
+    assert len(losses) == 8 and all(float(zero) > 0 for zero, _ in losses)
+    assert "is off" not in log
+
+
+def test_is2re_files_of_ones_own(emt_folder, tmp_path):
+    """Without relaxed positions, with tags and fixed all zero, and skewed cells."""
+    shutil.copytree(emt_folder / "is2re", tmp_path / "data")
+    for split in ("train", "val_id"):
+        changed = entries(tmp_path / "data" / split)
+        shutil.rmtree(tmp_path / "data" / split)
+        for entry in changed:
+            del entry.pos_relaxed
+            entry.tags, entry.fixed = torch.zeros_like(entry.tags), torch.zeros_like(entry.fixed)
+            entry.cell[0, 1, 0] += 1.0
+        write_lmdb(tmp_path / "data" / split, changed)
+    log = main("train", "is2re/physmol.yml", tmp_path / "data", tmp_path, EPOCHS)
+    assert "zero_force is off" in log and "bound is off" in log
+    assert "energy_loss" in log and "zero_force_loss" not in log
+
+
+def test_shards_of_old_pickles_without_metadata(emt_folder, tmp_path):
+    """As downloaded years ago: PyG 1 objects in several files, atomic numbers as floats."""
+    shutil.copytree(emt_folder / "s2ef", tmp_path / "data")
+    folder = tmp_path / "data/train"
+    frames = entries(folder)
+    shutil.rmtree(folder)
+    for shard, part in enumerate((frames[:5], frames[5:])):
+        write_lmdb(folder, part)
+        (folder / "metadata.npz").unlink()
+        with lmdb.open(str(folder / "data.lmdb"), subdir=False, lock=False) as env:
+            _make_old(env)
+        (folder / "data.lmdb").rename(tmp_path / f"data.{shard:04}.lmdb")
+        shutil.rmtree(folder)
+    folder.mkdir()
+    for path in tmp_path.glob("data.*.lmdb"):
+        path.rename(folder / path.name)
+    log = main("train", "s2ef/physmol.yml", tmp_path / "data", tmp_path, "--optim.max_epochs=1")
+    assert len(re.findall(r"forces_loss", log)) == -(-len(frames) // 2)
+
+
+def _make_old(env: lmdb.Environment) -> None:
+    """Replace every entry by what PyG 1 pickled: attributes, and no store."""
+    import pickle
+
+    with env.begin(write=True) as txn:
+        for key, value in list(txn.cursor()):
+            entry = pickle.loads(value)
+            if key != b"length":
+                attributes = {**entry.to_dict(), "edge_attr": None, "y": entry.y}
+                entry.__dict__.clear()
+                entry.__dict__.update(attributes)
+                txn.put(key, pickle.dumps(entry))
+
+
+def test_ase_databases(emt_folder, tmp_path):
+    """fairchem's own ase_db data sets, through keys of the config alone."""
+    for split in ("train", "val_id"):
+        with ase.db.connect(tmp_path / f"{split}.db") as db:
+            for entry in entries(emt_folder / "s2ef" / split)[:6]:
+                atoms = Atoms(entry.atomic_numbers.int().numpy(), entry.pos.numpy(),
+                              cell=entry.cell[0].numpy(), pbc=True)  # fmt: skip
+                atoms.calc = SinglePointCalculator(
+                    atoms, energy=entry.y, forces=entry.force.numpy()
+                )
+                db.write(atoms)
+    log = main(
+        "train", "s2ef/physmol.yml", tmp_path, tmp_path, "--optim.max_epochs=1",
+        "--dataset.train.format=ase_db", "--dataset.train.a2g_args.r_energy=True",
+        "--dataset.train.a2g_args.r_forces=True", f"--dataset.train.src={tmp_path / 'train.db'}",
+        f"--dataset.val.src={tmp_path / 'val_id.db'}",
+    )  # fmt: skip
+    assert len(re.findall(r"forces_loss", log)) == 3
+
+
+# ---- to the leaderboard
+
+
+@pytest.mark.slow
+def test_predictions_of_four_splits_make_a_submission(s2ef, emt_folder, tmp_path):
+    """What main.py writes is what the leaderboard takes, and is scored as main.py validates."""
+    data, predictions = emt_folder / "s2ef", {}
+    for split in SPLITS:
+        main("predict", "s2ef/physmol.yml", data, tmp_path / split, "--checkpoint", s2ef,
+             f"--dataset.test.src={data / f'val_{split}'}")  # fmt: skip
+        predictions[split] = tmp_path / split / "results/run/ocp_predictions.npz"
+    leaderboard.gather("s2ef", predictions, data, "val", tmp_path / "submission.npz")
+    scores = leaderboard.score("s2ef", tmp_path / "submission.npz", data, "val")
+    log = main("validate", "s2ef/physmol.yml", data, tmp_path, "--checkpoint", s2ef)
+    for key in ("energy_mae", "forces_mae"):
+        assert scores["id"][key] == pytest.approx(validated(log)[key], abs=2e-4)
