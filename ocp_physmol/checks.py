@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 import yaml
 from fairchem.core.common.registry import registry
+from fairchem.core.common.relaxation.optimizers.lbfgs_torch import LBFGS
 from fairchem.core.common.utils import build_config, setup_imports
 from fairchem.core.datasets.base_dataset import create_dataset
 
@@ -40,7 +41,7 @@ SPLIT_OF_MODE = {
 
 TASK_KEYS = {
     "strict_load", "relaxation_steps", "relaxation_fmax", "relax_opt", "save_full_traj",
-    "write_pos", "num_relaxation_batches",
+    "write_pos",
 }  # fmt: skip
 
 
@@ -86,6 +87,8 @@ def check_config(args, config: dict) -> None:
     try:
         setup_imports(config)
         model = _check_sections(config)
+        if args.mode == "run-relaxations":
+            _check_relaxation(config.get("task") or {})
         _check_data(config, SPLIT_OF_MODE[args.mode])
         if args.checkpoint:
             checkpoint = read_checkpoint(args.checkpoint)
@@ -214,6 +217,16 @@ def _build_model(config: dict) -> torch.nn.Module:
         return model_class(**options)
     except (ValueError, TypeError, AssertionError) as e:
         raise UserError(str(e)) from e
+
+
+def _check_relaxation(task: dict) -> None:
+    for key, least in (("relaxation_steps", 0), ("relaxation_fmax", 0)):
+        if key in task:
+            _require_number(f"task.{key}", task[key], least, whole=key.endswith("steps"))
+    known = set(inspect.signature(LBFGS.__init__).parameters) - {"self", "optimizable_batch"}
+    _require_known("task.relax_opt", (task.get("relax_opt") or {}).keys(), known)
+    if not (task.get("relax_opt") or {}).get("traj_dir"):
+        raise UserError("task.relax_opt.traj_dir is missing; give a folder for the trajectories")
 
 
 def _check_data(config: dict, needed: str) -> None:

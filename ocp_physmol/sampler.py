@@ -20,6 +20,6 @@ def evaluation_batches(size: int, batch_size: int) -> list[range]:
     ranks, rank = distutils.get_world_size(), distutils.get_rank()
     if size < ranks:
         raise UserError(f"{size} structures cannot be shared by {ranks} ranks; use fewer ranks")
-    batch_size = min(batch_size, -(-size // ranks))
+    batch_size = min(batch_size, size // ranks)
     batches = [range(first, min(first + batch_size, size)) for first in range(0, size, batch_size)]
     return batches[rank::ranks]

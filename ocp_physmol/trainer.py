@@ -14,7 +14,7 @@ from fairchem.core.modules.evaluator import Evaluator
 from fairchem.core.trainers.ocp_trainer import OCPTrainer
 from torch.nn import functional as F
 
-from ocp_physmol import copies
+from ocp_physmol import copies, relaxations
 from ocp_physmol.budget import BudgetScheduler, BudgetSpent, TimeBudget
 from ocp_physmol.checkpoint import move_into_place, read_checkpoint, require_same_architecture
 from ocp_physmol.errors import UserError
@@ -148,7 +148,7 @@ class PhysMolTrainer(OCPTrainer):
 
     def run_relaxations(self) -> None:
         with self._on_its_own():
-            super().run_relaxations()
+            relaxations.run(self)
 
     def save_results(self, predictions, results_file, keys=None) -> None:
         ids = chain(*distutils.gather_objects(list(predictions["ids"])) or [])

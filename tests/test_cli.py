@@ -145,7 +145,7 @@ def test_bad_entry_in_the_middle_stops_the_run(ranks, qm9_folder, tmp_path):
         "--num-gpus", ranks, *small_run(qm9_folder), source,
     )  # fmt: skip
     assert result.returncode == 2
-    sentence = f"error: {tmp_path / 'data/train'}, entry 20: 'energy' holds NaN"
+    sentence = f"error: {tmp_path / 'data/train/data.lmdb'}, entry 20: 'energy' holds NaN"
     assert sentence in result.stdout
     own = [line for line in result.stdout.splitlines() if "Traceback" in line]
     assert not own
@@ -170,3 +170,43 @@ def test_help(capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(["--help"])
     assert stop.value.code == 0 and "--config-yml" in capsys.readouterr().out
+
+
+def test_no_two_runs_have_one_name(tmp_path):
+    """Also where they start in the same second: the second would take over the first's folder."""
+    names = [cli.name_run(str(tmp_path), "mine") for _ in range(3)]
+    assert len(set(names)) == 3 and all("-mine" in name for name in names)
+    assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == set(names)
+
+
+def test_a_run_folder_that_cannot_be_written_to(fails, tmp_path):
+    (tmp_path / "file").touch()
+    assert "cannot be written to" in fails("--run-dir", tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (None, "cannot be read"),
+        ("optim: [", "cannot be read"),
+        ("optim: {lr_initial: 0.1}", "optim.lr_initial must hold a list of values"),
+        ("[1, 2]", "the file must hold a list of values, or keys that do"),
+    ],
+)
+def test_bad_sweep_files(content, message, fails, tmp_path):
+    path = tmp_path / "sweep.yml"
+    if content is not None:
+        path.write_text(content)
+    error = fails("--submit", "--sweep-yml", path)
+    assert message in error and str(path) in error
+
+
+def test_every_run_of_a_sweep_is_checked(fails, tmp_path):
+    path = tmp_path / "sweep.yml"
+    path.write_text("model: {num_heads: [4, 5]}")
+    assert "model.num_heads: 5 is not possible" in fails("--submit", "--sweep-yml", path)
+
+
+def test_submission_without_slurm(fails, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "there is no sbatch on this machine" in fails("--submit", "--run-dir", tmp_path)

@@ -23,7 +23,8 @@ COMPARED = {
     "is2re": (("energy", "energy", "y_relaxed"),),
     "is2rs": (("positions", "pos", "pos_relaxed"),),
 }
-NEW_NAMES = {"y": "energy", "force": "forces"}  # of fairchem's later converters
+# of fairchem's later converters, and of its relaxations
+NEW_NAMES = {"y": "energy", "force": "forces", "y_relaxed": "energy_relaxed"}
 COMPARED["is2re-relaxations"] = COMPARED["is2re"]
 LABELS = {
     "energy_mae": "Energy MAE (eV)",
@@ -50,6 +51,12 @@ def require_labels(task: str, dataset: LmdbDataset) -> None:
         _label(dataset, 0, dataset[0], key)
 
 
+def has_labels(task: str, dataset: LmdbDataset) -> bool:
+    """Whether a data set's first entry has what a task is scored by."""
+    entry = dataset[0]
+    return all(key in entry or NEW_NAMES.get(key) in entry for _, _, key in COMPARED[task])
+
+
 def score_split(
     task: str, arrays: dict[str, np.ndarray], dataset: LmdbDataset
 ) -> dict[str, float]:
@@ -66,7 +73,7 @@ def score_split(
         for _, field, _ in COMPARED[task]
     }
     evaluator, metrics = Evaluator(task.split("-")[0]), {}
-    bar = {"desc": f"Scoring {dataset.path.name}", "unit": " entries", "mininterval": 1}
+    bar = {"desc": f"Scoring {dataset.paths[0].name}", "unit": " entries", "mininterval": 1}
     with tqdm(total=len(dataset), **bar) as progress:
         for first in range(0, len(dataset), CHUNK):
             chosen = range(first, min(first + CHUNK, len(dataset)))
@@ -106,7 +113,7 @@ def _label(dataset: LmdbDataset, index: int, entry, key: str) -> np.ndarray:
     label = entry[key] if key in entry else getattr(entry, NEW_NAMES.get(key, key), None)
     if label is None or not np.isfinite(label).all():
         raise UserError(
-            f"{dataset.path}, entry {index} has no finite '{key}', so nothing can be scored; "
+            f"{dataset.paths[0]}, entry {index} has no finite '{key}', so nothing can be scored; "
             "the public test sets come without labels, take those of --part val"
         )
     return np.asarray(label)
