@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__.split("\n\n")[1],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--seconds", type=float, default=480, help="S2EF training of each model")
+    parser.add_argument("--seconds", type=float, default=600, help="S2EF training of each model")
     parser.add_argument(
         "--is2re-seconds", type=float, default=120, help="direct IS2RE training of each model"
     )
