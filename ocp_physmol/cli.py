@@ -34,8 +34,11 @@ def main(arguments: list[str] | None = None) -> None:
     configs = sweep(config, args.sweep_yml) if args.sweep_yml else [config]
     for config in configs:
         check_config(args, config)
+    started = time.strftime("%Y-%m-%d-%H-%M-%S")
+    for config in configs:
         if config["timestamp_id"] is None and not args.debug:
-            config["timestamp_id"] = name_run(config["run_dir"], config["identifier"])
+            name = "-".join(filter(None, [started, config["identifier"]]))
+            config["timestamp_id"] = reserve(config["run_dir"], name)
     if args.submit:
         submit(args, configs)
     else:
@@ -43,19 +46,17 @@ def main(arguments: list[str] | None = None) -> None:
         _run_here(args, overrides)
 
 
-def name_run(run_dir: str, identifier: str) -> str:
-    """A name for a run that no other has, and its folder for checkpoints.
+def reserve(run_dir: str, name: str) -> str:
+    """Make the folder for a run's checkpoints; return `name`, or one like it that is not taken.
 
     (fairchem names runs by a time in single precision, the same name for two minutes: a second run
     would take the first one's checkpoint for its own.)
     """
-    started = time.strftime("%Y-%m-%d-%H-%M-%S")
     for number in itertools.count(1):
-        name = "-".join(filter(None, [started, identifier, str(number) if number > 1 else ""]))
-        folder = Path(run_dir, "checkpoints", name)
+        free = name if number == 1 else f"{name}-{number}"
         try:
-            folder.mkdir(parents=True)
-            return name
+            Path(run_dir, "checkpoints", free).mkdir(parents=True)
+            return free
         except FileExistsError:
             continue
         except OSError as e:

@@ -59,7 +59,7 @@ def submit(args: argparse.Namespace, configs: list[dict]) -> list[Job]:
     except FailedJobError as e:
         raise UserError(f"SLURM refused the job: {' '.join(str(e).split())[:500]}") from e
     for job, config in zip(jobs, configs):
-        logging.info(f"Job {job.job_id}: {config['timestamp_id']}, log {job.paths.stderr}")
+        logging.info(f"Job {job.job_id}: {config['timestamp_id']}, log {job.paths.stdout}")
     logging.info(f"What was submitted: {save_experiment_log(args, jobs, configs)}")
     return jobs
 
@@ -84,6 +84,8 @@ def sweep(config: dict, path: Path) -> list[dict]:
         for keys, value in zip(axes, values):
             dict_set_recursively(one, list(keys), value)
         one["identifier"] = f"{config['identifier']}_run{number}".lstrip("_")
+        if one["timestamp_id"] is not None:
+            one["timestamp_id"] += f"_run{number}"
         configs.append(one)
     return configs
 

@@ -10,6 +10,7 @@ from conftest import REPOSITORY, run_main, small_run
 from ocp_physmol import cli
 from ocp_physmol.datasets.lmdb_writer import write_lmdb
 from ocp_physmol.evaluation.predictor import open_labelled
+from ocp_physmol.slurm import sweep
 
 CONFIG = "configs/qm9/quickstart.yml"
 
@@ -174,8 +175,8 @@ def test_help(capsys):
 
 def test_no_two_runs_have_one_name(tmp_path):
     """Also where they start in the same second: the second would take over the first's folder."""
-    names = [cli.name_run(str(tmp_path), "mine") for _ in range(3)]
-    assert len(set(names)) == 3 and all("-mine" in name for name in names)
+    names = [cli.reserve(str(tmp_path), "mine") for _ in range(3)]
+    assert names == ["mine", "mine-2", "mine-3"]
     assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == set(names)
 
 
@@ -205,6 +206,17 @@ def test_every_run_of_a_sweep_is_checked(fails, tmp_path):
     path = tmp_path / "sweep.yml"
     path.write_text("model: {num_heads: [4, 5]}")
     assert "model.num_heads: 5 is not possible" in fails("--submit", "--sweep-yml", path)
+
+
+@pytest.mark.parametrize("given, names", [(None, [None, None]), ("x", ["x_run0", "x_run1"])])
+def test_runs_of_a_sweep_do_not_share_a_folder(given, names, tmp_path):
+    path = tmp_path / "sweep.yml"
+    path.write_text("model: {num_heads: [4, 8]}")
+    config = {"model": {"num_heads": 2}, "identifier": "mine", "timestamp_id": given}
+    configs = sweep(config, path)
+    assert [c["model"]["num_heads"] for c in configs] == [4, 8]
+    assert [c["timestamp_id"] for c in configs] == names
+    assert [c["identifier"] for c in configs] == ["mine_run0", "mine_run1"]
 
 
 def test_submission_without_slurm(fails, tmp_path, monkeypatch):

@@ -14,9 +14,11 @@ import pytest
 import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from conftest import run_main
+from conftest import REPOSITORY, run_main
+from fairchem.core.common.flags import flags
 from fairchem.core.datasets import LmdbDataset
 
+from ocp_physmol.checks import check_config, read_config
 from ocp_physmol.datasets.lmdb_writer import write_lmdb
 from ocp_physmol.evaluation import leaderboard
 from ocp_physmol.evaluation.submission import SPLITS
@@ -29,12 +31,12 @@ SMALL = [
 EPOCHS = "--optim.max_epochs=2"
 
 
-def main(mode: str, config: str, data: Path, run_dir: Path, *more):
+def main(mode: str, config: str, data: Path, run_dir: Path, *more, small=SMALL):
     """A small run on the task's data, with everything in `run_dir`/*/run."""
     result = run_main(
         "--mode", mode, "--config-yml", f"configs/{config}", "--cpu", "--run-dir", run_dir,
         "--timestamp-id", "run", "--print-every", 1, f"--dataset.train.src={data / 'train'}",
-        f"--dataset.val.src={data / 'val_id'}", *SMALL, *more,
+        f"--dataset.val.src={data / 'val_id'}", *small, *more,
     )  # fmt: skip
     assert result.returncode == 0, result.stdout[-4000:]
     return result.stdout
@@ -59,7 +61,42 @@ def entries(folder: Path) -> list:
     return [dataset[i] for i in range(len(dataset))]
 
 
+CONFIGS = sorted(
+    f"{task}/{path.name}"
+    for task in ("s2ef", "is2re")
+    for path in REPOSITORY.glob(f"configs/{task}/*.yml")
+    if path.name != "base.yml"
+)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_shipped_configs_fit_the_data(config, emt_folder, monkeypatch):
+    """Whatever the size of the model, all keys are known and all labels found."""
+    monkeypatch.chdir(REPOSITORY)
+    data = emt_folder / config.split("/")[0]
+    mode = "run-relaxations" if "relaxation" in config else "train"
+    args = flags.get_parser().parse_args(["--mode", mode, "--config-yml", f"configs/{config}"])
+    sources = [f"--dataset.train.src={data / 'train'}", f"--dataset.val.src={data / 'val_id'}"]
+    if mode != "train":
+        sources.append(f"--dataset.relax.src={emt_folder / 'is2re/val_id'}")
+    check_config(args, read_config(args, sources))
+
+
 # ---- ranks
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "config", [c for c in CONFIGS if c.endswith(("physmol_paper.yml", "schnet.yml"))]
+)
+def test_shipped_configs_train_on_two_ranks(config, emt_folder, tmp_path):
+    """With their own losses, switches and schedulers; only smaller."""
+    data = emt_folder / config.split("/")[0]
+    small = [o for o in SMALL if "attention" not in o and "num_layers" not in o]
+    small = [o.replace("num_rbf", "num_gaussians") for o in small] if "schnet" in config else SMALL
+    log = main("train", config, data, tmp_path, EPOCHS, "--num-gpus", 2, small=small)
+    assert np.isfinite(list(validated(log).values())).all()
+    assert (tmp_path / "checkpoints/run/best_checkpoint.pt").is_file()
 
 
 @pytest.mark.slow

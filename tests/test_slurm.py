@@ -80,8 +80,9 @@ def uninterrupted(qm9_folder, tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_preempted_run_goes_on_where_it_was(ranks, qm9_folder, uninterrupted, tmp_path):
-    """To the last bit, though the warning comes at any moment of a step."""
-    run = Submitted(qm9_folder, tmp_path, "--num-gpus", ranks, f"--optim.batch_size={4 // ranks}")
+    """To the last bit, though the warning comes at any moment of a step, to data loaders too."""
+    run = Submitted(qm9_folder, tmp_path, "--num-gpus", ranks, f"--optim.batch_size={4 // ranks}",
+                    "--optim.num_workers=1")  # fmt: skip
     run.wait(lambda: run.step() >= 20)
     slurm("scancel", run.job, "--signal", "SIGTERM")  # as in a real preemption
     slurm("scancel", run.job, "--signal", "SIGUSR2")
