@@ -19,6 +19,7 @@ from fairchem.core.datasets.base_dataset import create_dataset
 from ocp_physmol.checkpoint import read_checkpoint, require_same_architecture
 from ocp_physmol.datasets.lmdb_dataset import find_problem
 from ocp_physmol.errors import UserError
+from ocp_physmol.model.physmol import PhysMol
 from ocp_physmol.trainer import PHYSICS_TERMS, PhysMolTrainer, active_terms
 
 SECTIONS = {
@@ -57,6 +58,8 @@ def check_arguments(args, overrides: list[str]) -> None:
         raise UserError("--mode is missing; give " + ", ".join(SPLIT_OF_MODE))
     if args.mode != "train" and not args.checkpoint:
         raise UserError(f"--mode {args.mode} needs a trained model; give --checkpoint")
+    if args.debug and args.submit:
+        raise UserError("--debug leaves no checkpoints, which a job needs; leave out --submit")
     for option in ("num_gpus", "num_nodes", "slurm_mem", "slurm_timeout"):
         if getattr(args, option) < 1:
             option_name = f"--{option.replace('_', '-')}"
@@ -92,6 +95,7 @@ def check_config(args, config: dict) -> None:
         _check_data(config, SPLIT_OF_MODE[args.mode])
         if args.checkpoint:
             checkpoint = read_checkpoint(args.checkpoint)
+            _check_not_in_the_way(args, config)
             require_same_architecture(model, config["model"], checkpoint, args.checkpoint)
     except UserError as e:
         raise UserError(f"config {args.config_yml}: {e}") from e
@@ -110,12 +114,19 @@ def _check_sections(config: dict) -> torch.nn.Module:
             raise UserError(f"section '{section}' is missing; see configs/qm9/base.yml")
     trainer = _lookup("trainer", "trainer", config["trainer"])
     _check_losses(config, issubclass(trainer, PhysMolTrainer))
-    _check_normalizer(config)
+    if "name" not in config["model"]:
+        raise UserError("model.name is missing; for example physmol")
+    model_class = _lookup("model", "model.name", config["model"]["name"])
+    _check_normalizer(config, model_class)
+    _check_copies(config, model_class)
     _check_optim(config["optim"])
+    plateau = config["optim"].get("scheduler") == "ReduceLROnPlateau"
+    if plateau and not config["dataset"].get("val") and config["mode"] == "train":
+        raise UserError("optim.scheduler ReduceLROnPlateau needs dataset.val")
     metric = config.get("evaluation_metrics", {}).get("primary_metric")
     if metric is None:
         raise UserError("evaluation_metrics.primary_metric is missing; for example energy_mae")
-    return _build_model(config)
+    return _build_model(config, model_class)
 
 
 def _require_known(where: str, given, known, noun: str = "key") -> None:
@@ -166,10 +177,11 @@ def _check_losses(config: dict, ours: bool) -> None:
         raise UserError(f"loss_functions.{min(physics)} needs trainer: physmol")
 
 
-def _check_normalizer(config: dict) -> None:
+def _check_normalizer(config: dict, model_class: type) -> None:
     """Forces that are the derivative of the energy need the energy's scale, and no offset."""
     normalizer = (config["dataset"].get("train") or {}).get("transforms", {}).get("normalizer")
-    direct = config["model"].get("direct_forces", False)
+    direct = inspect.signature(model_class.__init__).parameters.get("direct_forces")
+    direct = config["model"].get("direct_forces", direct is not None and direct.default)
     if not normalizer or "forces" not in config["outputs"] or direct:
         return
     energy, forces = (normalizer.get(name) or {} for name in ("energy", "forces"))
@@ -179,6 +191,15 @@ def _check_normalizer(config: dict) -> None:
             "dataset.train.transforms.normalizer: forces are the derivative of the energy, so give "
             "both the same stdev, and forces the mean 0"
         )
+
+
+def _check_copies(config: dict, model_class: type) -> None:
+    for name in active_terms(config["loss_functions"]).keys() & {"masked_atoms", "bound"}:
+        if not issubclass(model_class, PhysMol):
+            raise UserError(
+                f"loss_functions.{name} needs a model that evaluates copies of the batch; only "
+                "physmol does, so leave it out"
+            )
 
 
 def _check_optim(optim: dict) -> None:
@@ -204,11 +225,8 @@ def _check_optim(optim: dict) -> None:
         raise UserError(f"optim.optimizer: torch.optim has no {optim['optimizer']}")
 
 
-def _build_model(config: dict) -> torch.nn.Module:
-    options = dict(config["model"])
-    if "name" not in options:
-        raise UserError("model.name is missing; for example physmol")
-    model_class = _lookup("model", "model.name", options.pop("name"))
+def _build_model(config: dict, model_class: type) -> torch.nn.Module:
+    options = {key: value for key, value in config["model"].items() if key != "name"}
     if "masked_atoms" in active_terms(config["loss_functions"]):
         options["use_masking"] = True
     known = set(inspect.signature(model_class.__init__).parameters) - {"self"}
@@ -219,11 +237,23 @@ def _build_model(config: dict) -> torch.nn.Module:
         raise UserError(str(e)) from e
 
 
+def _check_not_in_the_way(args, config: dict) -> None:
+    """A training that starts from one checkpoint must not overwrite another run's newest one."""
+    if args.mode == "train" and config["timestamp_id"]:
+        newest = Path(config["run_dir"], "checkpoints", config["timestamp_id"], "checkpoint.pt")
+        if newest.is_file() and not newest.samefile(args.checkpoint):
+            raise UserError(
+                f"--timestamp-id {config['timestamp_id']}: {newest} is there already; leave "
+                "--checkpoint out to go on from it, or choose another --timestamp-id"
+            )
+
+
 def _check_relaxation(task: dict) -> None:
     for key, least in (("relaxation_steps", 0), ("relaxation_fmax", 0)):
         if key in task:
             _require_number(f"task.{key}", task[key], least, whole=key.endswith("steps"))
-    known = set(inspect.signature(LBFGS.__init__).parameters) - {"self", "optimizable_batch"}
+    ours = {"self", "optimizable_batch", "save_full_traj", "traj_names"}
+    known = set(inspect.signature(LBFGS.__init__).parameters) - ours
     _require_known("task.relax_opt", (task.get("relax_opt") or {}).keys(), known)
     if not (task.get("relax_opt") or {}).get("traj_dir"):
         raise UserError("task.relax_opt.traj_dir is missing; give a folder for the trajectories")
@@ -246,6 +276,12 @@ def _check_data(config: dict, needed: str) -> None:
                 )
         _lookup("dataset", f"dataset.{split}.format", options.get("format", "lmdb"))
         options["required"] = list(config["outputs"]) if split in ("train", "val") else []
-        problem = find_problem(create_dataset(options, split)[0], options["required"])
+        try:
+            entry = create_dataset(options, split)[0]
+        except UserError:
+            raise
+        except (ValueError, AssertionError, KeyError) as e:  # what fairchem's data sets say
+            raise UserError(f"dataset.{split}: {' '.join(str(e).split())}") from e
+        problem = find_problem(entry, options["required"])
         if problem:
             raise UserError(f"dataset.{split}.src: {options['src']}, an entry {problem}")

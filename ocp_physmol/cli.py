@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import logging
 import sys
@@ -10,14 +9,15 @@ import time
 import warnings
 from pathlib import Path
 
-from fairchem.core import _cli
+from fairchem.core.common import distutils
 from fairchem.core.common.flags import flags
 from fairchem.core.common.utils import setup_logging
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from ocp_physmol.checks import check_arguments, check_config, read_config
 from ocp_physmol.errors import EXIT_STATUS, UserError, exit_on_user_error
-from ocp_physmol.runner import Runner, run_rank
+from ocp_physmol.runner import run_rank
 from ocp_physmol.slurm import submit, sweep
 
 # fairchem loads files of its own in a way that torch warns of: nothing that a user could mend
@@ -32,18 +32,19 @@ def main(arguments: list[str] | None = None) -> None:
     check_arguments(args, overrides)
     config = read_config(args, overrides)
     configs = sweep(config, args.sweep_yml) if args.sweep_yml else [config]
-    for config in configs:
-        check_config(args, config)
     started = time.strftime("%Y-%m-%d-%H-%M-%S")
-    for config in configs:
-        if config["timestamp_id"] is None and not args.debug:
-            name = "-".join(filter(None, [started, config["identifier"]]))
+    for number, config in enumerate(configs):
+        run = f"_run{number}" if args.sweep_yml else ""
+        if args.timestamp_id:
+            config["timestamp_id"] = args.timestamp_id + run
+        check_config(args, config)
+        if not args.timestamp_id and not args.debug:
+            name = "-".join(filter(None, [started, args.identifier])) + run
             config["timestamp_id"] = reserve(config["run_dir"], name)
     if args.submit:
         submit(args, configs)
     else:
-        args.timestamp_id = configs[0]["timestamp_id"]
-        _run_here(args, overrides)
+        _run_here(config, args.num_gpus)
 
 
 def reserve(run_dir: str, name: str) -> str:
@@ -63,11 +64,18 @@ def reserve(run_dir: str, name: str) -> str:
             raise UserError(f"--run-dir {run_dir} cannot be written to: {e.strerror}") from e
 
 
-def _run_here(args: argparse.Namespace, overrides: list[str]) -> None:
-    _cli.Runner, _cli.runner_wrapper = Runner, run_rank
+def _run_here(config: dict, ranks: int) -> None:
+    """As fairchem does, which however takes the data loaders' workers away from several ranks."""
+    if ranks == 1:
+        distutils.setup_env_local()
+        run_rank(config)
+        return
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").addFilter(_unexplained)
+    launch = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=ranks, rdzv_backend="c10d", max_restarts=0
+    )
     try:
-        _cli.main(args, overrides)
+        elastic_launch(launch, run_rank)(config)
     except ChildFailedError as e:
         rank, failure = e.get_first_failure()
         if failure.exitcode == EXIT_STATUS:

@@ -5,14 +5,19 @@ whole package."""
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 from fairchem.core import _cli
 from submitit.helpers import DelayedSubmission, TorchDistributedEnvironment
 
 from ocp_physmol.errors import exit_on_user_error
+from ocp_physmol.preemption import warning_signal
+
+MINUTES_TO_WAIT = 24 * 60
 
 
 class Runner(_cli.Runner):
@@ -22,6 +27,8 @@ class Runner(_cli.Runner):
     def __call__(self, config: dict) -> None:
         if config["submit"]:
             config = self._in_job(config)
+        if config["mode"] != "train":  # ranks may have to wait long for the last one to finish
+            config = {"timeout": MINUTES_TO_WAIT, **config}
         super().__call__(config)
 
     @staticmethod
@@ -29,6 +36,9 @@ class Runner(_cli.Runner):
         """The configuration of a run whose ranks SLURM has started."""
         # fairchem's own way from SLURM to ranks knows only GPUs, and one port for all jobs
         TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+        # a data loader would obey a warning, too, and requeue the job a second time
+        ignore = partial(signal.signal, warning_signal(), signal.SIG_IGN)
+        os.register_at_fork(after_in_child=ignore)
         config = {**config, "submit": False}
         folder = Path(config["run_dir"], "checkpoints", config["timestamp_id"])
         restarted = int(os.environ.get("SLURM_RESTART_COUNT", 0)) > 0
@@ -40,8 +50,8 @@ class Runner(_cli.Runner):
     def checkpoint(self, config: dict) -> DelayedSubmission:
         """What submitit is to run next after a warning of preemption or time-out."""
         trainer = getattr(self, "trainer", None)
-        if trainer is not None and getattr(trainer, "interruption", None) is not None:
-            trainer.save(checkpoint_file="checkpoint.pt", training_state=True)
+        if trainer is not None:
+            trainer.save_if_training()
             if trainer.logger is not None:
                 trainer.logger.mark_preempting()
         return DelayedSubmission(type(self)(), config)

@@ -50,7 +50,9 @@ def submit(args: argparse.Namespace, configs: list[dict]) -> list[Job]:
         slurm_partition=args.slurm_partition,
         slurm_qos=args.slurm_qos,
         slurm_account=args.slurm_account,
-        slurm_additional_parameters=configs[0].get("slurm"),
+        # a rank that dies takes the others along, which would wait for it
+        slurm_srun_args=["--kill-on-bad-exit=1"],
+        slurm_additional_parameters={"requeue": True, **(configs[0].get("slurm") or {})},
     )
     for config in configs:
         config["slurm"] = copy.deepcopy(executor.parameters)
@@ -68,7 +70,7 @@ def sweep(config: dict, path: Path) -> list[dict]:
     """One configuration for each combination of the values listed in a YAML file.
 
     The file has the config's own nesting, with a list of values in each place. (fairchem's
-    `create_grid` needs Python < 3.10.)
+    `create_grid` needs Python < 3.10.) Runs are told apart by their identifiers.
 
     Raises:
         UserError: if the file is missing, is no YAML, or holds something else than lists.
@@ -83,9 +85,7 @@ def sweep(config: dict, path: Path) -> list[dict]:
         one = copy.deepcopy(config)
         for keys, value in zip(axes, values):
             dict_set_recursively(one, list(keys), value)
-        one["identifier"] = f"{config['identifier']}_run{number}".lstrip("_")
-        if one["timestamp_id"] is not None:
-            one["timestamp_id"] += f"_run{number}"
+        one["identifier"] = f"{config['identifier']}_run{number}"
         configs.append(one)
     return configs
 

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections import Counter
-from itertools import chain
 
 import torch
 from fairchem.core.common import distutils
 from fairchem.core.common.registry import registry
 from fairchem.core.modules.evaluator import Evaluator
-from fairchem.core.trainers.ocp_trainer import OCPTrainer
+from fairchem.core.modules.exponential_moving_average import ExponentialMovingAverage
 from torch.nn import functional as F
 
-from ocp_physmol import copies, relaxations
+from ocp_physmol import copies
 from ocp_physmol.budget import BudgetScheduler, BudgetSpent, TimeBudget
 from ocp_physmol.checkpoint import move_into_place, read_checkpoint, require_same_architecture
 from ocp_physmol.errors import UserError
 from ocp_physmol.losses import LossTerm
 from ocp_physmol.model.elements import NUM_TYPES
 from ocp_physmol.preemption import DeferredSignal, warning_signal
-from ocp_physmol.sampler import evaluation_batches
+from ocp_physmol.shared_evaluation import SharedEvaluation
 
 PHYSICS_TERMS = ("masked_atoms", "zero_force", "bound")
 
@@ -41,7 +39,7 @@ def import_path(cls: type) -> str:
 
 
 @registry.register_trainer("physmol")
-class PhysMolTrainer(OCPTrainer):
+class PhysMolTrainer(SharedEvaluation):
     """Takes OCPTrainer's configuration, and in addition:
 
     Three names in `loss_functions` that are no outputs of the model but terms of Eq. 10:
@@ -59,7 +57,6 @@ class PhysMolTrainer(OCPTrainer):
     def __init__(self, **config) -> None:
         # Gaussians far from their centre are denormal floats, several times slower on a CPU
         torch.set_flush_denormal(True)
-        self.interruption = None  # while training, a signal that has come
         super().__init__(**config)
         # a checkpoint must open in a process that has not imported this package
         self.config["trainer"] = import_path(type(self))
@@ -116,49 +113,14 @@ class PhysMolTrainer(OCPTrainer):
         minimum: neither IS2RE's `pos_relaxed` nor forces."""
         data = self.train_dataset
         self.knows_relaxed = data is not None and "pos_relaxed" in data[0]
+        if self.knows_relaxed and hasattr(data.dataset, "required"):
+            # a batch has it for all of its structures or for none
+            data.dataset.required = [*data.dataset.required, "pos_relaxed"]
         if self.knows_relaxed or "forces" in self._all_targets:
             return
         for name in self.physics_terms.keys() & {"zero_force", "bound"}:
             del self.physics_terms[name]
             logging.warning(f"No pos_relaxed and no forces in the training data: {name} is off.")
-
-    # ---- evaluation: every structure once, on any number of ranks
-
-    def get_sampler(self, dataset, batch_size: int, shuffle: bool):
-        if shuffle:
-            return super().get_sampler(dataset, batch_size, shuffle)
-        return evaluation_batches(len(dataset), batch_size)
-
-    @contextlib.contextmanager
-    def _on_its_own(self):
-        """Ranks evaluate different numbers of batches: none may wait for the others in between."""
-        wrapped, self.model = self.model, self._unwrapped_model
-        try:
-            yield
-        finally:
-            self.model = wrapped
-
-    def validate(self, *args, **kwargs):
-        with self._off_the_clock(), self._on_its_own():
-            return super().validate(*args, **kwargs)
-
-    def predict(self, *args, **kwargs):
-        with self._on_its_own():
-            return super().predict(*args, **kwargs)
-
-    def run_relaxations(self) -> None:
-        with self._on_its_own():
-            relaxations.run(self)
-
-    def save_results(self, predictions, results_file, keys=None) -> None:
-        ids = chain(*distutils.gather_objects(list(predictions["ids"])) or [])
-        repeated = [name for name, count in Counter(ids).items() if count > 1]
-        if repeated:
-            raise UserError(
-                f"the structures predicted share identifiers ('{repeated[0]}' first): only one of "
-                "each would be kept; give every entry a sid (and fid) of its own"
-            )
-        super().save_results(predictions, results_file, keys)
 
     # ---- one training step
 
@@ -255,6 +217,8 @@ class PhysMolTrainer(OCPTrainer):
             self.interruption = None
 
     def _train(self, disable_eval_tqdm: bool) -> None:
+        if self.ema is None and self.ema_decay:  # a checkpoint of the best weights holds no average
+            self.ema = ExponentialMovingAverage(self.model.parameters(), self.ema_decay)
         if self.budgeted:
             self.scheduler.start()
         with contextlib.suppress(BudgetSpent):
@@ -270,14 +234,27 @@ class PhysMolTrainer(OCPTrainer):
             metric = self.evaluation_metrics["primary_metric"]
             self.update_best(metric, metrics, disable_eval_tqdm)
 
+    def validate(self, *args, **kwargs):
+        with self._off_the_clock():
+            return super().validate(*args, **kwargs)
+
     def update_best(self, *args, **kwargs) -> None:
+        best = self.best_val_metric
         with self._off_the_clock():
             super().update_best(*args, **kwargs)
+            if self.best_val_metric != best:  # else a run that resumes forgets how good it was
+                self.save()
 
     def _off_the_clock(self):
         return self.scheduler.paused() if self.budgeted else contextlib.nullcontext()
 
     # ---- checkpoints
+
+    def save_if_training(self) -> None:
+        """What to do when the job is to end; before and after the training, and while weights are
+        still being loaded, there is nothing to save, and much to overwrite."""
+        if self.interruption is not None:
+            self.save()
 
     def _stop_if_asked(self) -> None:
         """Obey a warning that the job is to end, before a forward pass: then the weights, their

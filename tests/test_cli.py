@@ -55,6 +55,7 @@ BAD_OPTIONS = {
     "--loss_functions=[{'dipole': {'fn': 'mae', 'coefficient': 1}}]": "neither in 'outputs' nor",
     "--loss_functions=[{'energy': {'fn': 'mae', 'coefficient': 0}}]": "no active term",
     "--dataset.train.transforms.normalizer={'energy': {'mean': 0, 'stdev': 2}}": "the same stdev",
+    "--dataset.train.first_n=1000": "dataset.train: Cannot take 1000 data points",
     "--num-gpus=0": "--num-gpus 0 is not possible",
     "--num-nodes=2": "--num-nodes needs a cluster; add --submit",
     "--sweep-yml=sweep.yml": "--sweep-yml needs a cluster; add --submit",

@@ -18,6 +18,7 @@ MAX_EXPONENT = 5.0  # of (beta_4/d)^beta_3; a repulsion of e^10 beta_2 is high e
 
 INITIAL_DEPTH = 0.5  # eV, of beta_2: gives stretches of physical stiffness
 INITIAL_COULOMB = 0.1  # eV A, of beta_1
+MAX_CHANGE = 5.0  # of what softplus makes positive: its results neither vanish nor explode
 
 
 def _softplus_inverse(value: float) -> float:
@@ -89,7 +90,7 @@ class BondRegressor(nn.Module):
 
     A two-layer perceptron on the sum of both embeddings, the symmetric part of [x_i; x_j]. Its last
     layer starts at zero, so at the start every pair has beta_3 = 6, beta_4 = the sum of covalent
-    radii, beta_2 = INITIAL_DEPTH and no charges.
+    radii, beta_2 = INITIAL_DEPTH and no charges; it changes them smoothly by MAX_CHANGE at most.
     """
 
     def __init__(self, hidden_channels: int) -> None:
@@ -109,6 +110,7 @@ class BondRegressor(nn.Module):
         i, j = graph.pair_index
         embedded = self.embed(x)
         free = self.regress(F.silu(embedded.index_select(0, i) + embedded.index_select(0, j)))
+        free = MAX_CHANGE * torch.tanh(free / MAX_CHANGE)
         b1, b2, b3, b4 = F.softplus(free[:, 1:] + self.offset).unbind(-1)
         radii = self.covalent_radii[atom_type]
         return torch.stack([free[:, 0], b1, b2, 6 * b3, (radii[i] + radii[j]) * b4], dim=-1)

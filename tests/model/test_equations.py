@@ -117,7 +117,7 @@ def energy(model, atoms, readout, use_cls, use_adjacency):
             for j in range(i + 1, len(atoms)):
                 if d[i, j] < CUTOFF:
                     hidden = silu(linear(bond.embed, x[i]) + linear(bond.embed, x[j]))
-                    free = linear(bond.regress, hidden)
+                    free = 5 * np.tanh(linear(bond.regress, hidden) / 5)
                     positive = np.log1p(np.exp(free[1:] + array(bond.offset)))
                     radii = ase_radii[z[i]] + ase_radii[z[j]]
                     beta = [free[0], *positive[:2], 6 * positive[2], radii * positive[3]]

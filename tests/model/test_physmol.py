@@ -271,6 +271,16 @@ def test_bond_parameters_on_request():
     assert "bond_parameters" not in small_model()(to_batch(molecule("H2O")))
 
 
+@pytest.mark.parametrize("scale", [-1e4, 1e4])
+def test_no_weights_make_bond_parameters_vanish_or_explode(scale):
+    model = small_model(bond_parameters=True).float()
+    torch.nn.init.constant_(model.readout.f_bond.regress.bias, scale)
+    batch = to_batch(molecule("CH3CH2OH"), slab())
+    out = model(batch.apply(lambda t: t.float() if t.is_floating_point() else t))
+    assert (out["bond_parameters"][:, 1:] > 1e-4).all() and (out["bond_parameters"] < 50).all()
+    assert torch.isfinite(out["energy"]).all() and torch.isfinite(out["forces"]).all()
+
+
 @pytest.mark.parametrize(
     "key, value",
     [

@@ -2,16 +2,16 @@
 
 import pytest
 
-from ocp_physmol import sampler
+from ocp_physmol import shared_evaluation
 from ocp_physmol.errors import UserError
 
 
 @pytest.fixture
 def batches_of(monkeypatch):
     def share(size, batch_size, rank, ranks):
-        monkeypatch.setattr(sampler.distutils, "get_rank", lambda: rank)
-        monkeypatch.setattr(sampler.distutils, "get_world_size", lambda: ranks)
-        return [list(batch) for batch in sampler.evaluation_batches(size, batch_size)]
+        monkeypatch.setattr(shared_evaluation.distutils, "get_rank", lambda: rank)
+        monkeypatch.setattr(shared_evaluation.distutils, "get_world_size", lambda: ranks)
+        return [list(batch) for batch in shared_evaluation.evaluation_batches(size, batch_size)]
 
     return share
 
