@@ -33,6 +33,11 @@ def read_checkpoint(path: str, map_location="cpu") -> dict:
     return checkpoint
 
 
+def has_classifier(checkpoint: dict) -> bool:
+    """Whether the weights were trained with masked atoms, too."""
+    return any("classifier." in name for name in checkpoint["state_dict"])
+
+
 def require_same_architecture(
     model: torch.nn.Module, options: dict, checkpoint: dict, path: str
 ) -> None:

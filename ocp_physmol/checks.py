@@ -16,7 +16,7 @@ from fairchem.core.common.relaxation.optimizers.lbfgs_torch import LBFGS
 from fairchem.core.common.utils import build_config, setup_imports
 from fairchem.core.datasets.base_dataset import create_dataset
 
-from ocp_physmol.checkpoint import read_checkpoint, require_same_architecture
+from ocp_physmol.checkpoint import has_classifier, read_checkpoint, require_same_architecture
 from ocp_physmol.datasets.lmdb_dataset import find_problem
 from ocp_physmol.errors import UserError
 from ocp_physmol.model.physmol import PhysMol
@@ -89,12 +89,14 @@ def check_config(args, config: dict) -> None:
     """Raise a UserError if the run that the configuration describes cannot start."""
     try:
         setup_imports(config)
+        checkpoint = read_checkpoint(args.checkpoint) if args.checkpoint else None
+        if checkpoint and args.mode != "train" and has_classifier(checkpoint):
+            config["model"]["use_masking"] = True  # whatever the losses of this config are
         model = _check_sections(config)
         if args.mode == "run-relaxations":
             _check_relaxation(config.get("task") or {})
         _check_data(config, SPLIT_OF_MODE[args.mode])
-        if args.checkpoint:
-            checkpoint = read_checkpoint(args.checkpoint)
+        if checkpoint:
             _check_not_in_the_way(args, config)
             require_same_architecture(model, config["model"], checkpoint, args.checkpoint)
     except UserError as e:

@@ -36,9 +36,10 @@ class Runner(_cli.Runner):
         """The configuration of a run whose ranks SLURM has started."""
         # fairchem's own way from SLURM to ranks knows only GPUs, and one port for all jobs
         TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
-        # a data loader would obey a warning, too, and requeue the job a second time
-        ignore = partial(signal.signal, warning_signal(), signal.SIG_IGN)
-        os.register_at_fork(after_in_child=ignore)
+        # SLURM warns data loaders, too, which would die, or requeue the job a second time
+        warnings = {signal.SIGTERM, warning_signal()}
+        block = partial(signal.pthread_sigmask, signal.SIG_BLOCK, warnings)
+        os.register_at_fork(after_in_child=block)
         config = {**config, "submit": False}
         folder = Path(config["run_dir"], "checkpoints", config["timestamp_id"])
         restarted = int(os.environ.get("SLURM_RESTART_COUNT", 0)) > 0

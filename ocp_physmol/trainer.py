@@ -275,6 +275,7 @@ class PhysMolTrainer(SharedEvaluation):
     def load_checkpoint(self, checkpoint_path, checkpoint=None, inference_only=False) -> None:
         if checkpoint is None:
             checkpoint = read_checkpoint(checkpoint_path, self.device)
+        self.checkpoint_path = checkpoint_path
         options = self.config["model"]
         require_same_architecture(self.model, options, checkpoint, checkpoint_path)
         super().load_checkpoint(checkpoint_path, checkpoint, inference_only)

@@ -10,7 +10,6 @@ from conftest import REPOSITORY, run_main, small_run
 from ocp_physmol import cli
 from ocp_physmol.datasets.lmdb_writer import write_lmdb
 from ocp_physmol.evaluation.predictor import open_labelled
-from ocp_physmol.slurm import sweep
 
 CONFIG = "configs/qm9/quickstart.yml"
 
@@ -55,7 +54,7 @@ BAD_OPTIONS = {
     "--loss_functions=[{'dipole': {'fn': 'mae', 'coefficient': 1}}]": "neither in 'outputs' nor",
     "--loss_functions=[{'energy': {'fn': 'mae', 'coefficient': 0}}]": "no active term",
     "--dataset.train.transforms.normalizer={'energy': {'mean': 0, 'stdev': 2}}": "the same stdev",
-    "--dataset.train.first_n=1000": "dataset.train: Cannot take 1000 data points",
+    "--dataset.train.first_n=1000": ": Cannot take 1000 data points",
     "--num-gpus=0": "--num-gpus 0 is not possible",
     "--num-nodes=2": "--num-nodes needs a cluster; add --submit",
     "--sweep-yml=sweep.yml": "--sweep-yml needs a cluster; add --submit",
@@ -209,15 +208,21 @@ def test_every_run_of_a_sweep_is_checked(fails, tmp_path):
     assert "model.num_heads: 5 is not possible" in fails("--submit", "--sweep-yml", path)
 
 
-@pytest.mark.parametrize("given, names", [(None, [None, None]), ("x", ["x_run0", "x_run1"])])
-def test_runs_of_a_sweep_do_not_share_a_folder(given, names, tmp_path):
+@pytest.mark.parametrize("options, name", [((), "-mine"), (("--timestamp-id", "x"), "x")])
+def test_runs_of_a_sweep_do_not_share_a_folder(options, name, qm9_folder, tmp_path, monkeypatch):
+    """Given their common name they go on where they were."""
+    monkeypatch.chdir(REPOSITORY)
+    submitted = []
+    monkeypatch.setattr(cli, "submit", lambda args, configs: submitted.extend(configs))
     path = tmp_path / "sweep.yml"
     path.write_text("model: {num_heads: [4, 8]}")
-    config = {"model": {"num_heads": 2}, "identifier": "mine", "timestamp_id": given}
-    configs = sweep(config, path)
-    assert [c["model"]["num_heads"] for c in configs] == [4, 8]
-    assert [c["timestamp_id"] for c in configs] == names
-    assert [c["identifier"] for c in configs] == ["mine_run0", "mine_run1"]
+    cli.main(["--mode", "train", "--config-yml", CONFIG, "--cpu", "--submit", "--sweep-yml",
+              str(path), "--identifier", "mine", "--run-dir", str(tmp_path), *options,
+              *small_run(qm9_folder)])  # fmt: skip
+    assert [c["model"]["num_heads"] for c in submitted] == [4, 8]
+    for number, config in enumerate(submitted):
+        assert config["timestamp_id"].endswith(f"{name}_run{number}")
+        assert config["identifier"] == f"mine_run{number}"
 
 
 def test_submission_without_slurm(fails, tmp_path, monkeypatch):

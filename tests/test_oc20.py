@@ -16,11 +16,13 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from conftest import REPOSITORY, run_main
 from fairchem.core.common.flags import flags
-from fairchem.core.datasets import LmdbDataset
+from fairchem.core.datasets import LmdbDataset, data_list_collater
+from fairchem.core.preprocessing import AtomsToGraphs
 
 from ocp_physmol.checks import check_config, read_config
 from ocp_physmol.datasets.lmdb_writer import write_lmdb
 from ocp_physmol.evaluation import leaderboard
+from ocp_physmol.evaluation.predictor import load_predictor
 from ocp_physmol.evaluation.submission import SPLITS
 
 SMALL = [
@@ -31,14 +33,14 @@ SMALL = [
 EPOCHS = "--optim.max_epochs=2"
 
 
-def main(mode: str, config: str, data: Path, run_dir: Path, *more, small=SMALL):
+def main(mode: str, config: str, data: Path, run_dir: Path, *more, small=SMALL, status=0):
     """A small run on the task's data, with everything in `run_dir`/*/run."""
     result = run_main(
         "--mode", mode, "--config-yml", f"configs/{config}", "--cpu", "--run-dir", run_dir,
         "--timestamp-id", "run", "--print-every", 1, f"--dataset.train.src={data / 'train'}",
         f"--dataset.val.src={data / 'val_id'}", *small, *more,
     )  # fmt: skip
-    assert result.returncode == 0, result.stdout[-4000:]
+    assert result.returncode == status, result.stdout[-4000:]
     return result.stdout
 
 
@@ -79,6 +81,7 @@ def test_shipped_configs_fit_the_data(config, emt_folder, monkeypatch):
     sources = [f"--dataset.train.src={data / 'train'}", f"--dataset.val.src={data / 'val_id'}"]
     if mode != "train":
         sources.append(f"--dataset.relax.src={emt_folder / 'is2re/val_id'}")
+        sources.append("--task.relax_opt.traj_dir=trajectories")
     check_config(args, read_config(args, sources))
 
 
@@ -129,7 +132,7 @@ def test_relaxations_on_two_ranks_go_on_after_an_interruption(s2ef, emt_folder, 
     ]  # fmt: skip
     log = main("run-relaxations", "s2ef/relaxation.yml", emt_folder / "s2ef", tmp_path, *common)
     names = {f"{e.sid}.traj" for e in entries(data)}
-    assert {p.name for p in (tmp_path / "trajectories").iterdir()} == names
+    assert {p.name for p in (tmp_path / "trajectories").glob("*.traj")} == names
     assert "average_distance_within_threshold" in log  # the data know the answer
     kept = {name: (tmp_path / "trajectories" / name).stat().st_mtime_ns for name in names}
     lost = sorted(names)[0]
@@ -143,6 +146,54 @@ def test_relaxations_on_two_ranks_go_on_after_an_interruption(s2ef, emt_folder, 
         moved = np.linalg.norm(last.positions - entry.pos.numpy(), axis=1)
         assert moved[(entry.fixed == 1).numpy()].max() < 1e-6 < moved.max()
         assert np.isfinite(last.get_potential_energy())
+
+
+@pytest.mark.slow
+def test_trajectories_end_where_the_relaxation_did(s2ef, emt_folder, tmp_path):
+    """Whether a structure converges at once, on the way, or not at all."""
+    data = emt_folder / "is2re/val_id"
+
+    def relaxed(name, *more) -> dict:
+        folder = tmp_path / name
+        main("run-relaxations", "s2ef/relaxation.yml", emt_folder / "s2ef", folder,
+             "--checkpoint", s2ef, f"--dataset.relax.src={data}",
+             f"--task.relax_opt.traj_dir={folder}", *more)  # fmt: skip
+        return {path.name: ase.io.read(path, ":") for path in folder.glob("*.traj")}
+
+    def largest(atoms) -> float:
+        return np.linalg.norm(atoms.get_forces(), axis=1).max()
+
+    start = relaxed("start", "--task.relaxation_steps=0")
+    fmax = 0.9 * sorted(largest(frames[-1]) for frames in start.values())[1]
+    options = ["--task.relaxation_steps=40", f"--task.relaxation_fmax={fmax}"]
+    short = relaxed("short", *options)
+    full = relaxed("full", *options, "--task.save_full_traj=True")
+    assert sorted(len(frames) for frames in short.values())[0] == 1  # converged from the start
+    assert max(len(frames) for frames in full.values()) > 2
+    moved = {name for name, frames in short.items() if len(frames) > 1}
+    assert moved and any(largest(short[name][-1]) <= fmax for name in moved)
+    predictor = load_predictor(s2ef)
+    for name, frames in short.items():
+        last = frames[-1]
+        np.testing.assert_allclose(last.positions, full[name][-1].positions)
+        np.testing.assert_allclose(frames[0].positions, start[name][0].positions)
+        assert largest(last) <= fmax or len(full[name]) == 41
+        last.pbc = True
+        batch = data_list_collater([AtomsToGraphs(r_edges=False).convert(last)], otf_graph=True)
+        energy = predictor.predict(batch, per_image=False, disable_tqdm=True)["energy"]
+        assert float(energy) == pytest.approx(last.get_potential_energy(), abs=1e-4)
+
+
+@pytest.mark.slow
+def test_relaxations_of_another_model_need_another_folder(s2ef, emt_folder, tmp_path):
+    arguments = [
+        "run-relaxations", "s2ef/relaxation.yml", emt_folder / "s2ef", tmp_path,
+        f"--dataset.relax.src={emt_folder / 'is2re/val_id'}", "--task.relaxation_steps=1",
+        f"--task.relax_opt.traj_dir={tmp_path / 'trajectories'}",
+    ]  # fmt: skip
+    main(*arguments, "--checkpoint", s2ef)
+    result = main(*arguments, "--checkpoint", s2ef.with_name("checkpoint.pt"), status=2)
+    assert f"{tmp_path / 'trajectories'} holds relaxations of another checkpoint" in result
 
 
 # ---- data as they are found

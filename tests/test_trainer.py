@@ -1,6 +1,8 @@
 """Real runs of main.py: training, ranks, resuming, prediction, and what checkpoints are for."""
 
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +15,7 @@ from conftest import REPOSITORY, command, losses_by_step, run_main, small_run, t
 
 from ocp_physmol.evaluation.errors import energy_and_force_errors
 from ocp_physmol.evaluation.predictor import load_predictor, open_labelled
+from ocp_physmol.trainer import PhysMolTrainer
 
 
 def weights(folder, name="checkpoint.pt"):
@@ -142,6 +145,56 @@ def test_time_budget_ends_a_run_in_good_order(qm9_folder, tmp_path):
     assert (tmp_path / "checkpoints/run/best_checkpoint.pt").is_file()
     again = train(qm9_folder, tmp_path, "--optim.max_seconds=4", "--optim.max_epochs=100000")
     assert "Trained for 4 seconds" in again.stdout  # what was used stays used
+
+
+@pytest.mark.parametrize("moment", ["in a step", "in a validation"])
+def test_a_warning_saves_the_last_complete_step(moment, qm9_folder, tmp_path):
+    """While a validation runs, the averaged weights are in place of those that are trained."""
+    trainer = PhysMolTrainer(
+        task={},
+        model={"name": "physmol", "hidden_channels": 16, "num_layers": 1, "num_rbf": 8},
+        outputs={"energy": {"level": "system"}},
+        dataset={split: {"format": "physmol_lmdb", "src": str(qm9_folder / split),
+                         "key_mapping": {"y": "energy"}} for split in ("train", "val")},
+        optimizer={"batch_size": 4, "num_workers": 0, "lr_initial": 1e-2, "scheduler": "Null",
+                   "ema_decay": 0.5, "eval_every": 4, "max_epochs": 1},
+        loss_functions=[{"energy": {"fn": "mae", "coefficient": 1.0}}],
+        evaluation_metrics={"metrics": {"energy": ["mae"]}, "primary_metric": "energy_mae"},
+        identifier="", local_rank=0, run_dir=str(tmp_path), timestamp_id="run", cpu=True, seed=0,
+        logger="tensorboard",
+    )  # fmt: skip
+    forward, validate, trained = trainer._forward, trainer.validate, {}
+
+    def remember():
+        trained.update({name: v.clone() for name, v in trainer.model.state_dict().items()})
+
+    def warned(batch):
+        if trainer.model.training:
+            remember()
+        training_ends = moment == "in a step" and trainer.step == 6
+        if training_ends or (not trainer.model.training and moment == "in a validation"):
+            os.kill(os.getpid(), signal.SIGUSR2)
+        return forward(batch)
+
+    def remembered(*args, **kwargs):
+        remember()
+        return validate(*args, **kwargs)
+
+    def stop(*call):
+        trainer.save_if_training()
+        sys.exit()
+
+    trainer._forward, trainer.validate = warned, remembered
+    before = signal.signal(signal.SIGUSR2, stop)
+    try:
+        with pytest.raises(SystemExit):
+            trainer.train(disable_eval_tqdm=True)
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    state = torch.load(tmp_path / "checkpoints/run/checkpoint.pt", weights_only=True)
+    assert state["step"] == (4 if moment == "in a validation" else 5)
+    for name, value in state["state_dict"].items():
+        assert torch.equal(value, trained[name])
 
 
 def test_overfits_a_handful_of_molecules(qm9_folder, tmp_path):

@@ -25,6 +25,7 @@ from ocp_physmol.evaluation.leaderboard import gather, score, table
 from ocp_physmol.evaluation.processes import main_py, run_together
 from ocp_physmol.evaluation.submission import SPLITS
 
+TASKS = ("s2ef", "is2re")
 MODELS = ("physmol", "schnet")
 # small enough for a processor: width, depth and radial functions of both, in either one's words
 SIZES = {
@@ -48,7 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__.split("\n\n")[1],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--seconds", type=float, default=600, help="S2EF training of each model")
+    parser.add_argument("--seconds", type=float, default=480, help="S2EF training of each model")
     parser.add_argument(
         "--is2re-seconds", type=float, default=120, help="direct IS2RE training of each model"
     )
@@ -64,13 +65,14 @@ def main(arguments: list[str] | None = None) -> None:
     if not (args.data / "report.json").is_file():
         emt.main(["--output", str(args.data), "--relaxations", str(args.relaxations),
                   "--seed", str(args.seed)])  # fmt: skip
-    shutil.rmtree(args.output, ignore_errors=True)
+    for name in (*(f"{task}_{model}" for task in TASKS for model in MODELS), "relaxations"):
+        shutil.rmtree(args.output / name, ignore_errors=True)
     steps = {
         "s2ef": train("s2ef", args.data / "s2ef", args.output, args.seconds, args.seed),
         "is2re": train("is2re", args.data / "is2re", args.output, args.is2re_seconds, args.seed),
     }
     scores = {}
-    for task in ("s2ef", "is2re"):
+    for task in TASKS:
         for part in ("val", "test"):
             for model in MODELS:
                 predictions = predict(task, part, model, args.data / task, args.output)

@@ -23,8 +23,7 @@ COMPARED = {
     "is2re": (("energy", "energy", "y_relaxed"),),
     "is2rs": (("positions", "pos", "pos_relaxed"),),
 }
-# of fairchem's later converters, and of its relaxations
-NEW_NAMES = {"y": "energy", "force": "forces", "y_relaxed": "energy_relaxed"}
+NEW_NAMES = {"y": "energy", "force": "forces"}  # of fairchem's later converters
 COMPARED["is2re-relaxations"] = COMPARED["is2re"]
 LABELS = {
     "energy_mae": "Energy MAE (eV)",
@@ -53,8 +52,12 @@ def require_labels(task: str, dataset: LmdbDataset) -> None:
 
 def has_labels(task: str, dataset: LmdbDataset) -> bool:
     """Whether a data set's first entry has what a task is scored by."""
-    entry = dataset[0]
-    return all(key in entry or NEW_NAMES.get(key) in entry for _, _, key in COMPARED[task])
+    return all(find_label(dataset[0], key) is not None for _, _, key in COMPARED[task])
+
+
+def find_label(entry, key: str):
+    """A label under its own or its newer name; None if there is none."""
+    return entry[key] if key in entry else getattr(entry, NEW_NAMES.get(key, key), None)
 
 
 def score_split(
@@ -110,7 +113,7 @@ def _compared(
 
 
 def _label(dataset: LmdbDataset, index: int, entry, key: str) -> np.ndarray:
-    label = entry[key] if key in entry else getattr(entry, NEW_NAMES.get(key, key), None)
+    label = find_label(entry, key)
     if label is None or not np.isfinite(label).all():
         raise UserError(
             f"{dataset.paths[0]}, entry {index} has no finite '{key}', so nothing can be scored; "
