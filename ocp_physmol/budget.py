@@ -33,6 +33,10 @@ class TimeBudget:
         self.final = final
         self.used = 0.0
 
+    @property
+    def spent(self) -> bool:
+        return self.used >= self.seconds
+
     def __call__(self, step: int) -> float:
         share = min(self.used / self.seconds, 1.0)
         if share < self.warmup:
@@ -70,5 +74,5 @@ class BudgetScheduler(LRScheduler):
         self.budget.used += float(distutils.all_reduce(spent, average=True))
         self.start()
         super().step()
-        if self.budget.used >= self.budget.seconds:
+        if self.budget.spent:
             raise BudgetSpent

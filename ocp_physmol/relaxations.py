@@ -68,9 +68,10 @@ def require_same_origin(trainer: PhysMolTrainer, folder: Path) -> None:
     """Old trajectories must not pass for those of another model, data set or optimiser."""
     task = {key: value for key, value in trainer.config["task"].items() if key != "write_pos"}
     weights = Path(trainer.checkpoint_path).read_bytes()
+    src = trainer.config["relax_dataset"]["src"]
     origin = {
         "checkpoint": hashlib.sha256(weights).hexdigest(),
-        "src": os.path.abspath(trainer.config["relax_dataset"]["src"]),
+        "src": [os.path.abspath(path) for path in (src if isinstance(src, list) else [src])],
         "task": json.loads(json.dumps({**task, "relax_opt": _options(task)})),
     }
     path = folder / ORIGIN

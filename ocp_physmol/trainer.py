@@ -222,7 +222,8 @@ class PhysMolTrainer(SharedEvaluation):
         if self.budgeted:
             self.scheduler.start()
         with contextlib.suppress(BudgetSpent):
-            super().train(disable_eval_tqdm)
+            if not (self.budgeted and self.scheduler.budget.spent):
+                super().train(disable_eval_tqdm)
         if self.budgeted:
             used = self.scheduler.budget.used
             logging.info(f"Trained for {used:.0f} seconds, {self.step} steps.")

@@ -145,6 +145,7 @@ def test_time_budget_ends_a_run_in_good_order(qm9_folder, tmp_path):
     assert (tmp_path / "checkpoints/run/best_checkpoint.pt").is_file()
     again = train(qm9_folder, tmp_path, "--optim.max_seconds=4", "--optim.max_epochs=100000")
     assert "Trained for 4 seconds" in again.stdout  # what was used stays used
+    assert not losses_by_step(again.stdout)
 
 
 @pytest.mark.parametrize("moment", ["in a step", "in a validation"])
