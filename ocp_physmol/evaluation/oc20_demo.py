@@ -38,6 +38,7 @@ SIZES = {
 SMALL = [
     "--model.cutoff=5.0", "--optim.batch_size=8", "--optim.eval_batch_size=32",
     "--optim.num_workers=0", "--optim.eval_every=100000", "--optim.max_epochs=10000",
+    "--optim.ema_decay=0.99",  # some thousand steps
 ]  # fmt: skip
 
 
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__.split("\n\n")[1],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--seconds", type=float, default=480, help="S2EF training of each model")
+    parser.add_argument("--seconds", type=float, default=240, help="S2EF training of each model")
     parser.add_argument(
         "--is2re-seconds", type=float, default=120, help="direct IS2RE training of each model"
     )
