@@ -206,6 +206,17 @@ def test_relaxed_structures_give_zero_force_and_bound(emt_folder, tmp_path):
     assert "is off" not in log
 
 
+def test_zero_force_at_relaxed_positions_needs_our_model(emt_folder, tmp_path):
+    small = [o.replace("num_rbf", "num_gaussians") for o in SMALL]
+    small = [o for o in small if "attention" not in o and "num_layers" not in o]
+    losses = [{"energy": {"fn": "mae", "coefficient": 1}},
+              {"zero_force": {"fn": "zero_force", "coefficient": 1}}]  # fmt: skip
+    log = main("train", "is2re/schnet.yml", emt_folder / "is2re", tmp_path,
+               f"--loss_functions={losses}", small=small, status=2)  # fmt: skip
+    assert "error: loss_functions.zero_force at relaxed positions needs" in log
+    assert "Traceback" not in log
+
+
 def test_is2re_files_of_ones_own(emt_folder, tmp_path):
     """Without relaxed positions, with tags and fixed all zero, and skewed cells."""
     shutil.copytree(emt_folder / "is2re", tmp_path / "data")
