@@ -4,6 +4,7 @@ whole package."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -61,6 +62,8 @@ class Runner(_cli.Runner):
 @exit_on_user_error
 def run_rank(config: dict) -> None:
     """What each rank of a run on this machine executes."""
+    # ranks are spawned, and would spawn data loaders, to which an open LMDB cannot be pickled
+    multiprocessing.set_start_method("fork", force=True)
     threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
     runner = Runner()
     try:
