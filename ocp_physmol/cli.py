@@ -6,6 +6,7 @@ import itertools
 import logging
 import sys
 import time
+import uuid
 import warnings
 from pathlib import Path
 
@@ -72,8 +73,10 @@ def _run_here(config: dict, ranks: int) -> None:
         return
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").addFilter(_unexplained)
     launch = LaunchConfig(
-        min_nodes=1, max_nodes=1, nproc_per_node=ranks, rdzv_backend="c10d", max_restarts=0
-    )
+        min_nodes=1, max_nodes=1, nproc_per_node=ranks, rdzv_backend="c10d", max_restarts=0,
+        # a name and a port of its own: else two runs on one machine take each other's ranks
+        run_id=str(uuid.uuid4()), rdzv_endpoint="localhost:0",
+    )  # fmt: skip
     try:
         elastic_launch(launch, run_rank)(config)
     except ChildFailedError as e:
