@@ -12,18 +12,16 @@ import zlib
 import numpy as np
 import torch
 
+from ocp_physmol.identifiers import plain
+
 EQUILIBRIUM_FORCE = 0.05  # eV/Angstrom; below, the largest force on a free atom counts as zero
 
 
 def structure_generators(batch, seed: int, step: int, purpose: str) -> list[np.random.Generator]:
     """One generator for each structure of the batch, by its `sid` (and `fid`)."""
     sids, fids = batch.sid, batch.fid if "fid" in batch else [0] * len(batch.natoms)
-    names = [f"{purpose} {_plain(s)} {_plain(f)}" for s, f in zip(sids, fids)]
+    names = [f"{purpose} {plain(s)} {plain(f)}" for s, f in zip(sids, fids)]
     return [np.random.default_rng([seed, step, zlib.crc32(name.encode())]) for name in names]
-
-
-def _plain(identifier):
-    return identifier.item() if torch.is_tensor(identifier) else identifier
 
 
 def displaced_positions(batch, noise: float, generators) -> torch.Tensor:

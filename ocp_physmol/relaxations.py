@@ -13,6 +13,7 @@ import json
 import logging
 import os
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ from tqdm import tqdm
 from ocp_physmol.errors import UserError
 from ocp_physmol.evaluation.scores import has_labels, score_split
 from ocp_physmol.evaluation.submission import read_predictions, system_id
+from ocp_physmol.identifiers import plain
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -141,10 +143,9 @@ def relaxed_atoms(relaxed) -> dict[str, Atoms]:
     """
     structures = batch_to_atoms(relaxed, wrap_pos=False)
     forces = torch.split(relaxed.forces.cpu(), relaxed.natoms.tolist())
-    sids = [sid.item() if torch.is_tensor(sid) else sid for sid in relaxed.sid]
     for atoms, energy, force in zip(structures, relaxed.energy.view(-1).tolist(), forces):
         atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=force.numpy())
-    return dict(zip(map(str, sids), structures))
+    return {str(plain(sid)): atoms for sid, atoms in zip(relaxed.sid, structures)}
 
 
 def write(path: Path, frames: list[Atoms]) -> None:
@@ -157,11 +158,12 @@ def write(path: Path, frames: list[Atoms]) -> None:
 def report(trainer: PhysMolTrainer, folder: Path) -> None:
     """Log the errors, if the data know relaxed structures and energies, and write the positions."""
     dataset = trainer.relax_dataset
+    read = cache(lambda task: read_predictions(task, folder, "relax"))
     if trainer.config["task"].get("write_pos", False):
         path = Path(trainer.config["cmd"]["results_dir"], "relaxed_positions.npz")
-        np.savez_compressed(path, **read_predictions("is2rs", folder, "relax"))
+        np.savez_compressed(path, **read("is2rs"))
         logging.info(f"Writing results to {path}")
     for task in ("is2rs", "is2re-relaxations"):
         if has_labels(task, dataset):
-            scores = score_split(task, read_predictions(task, folder, "relax"), dataset)
+            scores = score_split(task, read(task), dataset)
             logging.info(", ".join(f"{task}_{name}: {value:.4f}" for name, value in scores.items()))

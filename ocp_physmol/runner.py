@@ -53,7 +53,7 @@ class Runner(_cli.Runner):
         """What submitit is to run next after a warning of preemption or time-out."""
         trainer = getattr(self, "trainer", None)
         if trainer is not None:
-            trainer.save_if_training()
+            getattr(trainer, "save_if_training", trainer.save)()  # also a trainer of fairchem's
             if trainer.logger is not None:
                 trainer.logger.mark_preempting()
         return DelayedSubmission(type(self)(), config)

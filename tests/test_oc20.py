@@ -21,9 +21,9 @@ from fairchem.core.preprocessing import AtomsToGraphs
 
 from ocp_physmol.checks import check_config, read_config
 from ocp_physmol.datasets.lmdb_writer import write_lmdb
+from ocp_physmol.datasets.splits import EVALUATION as SPLITS
 from ocp_physmol.evaluation import leaderboard
 from ocp_physmol.evaluation.predictor import load_predictor
-from ocp_physmol.evaluation.submission import SPLITS
 
 SMALL = [
     "--model.hidden_channels=16", "--model.attention_channels=16", "--model.num_layers=1",

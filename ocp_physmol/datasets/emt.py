@@ -27,12 +27,12 @@ from torch_geometric.data import Data
 from tqdm import tqdm
 
 from ocp_physmol.datasets.lmdb_writer import data_folder, write_lmdb
+from ocp_physmol.datasets.splits import EVALUATION
 from ocp_physmol.errors import UserError, exit_on_user_error
 
 FACETS = {"111": fcc111, "100": fcc100, "110": fcc110}
 METALS, UNSEEN_METALS = ("Cu", "Ag", "Ni", "Pd", "Pt"), ("Au", "Al")
 ADSORBATES, UNSEEN_ADSORBATES = ("H", "O", "C", "CO", "OH", "CH"), ("N", "NO", "CH2", "NH")
-EVALUATION = ("id", "ood_ads", "ood_cat", "ood_both")
 SUBSURFACE, SURFACE, ADSORBATE = 0, 1, 2  # OC20's tags
 LAYERS, FIXED_LAYERS = 4, 2
 FMAX, MAX_STEPS = 0.03, 200  # eV/Angstrom

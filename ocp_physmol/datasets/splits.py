@@ -1,4 +1,4 @@
-"""Which frames of trajectories to train on, and which to keep for validation and test."""
+"""Which frames to train on, and which to keep for validation and test."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ocp_physmol.errors import UserError
+
+EVALUATION = ("id", "ood_ads", "ood_cat", "ood_both")  # OC20's kinds of validation and test
 
 
 class Frame(NamedTuple):

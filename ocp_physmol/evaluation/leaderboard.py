@@ -22,11 +22,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
+from ocp_physmol.datasets.splits import EVALUATION as SPLITS
 from ocp_physmol.errors import UserError, exit_on_user_error
 from ocp_physmol.evaluation.scores import require_labels, score_split, table
 from ocp_physmol.evaluation.submission import (
     FIELDS,
-    SPLITS,
     Size,
     complete_or_absent,
     find_problem,

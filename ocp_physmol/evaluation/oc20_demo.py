@@ -20,10 +20,10 @@ import torch
 
 from ocp_physmol.checkpoint import read_checkpoint
 from ocp_physmol.datasets import emt
+from ocp_physmol.datasets.splits import EVALUATION as SPLITS
 from ocp_physmol.errors import UserError, exit_on_user_error
 from ocp_physmol.evaluation.leaderboard import gather, score, table
 from ocp_physmol.evaluation.processes import main_py, run_together
-from ocp_physmol.evaluation.submission import SPLITS
 
 TASKS = ("s2ef", "is2re")
 MODELS = ("physmol", "schnet")

@@ -9,8 +9,9 @@ import torch
 from fairchem.core.modules.evaluator import Evaluator
 from tqdm import tqdm
 
+from ocp_physmol.datasets.splits import EVALUATION as SPLITS
 from ocp_physmol.errors import UserError
-from ocp_physmol.evaluation.submission import ATOMS, SPLITS, system_id
+from ocp_physmol.evaluation.submission import ATOMS, system_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -22,16 +22,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import ase.io
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from ocp_physmol.errors import UserError
+from ocp_physmol.identifiers import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-SPLITS = ("id", "ood_ads", "ood_cat", "ood_both")
 FIELDS = {
     "s2ef": ("ids", "energy", "forces", "chunk_idx"),
     "is2re": ("ids", "energy"),
@@ -52,7 +51,7 @@ class Size(NamedTuple):
 def system_id(task: str, entry) -> str:
     """The leaderboard's name of an LMDB's entry."""
     values = [entry[key] for key in (("sid", "fid") if task == "s2ef" else ("sid",))]
-    return "_".join(str(v.item() if isinstance(v, torch.Tensor) else v) for v in values)
+    return "_".join(str(plain(value)) for value in values)
 
 
 # ---- reading and writing

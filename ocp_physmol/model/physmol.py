@@ -122,11 +122,11 @@ class PhysMol(nn.Module, GraphModelMixin):
             return energy_at
 
         out = {}
+        energy_at = energy_of(atom_type, neighbors)
         if self.regress_forces:
-            energy_at = energy_of(atom_type, neighbors)
             out["energy"], out["forces"] = self._with_forces(energy_at, pos, neighbors, plain)
         else:
-            out["energy"] = energy_of(atom_type, neighbors)(pos)
+            out["energy"] = energy_at(pos)
         if self.bond_parameters:
             graph = measure(pos, neighbors, self.cutoff)
             x, _ = embed(atom_type, graph)

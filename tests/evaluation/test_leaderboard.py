@@ -18,9 +18,9 @@ from fairchem.core.trainers.base_trainer import BaseTrainer
 
 from ocp_physmol.datasets import emt
 from ocp_physmol.datasets.lmdb_writer import write_lmdb
+from ocp_physmol.datasets.splits import EVALUATION as SPLITS
 from ocp_physmol.errors import UserError
 from ocp_physmol.evaluation import leaderboard, scores
-from ocp_physmol.evaluation.submission import SPLITS
 
 TASKS = ("s2ef", "is2re", "is2re-relaxations", "is2rs")
 

@@ -7,8 +7,8 @@ import json
 import pytest
 from conftest import REPOSITORY
 
+from ocp_physmol.datasets.splits import EVALUATION as SPLITS
 from ocp_physmol.evaluation import oc20_demo
-from ocp_physmol.evaluation.submission import SPLITS
 
 
 @pytest.mark.slow
