@@ -42,6 +42,7 @@ class Molecule(NamedTuple):
     numbers: np.ndarray  # [n], atomic numbers
     positions: np.ndarray  # [n, 3], Angstrom
     energy: float  # U0, eV
+    frequencies: np.ndarray  # [3 n - 6] or, if linear, [3 n - 5], harmonic, 1/cm, sorted
 
     @property
     def num_heavy(self) -> int:
@@ -69,11 +70,11 @@ def read_qm9pack() -> Iterator[Molecule]:
 
 def read_csv(path: Path) -> Iterator[Molecule]:
     """Molecules of one CSV file in qm9pack's format."""
-    columns = ["Index", "Elements", "XYZ_Ang", "InternalEnergy_0K_au"]
+    columns = ["Index", "Elements", "XYZ_Ang", "InternalEnergy_0K_au", "Harmonic_Freq_cmi"]
     table = pd.read_csv(path, usecols=columns)
-    for index, elements, xyz, u0 in table[columns].itertuples(index=False):
+    for index, elements, xyz, u0, frequencies in table[columns].itertuples(index=False):
         positions = np.array(_items(xyz), dtype=np.float64).reshape(-1, 3)
-        yield _molecule(index, _items(elements), positions, u0)
+        yield _molecule(index, _items(elements), positions, u0, _items(frequencies))
 
 
 def _items(text: str) -> list[str]:
@@ -102,25 +103,47 @@ def read_archive(path: Path, excluded: frozenset[int] = frozenset()) -> Iterator
 
 
 def _parse_xyz(text: str) -> Molecule:
-    """One file of the archive: atom count, properties, atoms with charges, and more lines."""
+    """One file of the archive: atom count, properties, atoms with charges, frequencies, names."""
     lines = text.replace("*^", "e").split("\n")  # some numbers are written 1.*^-6
     properties = lines[1].split()  # "gdb", index, then 15 numbers, the eleventh of them U0
-    atoms = [line.split() for line in lines[2 : 2 + int(lines[0])]]
+    end = 2 + int(lines[0])
+    atoms = [line.split() for line in lines[2:end]]
     positions = [[float(value) for value in atom[1:4]] for atom in atoms]
-    return _molecule(int(properties[1]), [a[0] for a in atoms], positions, float(properties[12]))
+    return _molecule(
+        int(properties[1]),
+        [atom[0] for atom in atoms],
+        positions,
+        float(properties[12]),
+        lines[end].split(),
+    )
 
 
-def _molecule(index, symbols, positions, u0) -> Molecule:
+def _molecule(index, symbols, positions, u0, frequencies) -> Molecule:
     return Molecule(
         index=int(index),
         numbers=np.array([ase.data.atomic_numbers[s] for s in symbols]),
         positions=np.asarray(positions, dtype=np.float64),
         energy=float(u0) * ase.units.Hartree,
+        frequencies=_vibrations(np.array(frequencies, dtype=np.float64), len(symbols)),
     )
 
 
+def _vibrations(listed: np.ndarray, num_atoms: int) -> np.ndarray:
+    """The frequencies of one calculation, sorted.
+
+    Some 330 entries list those of two, one after the other; the zero-point energy is the second's.
+    """
+    for modes in (3 * num_atoms - 6, 3 * num_atoms - 5):
+        if len(listed) in (modes, 2 * modes):
+            return np.sort(listed[-modes:])
+    raise ValueError(f"{len(listed)} frequencies of {num_atoms} atoms")
+
+
 def to_data(molecule: Molecule) -> Data:
-    """An entry with OCP's keys: `y` (U0, eV), `force` (zero: QM9 holds minima), `cell` a box."""
+    """An entry with OCP's keys: `y` (U0, eV), `force` (zero: QM9 holds minima), `cell` a box.
+
+    Beside these `frequencies` (1/cm), which batches hold one molecule after the other.
+    """
     n = len(molecule.numbers)
     centered = molecule.positions - molecule.positions.mean(axis=0) + BOX / 2
     return Data(
@@ -135,6 +158,7 @@ def to_data(molecule: Molecule) -> Data:
         # total energies reach 1e4 eV: only double precision resolves less than a meV of them
         y=torch.tensor([molecule.energy], dtype=torch.float64),
         force=torch.zeros(n, 3),
+        frequencies=torch.tensor(molecule.frequencies, dtype=torch.float32),
     )
 
 

@@ -4,6 +4,7 @@ import bz2
 import itertools
 import json
 
+import ase.units
 import numpy as np
 import pytest
 import torch
@@ -11,7 +12,7 @@ from conftest import SAMPLE_ARCHIVE, SAMPLE_CSV
 
 from ocp_physmol.datasets import lmdb_writer, qm9
 from ocp_physmol.errors import UserError
-from ocp_physmol.evaluation.predictor import open_labelled
+from ocp_physmol.evaluation.predictor import batches, open_labelled
 
 SPLITS = ("train", "val", "test")
 
@@ -29,6 +30,7 @@ def test_both_formats_hold_the_same_molecules():
         np.testing.assert_array_equal(molecule.numbers, other.numbers)
         np.testing.assert_array_equal(molecule.positions, other.positions)
         assert molecule.energy == other.energy
+        np.testing.assert_array_equal(molecule.frequencies, other.frequencies)
 
 
 def test_methane_is_methane():
@@ -37,6 +39,31 @@ def test_methane_is_methane():
     assert methane.energy == pytest.approx(-40.47893 * 27.211386, rel=1e-7)
     lengths = np.linalg.norm(methane.positions[1:] - methane.positions[0], axis=1)
     np.testing.assert_allclose(lengths, 1.092, atol=1e-3)
+
+
+def test_frequencies_add_up_to_the_zero_point_energy():
+    methane, ammonia, water = itertools.islice(qm9.read_csv(SAMPLE_CSV), 3)
+    for molecule, hartree in ((methane, 0.044749), (ammonia, 0.034358), (water, 0.021375)):
+        zero_point = molecule.frequencies.sum() * ase.units.invcm / 2
+        assert zero_point / ase.units.Hartree == pytest.approx(hartree, abs=1e-6)
+
+
+def test_every_vibration_stands_there_once():
+    """Linear molecules have one more, and but-2-yne's (29) are listed twice in the original."""
+    molecules = {m.index: m for m in qm9.read_csv(SAMPLE_CSV)}
+    extra = {k: len(m.frequencies) - (3 * len(m.numbers) - 6) for k, m in molecules.items()}
+    # not cyanogen (25): QM9 lists one of its two lowest bends only
+    assert {k for k, count in extra.items() if count == 1} == {4, 5, 23, 24}
+    assert set(extra.values()) == {0, 1}
+    assert molecules[29].frequencies[:2].tolist() == [23.6091, 205.589]
+    assert all((np.diff(m.frequencies) >= 0).all() for m in molecules.values())
+
+
+def test_batches_hold_frequencies_molecule_by_molecule(qm9_folder):
+    structures = list(open_labelled(qm9_folder / "test"))
+    batch = next(batches(structures, len(structures)))
+    assert torch.equal(batch.frequencies, torch.cat([s.frequencies for s in structures]))
+    assert batch.frequencies.dtype == torch.float32
 
 
 def test_entries_are_ocp_entries(qm9_folder):
@@ -87,9 +114,10 @@ def test_excluded_molecules_stay_out(tmp_path):
 
 def test_numbers_in_the_notation_of_mathematica():
     text = "2\ngdb 1" + "\t0." * 10 + "\t-1.5" + "\t0." * 4 + "\nH\t0.\t1.*^-6\t0.\t0.\n"
-    text += "H\t0.\t0.\t-7.4*^-1\t0.\n"
+    text += "H\t0.\t0.\t-7.4*^-1\t0.\n4.4*^3\t\n[H][H]\t\n"
     molecule = qm9._parse_xyz(text)
     assert molecule.positions[0, 1] == 1e-6 and molecule.positions[1, 2] == -0.74
+    assert molecule.frequencies.tolist() == [4400]
 
 
 # ---- bad input
@@ -107,7 +135,7 @@ def test_package_damaged(monkeypatch):
         next(qm9.read_qm9pack())
 
 
-@pytest.mark.parametrize("damage", ["truncated", "no archive", "broken file"])
+@pytest.mark.parametrize("damage", ["truncated", "no archive", "broken file", "lost line"])
 def test_archive_damaged(damage, tmp_path):
     path = tmp_path / "dsgdb9nsd.xyz.tar.bz2"
     content = SAMPLE_ARCHIVE.read_bytes()
@@ -115,6 +143,11 @@ def test_archive_damaged(damage, tmp_path):
         path.write_bytes(content[: len(content) // 2])
     elif damage == "no archive":
         path.write_text("<html>not found</html>")
+    elif damage == "lost line":  # the names of methane where its frequencies should be
+        line = b"1341.307\t1341.3284\t1341.365"
+        text = bz2.decompress(content)
+        assert line in text
+        path.write_bytes(bz2.compress(text.replace(line, b"C".ljust(len(line)))))
     else:
         path.write_bytes(bz2.compress(bz2.decompress(content).replace(b"\nC\t", b"\nQ\t")))
     with pytest.raises(UserError, match="download it again"):

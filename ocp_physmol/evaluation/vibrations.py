@@ -1,0 +1,207 @@
+"""Is the surface curved as it should be? A model's harmonic frequencies beside those of DFT:
+python -m ocp_physmol.evaluation.vibrations --help"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from math import sqrt
+from pathlib import Path
+
+import numpy as np
+import torch
+from ase import Atoms, units
+from tqdm import tqdm
+
+from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
+from ocp_physmol.errors import UserError, exit_on_user_error
+from ocp_physmol.evaluation.predictor import batches, load_predictor, quiet
+from ocp_physmol.evaluation.relaxing import Descent, placed, relax
+from ocp_physmol.evaluation.vibrations_figure import vibrations_figure
+
+PLACES = ("minimum", "reference")  # the model's own minimum, and that of the data
+BAND_EDGES = (1000, 2000)  # 1/cm, of DFT: soft modes; bends and bonds; triple bonds and X-H
+BANDS = ("below 1000", "1000 to 2000", "2000 and above")
+PER_CM = units._hbar * units.m / sqrt(units._e * units._amu) / units.invcm  # sqrt(eV/A^2/amu)
+TO_MINIMUM = Descent(steps=300, fmax=0.005)  # curvatures mean little where forces remain
+DISPLACEMENT = 0.003  # Angstrom; single precision then costs under 1/cm, at 0.01 anharmonicity 10
+
+
+def harmonic_frequencies(atoms: Atoms, hessian: np.ndarray, num_modes: int) -> np.ndarray:
+    """Frequencies [num_modes] in 1/cm, sorted, the imaginary ones as negative numbers.
+
+    Args:
+        atoms: n atoms with the masses to use.
+        hessian: [3n, 3n], eV/Angstrom^2.
+        num_modes: 3n - 6, or 3n - 5 for a linear molecule; all others move the molecule rigidly
+            and are projected out.
+    """
+    root_mass = np.sqrt(atoms.get_masses())
+    relative = atoms.positions - atoms.get_center_of_mass()
+    shifts = [np.tile(axis, (len(atoms), 1)) for axis in np.eye(3)]
+    turns = [np.cross(axis, relative) for axis in np.eye(3)]
+    rigid = (np.stack(shifts + turns) * root_mass[:, None]).reshape(6, -1)
+    internal = np.linalg.svd(rigid)[2][3 * len(atoms) - num_modes :]  # [num_modes, 3n]
+    weight = np.repeat(1 / root_mass, 3)
+    curvature = np.linalg.eigvalsh(internal @ (weight[:, None] * hessian * weight) @ internal.T)
+    return np.sign(curvature) * np.sqrt(np.abs(curvature)) * PER_CM
+
+
+def hessian_of(
+    predictor, structure, displacement: float = DISPLACEMENT, batch_size: int = 128
+) -> np.ndarray:
+    """Second derivatives of the energy, [3n, 3n] in eV/A^2, as central differences of forces."""
+    size = structure.pos.numel()
+    shifts = displacement * np.eye(size).reshape(size, -1, 3)
+    # single precision has most digits around the origin
+    centered = (structure.pos - structure.pos.mean(dim=0)).cpu().numpy()
+    copies = [placed(structure, centered + shift) for shift in (*shifts, *-shifts)]
+    forces = []
+    for batch in batches(copies, batch_size):
+        with quiet():
+            out = predictor.predict(batch, per_image=False, disable_tqdm=True)
+        forces.append(out["forces"].cpu().double())
+    forward, backward = torch.cat(forces).view(2, size, size)
+    hessian = (backward - forward) / (2 * displacement)
+    return ((hessian + hessian.T) / 2).numpy()
+
+
+def vibrations(
+    predictor, structures, descent: Descent = TO_MINIMUM, at: str = "minimum", name: str = ""
+) -> dict:
+    """Compare a model's harmonic frequencies with the data's, molecule by molecule, both sorted.
+
+    Args:
+        structures: at the data's minima, with DFT's `frequencies` [3n - 6] or [3n - 5], 1/cm.
+        descent: how a relaxation finds the model's minimum.
+        at: "minimum", where a relaxation with the model from the data's geometry ends, converged
+            or not; or "reference", that geometry itself, without its remaining forces.
+
+    Returns:
+        Over all modes `modes` (their number), `mae_per_cm`, `median_ratio` (model to DFT) and
+        `imaginary_fraction`, and in `bands` the same by BANDS; imaginary frequencies count as
+        negative numbers. `imaginary_molecule_fraction`, of molecules with any;
+        `converged_fraction` (of relaxations, None at the reference); `molecules`; `failed`, those
+        without finite frequencies, in none of the other numbers; and `pairs`, [DFT, model] of each
+        mode, 1/cm.
+    """
+    converged = None
+    if at == "minimum":
+        starts = [structure.pos.cpu().numpy() for structure in structures]
+        ends = relax(predictor, structures, starts, descent, title=f"{name} minima")
+        structures = [placed(s, pos) for s, pos in zip(structures, ends.positions)]
+        converged = float((ends.largest_forces < descent.fmax).mean())
+    pairs, with_imaginary, failed = [], [], 0
+    bar = tqdm(structures, desc=f"{name} Hessians", unit=" molecules", mininterval=1)
+    for structure in bar:
+        dft = structure.frequencies.cpu().double().numpy()
+        model = _model_frequencies(predictor, structure, len(dft))
+        if model is None:
+            failed += 1
+            continue
+        with_imaginary.append(bool((model < 0).any()))
+        pairs.append(np.stack([np.sort(dft), model], axis=1))
+    pairs = np.concatenate([np.empty((0, 2)), *pairs])
+    band = np.digitize(pairs[:, 0], BAND_EDGES)
+    return {
+        **_summary(pairs),
+        "imaginary_molecule_fraction": float(np.mean(with_imaginary)) if with_imaginary else None,
+        "converged_fraction": converged,
+        "molecules": len(structures),
+        "failed": failed,
+        "bands": {name: _summary(pairs[band == b]) for b, name in enumerate(BANDS)},
+        "band_edges_per_cm": list(BAND_EDGES),
+        "pairs": pairs.round(1).tolist(),
+    }
+
+
+def _model_frequencies(predictor, structure, num_modes: int) -> np.ndarray | None:
+    """Frequencies [num_modes], 1/cm, of the isotopes that the data has; None if not finite."""
+    atoms = Atoms(structure.atomic_numbers.cpu().long().numpy(), structure.pos.cpu().numpy())
+    if not np.isfinite(atoms.positions).all():
+        return None
+    atoms.set_masses("most_common")
+    hessian = hessian_of(predictor, structure)
+    return harmonic_frequencies(atoms, hessian, num_modes) if np.isfinite(hessian).all() else None
+
+
+def _summary(pairs: np.ndarray) -> dict:
+    """Numbers over some modes [m, 2]; None where there are none to average over."""
+    dft, model = pairs.T
+    some = len(pairs) > 0
+    return {
+        "modes": len(pairs),
+        "mae_per_cm": float(np.abs(model - dft).mean()) if some else None,
+        "median_ratio": float(np.median(model / dft)) if some else None,
+        "imaginary_fraction": float((model < 0).mean()) if some else None,
+    }
+
+
+@exit_on_user_error
+def main(arguments: list[str] | None = None) -> None:
+    """Command line of the comparison."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ocp_physmol.evaluation.vibrations",
+        description="Compare the harmonic frequencies of models with those of QM9.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument(
+        "--checkpoint", type=Path, action="append", required=True, help="once for each model"
+    )
+    parser.add_argument("--data", type=Path, default=Path("data/quickstart/test"), help="LMDB")
+    parser.add_argument("--molecules", type=int, default=64, help="take the first so many")
+    parser.add_argument("--output", type=Path, default=Path("runs/vibrations"), help="folder")
+    args = parser.parse_args(arguments)
+
+    if args.molecules < 1:
+        parser.error("--molecules must be at least 1")
+    data = PhysMolLmdbDataset({"src": str(args.data)})
+    structures = [data[i] for i in range(min(args.molecules, len(data)))]
+    if not all("frequencies" in structure for structure in structures):
+        raise UserError(
+            f"--data {args.data} holds no 'frequencies'; "
+            "make it anew with python -m ocp_physmol.datasets.qm9"
+        )
+    results = {}
+    for name, checkpoint in _names(args.checkpoint).items():
+        predictor = load_predictor(checkpoint)
+        for at in PLACES:
+            label = f"{name}, {at}"
+            results[label] = vibrations(predictor, structures, TO_MINIMUM, at, name=label)
+    _print_table(results)
+    args.output.mkdir(parents=True, exist_ok=True)
+    protocol = {**vars(TO_MINIMUM), "displacement": DISPLACEMENT}
+    report = {"data": str(args.data), "protocol": protocol, "models": results}
+    (args.output / "vibrations.json").write_text(json.dumps(report) + "\n")
+    vibrations_figure(args.output / "vibrations.png", results)
+    print(f"\nWritten: {args.output / 'vibrations.json'}, {args.output / 'vibrations.png'}")
+
+
+def _names(checkpoints: list[Path]) -> dict[str, Path]:
+    """The checkpoints by what tells their paths apart; a single one by its file's name."""
+    parts = [path.resolve().parts for path in checkpoints]
+    shared = set(parts[0]).intersection(*parts[1:])
+    own = ["/".join(part for part in path if part not in shared) for path in parts]
+    return {name or path.stem: path for name, path in zip(own, checkpoints)}
+
+
+def _print_table(results: dict[str, dict]) -> None:
+    """The numbers of each model and place in one line."""
+    width = max(map(len, results))
+    print(f"\nHarmonic frequencies beside DFT's; MAE in 1/cm, by band of DFT's frequency\n\n"
+          f"{'':{width}} {'ratio':>7} {'imag.':>7} {'conv.':>7} {'failed':>7} {'MAE':>7}"
+          + "".join(f"{band:>16}" for band in BANDS))  # fmt: skip
+    for name, result in results.items():
+        line = [_number(result[key], "7.0%" if "fraction" in key else "7.2f") for key in
+                ("median_ratio", "imaginary_fraction", "converged_fraction")]  # fmt: skip
+        errors = [_number(band["mae_per_cm"], "16.0f") for band in result["bands"].values()]
+        print(f"{name:{width}}", *line, f"{result['failed']:7}",
+              _number(result["mae_per_cm"], "7.0f") + "".join(errors))  # fmt: skip
+
+
+def _number(value: float | None, form: str) -> str:
+    return f"{'-':>{form.split('.')[0]}}" if value is None else f"{value:{form}}"
+
+
+if __name__ == "__main__":
+    main()
