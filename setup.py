@@ -20,6 +20,7 @@ setup(
         "numba",  # compiles the sums over edges, with no compiler installed; fairchem needs it too
         "tqdm",
         "matplotlib",
+        "rdkit",  # bonds, their orders and rings, for the functional groups of molecule assembly
     ],
     extras_require={
         "qm9": ["qm9pack==1.0.3"],  # carries QM9 itself as CSV files (104 MB)

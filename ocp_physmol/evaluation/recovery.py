@@ -1,91 +1,104 @@
-"""Section 4.3: does a relaxation find its way back to the minimum it was pushed away from?"""
+"""Section 4.3: does a relaxation find its way back to the minimum it was pushed away from?
+
+    python -m ocp_physmol.evaluation.recovery --checkpoint PhysMol=a.pt --checkpoint SchNet=b.pt \\
+        --data data/quickstart/test --noise 0 0.05 0.1 --output runs/recovery
+
+pushes all atoms of the smallest and of as many random molecules, relaxes them with each model,
+prints what came of it, and writes recovery.json and figures.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from fairchem.core.common.relaxation.ml_relaxation import ml_relax
-from tqdm import tqdm
 
-from ocp_physmol.evaluation.predictor import batches, quiet
+from ocp_physmol.errors import exit_on_user_error
+from ocp_physmol.evaluation.deviations import aligned, deviations
+from ocp_physmol.evaluation.molecule_pictures import molecules_figure
+from ocp_physmol.evaluation.pictures import distribution_figure
+from ocp_physmol.evaluation.relaxing import Descent, relax
+from ocp_physmol.evaluation.structure_tasks import (
+    descent_of,
+    open_task,
+    panel_rows,
+    structure_parser,
+    table,
+    write_json,
+)
+from ocp_physmol.identifiers import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ROWS = {
+    "delta_p_a": "ΔP after relaxation (Å)",
+    "median_delta_p_a": "ΔP, median (Å)",
+    "do_nothing_delta_p_a": "ΔP, do nothing (Å)",
+    "median_energy_change_ev": "|ΔE_g|, median (eV)",
+    "converged_fraction": "converged",
+    "drifted_fraction": "drifted beyond 0.5 Å",
+    "broken_fraction": "other bonds than before",
+    "exploded_fraction": "exploded",
+}
 
 
 @dataclass(frozen=True)
-class Protocol:
+class Protocol(Descent):
     """How the minima are perturbed and relaxed; Delta P means nothing without it."""
 
-    noise: float = 0.1  # Angstrom, standard deviation of every coordinate
-    steps: int = 200  # at most, of fairchem's batched L-BFGS
-    fmax: float = 0.03  # eV/Angstrom, largest force on an atom of a converged structure
-    maxstep: float = 0.1  # Angstrom, that an atom moves in one step
-    seed: int = 0
-
-
-def align(positions: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Move `positions` [n, 3] rigidly, without reflection, onto `reference` [n, 3] (Kabsch)."""
-    center = reference.mean(axis=0)
-    positions = positions - positions.mean(axis=0)
-    u, _, vt = np.linalg.svd((reference - center).T @ positions)
-    handed = np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
-    return positions @ (u @ handed @ vt).T + center
-
-
-def mean_displacement(positions: np.ndarray, reference: np.ndarray) -> float:
-    """Delta P of one structure: mean distance of its atoms from `reference`, aligned, in A."""
-    return float(np.linalg.norm(align(positions, reference) - reference, axis=1).mean())
+    noise: float = 0.1  # Angstrom, standard deviation of every coordinate; 0: does it stay?
 
 
 def recover(
-    predictor, structures, protocol: Protocol, batch_size: int = 32, name: str = ""
+    predictor, structures: Sequence, protocol: Protocol, batch_size: int = 32, name: str = ""
 ) -> dict:
     """Perturb each structure, relax it with the model, and compare with where it came from.
 
     Returns:
-        `delta_p_a`, the mean over structures of the mean displacement, `median_delta_p_a`,
-        `do_nothing_delta_p_a` (the same before relaxation), `converged_fraction`,
-        `drifted_fraction` (further than 0.5 A); each structure's `displacements` and
-        `start_displacements`, and its `perturbed` and `relaxed` positions, aligned.
+        What `deviations` says, the `sids` of the structures, and their `perturbed` and `relaxed`
+        positions, aligned.
     """
     rng = np.random.default_rng(protocol.seed)
-    after, before, converged, pushed, relaxed = [], [], [], [], []
-    bar = tqdm(total=len(structures), desc=f"{name} relaxations", unit=" molecules", mininterval=1)
-    for batch in batches(structures, batch_size):
-        reference = _split(batch.pos, batch)
-        push = rng.normal(scale=protocol.noise, size=tuple(batch.pos.shape))
-        batch.pos = batch.pos + torch.as_tensor(push, dtype=batch.pos.dtype)
-        start = _split(batch.pos, batch)
-        before += map(mean_displacement, start, reference)
-        pushed += map(align, start, reference)
-        with quiet():
-            end = ml_relax(
-                batch=batch,
-                model=predictor,
-                steps=protocol.steps,
-                fmax=protocol.fmax,
-                relax_opt={"maxstep": protocol.maxstep},
-                save_full_traj=False,
-            )
-        positions = _split(end.pos, batch)
-        after += map(mean_displacement, positions, reference)
-        relaxed += map(align, positions, reference)
-        largest = [np.linalg.norm(f, axis=1).max() for f in _split(end.forces, batch)]
-        converged += [bool(force < protocol.fmax) for force in largest]
-        bar.update(len(reference))
-    bar.close()
+    structures = [structures[i] for i in range(len(structures))]
+    starts = [
+        s.pos.numpy() + rng.normal(scale=protocol.noise, size=s.pos.shape) for s in structures
+    ]
+    relaxed = relax(predictor, structures, starts, protocol, batch_size, f"{name} relaxations")
     return {
-        "delta_p_a": float(np.mean(after)),
-        "median_delta_p_a": float(np.median(after)),
-        "do_nothing_delta_p_a": float(np.mean(before)),
-        "converged_fraction": float(np.mean(converged)),
-        "drifted_fraction": float(np.mean(np.array(after) > 0.5)),
-        "displacements": after,
-        "start_displacements": before,
-        "perturbed": pushed,
-        "relaxed": relaxed,
+        **deviations(predictor, structures, starts, relaxed, protocol.fmax, batch_size),
+        "sids": [plain(s.sid) for s in structures],
+        "perturbed": aligned(starts, structures),
+        "relaxed": aligned(relaxed.positions, structures),
     }
 
 
-def _split(values: torch.Tensor, batch) -> list[np.ndarray]:
-    return [v.detach().cpu().numpy() for v in torch.split(values, batch.natoms.tolist())]
+@exit_on_user_error
+def main(arguments: list[str] | None = None) -> None:
+    """Command line of structure recovery."""
+    parser = structure_parser("recovery", __doc__, Protocol())
+    parser.add_argument(
+        "--noise", type=float, nargs="+", default=[Protocol.noise],
+        help="standard deviation of every coordinate (Å)",
+    )  # fmt: skip
+    args = parser.parse_args(arguments)
+    predictors, chosen, drawn = open_task(args)
+    record = {}
+    for noise in args.noise:
+        protocol = replace(Protocol(**descent_of(args)), noise=noise)
+        options = (protocol, args.batch_size)
+        results = {n: recover(p, chosen, *options, n) for n, p in predictors.items()}
+        print(f"\n{len(chosen)} molecules of {args.data}, noise of {noise} Å on every coordinate\n"
+              f"{protocol}\n\n{table(results, ROWS)}")  # fmt: skip
+        record[str(noise)] = {"protocol": vars(protocol), "results": results}
+        nothing = next(iter(results.values()))["do_nothing_delta_p_a"]
+        distribution_figure(args.output / f"distributions_{noise}.png", results, nothing)
+        examples = {n: recover(p, drawn, *options, n) for n, p in predictors.items()}
+        rows = panel_rows(drawn, examples, f"pushed by {noise} Å", "perturbed", "relaxed")
+        molecules_figure(args.output / f"molecules_{noise}.png", rows)
+    write_json(args.output / "recovery.json", {"data": str(args.data), "noise": record})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,40 +1,25 @@
-"""Structure recovery: the alignment, and relaxations with a real model."""
+"""Structure recovery with springs, and with a real model."""
+
+import json
 
 import numpy as np
 import pytest
-from ase.build import molecule
-from scipy.spatial.transform import Rotation
+from conftest import REPOSITORY
+from springs import Springs
 
-from ocp_physmol.evaluation.errors import energy_and_force_errors
-from ocp_physmol.evaluation.pictures import recovery_figure
+from ocp_physmol.evaluation import recovery
 from ocp_physmol.evaluation.predictor import load_predictor, open_labelled
-from ocp_physmol.evaluation.recovery import Protocol, align, mean_displacement, recover
-
-
-@pytest.mark.parametrize("name", ["H2O", "CH3CH2OH", "CO2", "H"])
-def test_rigid_motion_is_no_displacement(name):
-    reference = molecule(name).positions
-    rotation = Rotation.random(random_state=3).as_matrix()
-    assert mean_displacement(reference @ rotation.T + [5, -3, 1], reference) < 1e-10
-
-
-def test_mirror_image_is_a_displacement():
-    reference = molecule("CH3CH2OH").positions + np.random.default_rng(0).normal(size=(9, 3)) * 0.2
-    assert mean_displacement(reference * [1, 1, -1], reference) > 0.1
-
-
-def test_alignment_is_the_best_one():
-    """Against scipy's, which minimises the same squares."""
-    rng = np.random.default_rng(1)
-    reference = molecule("CH3CH2OH").positions
-    moved = reference + rng.normal(size=reference.shape) * 0.3
-    rssd = Rotation.align_vectors(reference - reference.mean(axis=0), moved - moved.mean(axis=0))[1]
-    assert np.linalg.norm(align(moved, reference) - reference) == pytest.approx(rssd)
+from ocp_physmol.evaluation.recovery import Protocol, recover
 
 
 @pytest.fixture(scope="module")
-def predictor(trained):
-    return load_predictor(trained / "checkpoints/run/best_checkpoint.pt")
+def checkpoint(trained):
+    return trained / "checkpoints/run/best_checkpoint.pt"
+
+
+@pytest.fixture(scope="module")
+def predictor(checkpoint):
+    return load_predictor(checkpoint)
 
 
 @pytest.fixture(scope="module")
@@ -42,23 +27,36 @@ def structures(qm9_folder):
     return list(open_labelled(qm9_folder / "test"))
 
 
+def test_springs_recover_everything(structures):
+    result = recover(Springs(structures), structures, Protocol(noise=0.1, fmax=1e-3))
+    assert result["converged_fraction"] == 1 and result["broken_fraction"] == 0
+    assert result["delta_p_a"] < 0.01 < 0.1 < result["do_nothing_delta_p_a"]
+    assert all(0 <= change < 1e-4 for change in result["energy_changes_ev"])
+    assert result["sids"] == [s.sid for s in structures]
+    for positions, structure in zip(result["relaxed"], structures):
+        np.testing.assert_allclose(positions, structure.pos.numpy(), atol=0.05)
+
+
+def test_minima_stay_without_noise(structures):
+    result = recover(Springs(structures), structures, Protocol(noise=0.0))
+    assert result["delta_p_a"] < 1e-5 and result["do_nothing_delta_p_a"] < 1e-5
+    assert result["converged_fraction"] == 1 and result["median_energy_change_ev"] < 1e-6
+
+
 def test_no_steps_leave_everything_as_it_was(predictor, structures):
     result = recover(predictor, structures, Protocol(noise=0.1, steps=0), batch_size=4)
     assert result["delta_p_a"] == pytest.approx(result["do_nothing_delta_p_a"], abs=1e-6)
     assert 0.05 < result["do_nothing_delta_p_a"] < 0.25
     still = recover(predictor, structures, Protocol(noise=0.0, steps=0), batch_size=4)
-    assert still["delta_p_a"] < 1e-5
+    assert still["delta_p_a"] < 1e-5 and still["median_energy_change_ev"] < 1e-3
 
 
-def test_relaxation_goes_downhill_and_reports_what_converged(predictor, structures):
+def test_relaxation_moves_and_starts_do_not_depend_on_batches(predictor, structures):
     result = recover(predictor, structures, Protocol(steps=30, fmax=0.5), batch_size=4)
     assert len(result["displacements"]) == len(result["relaxed"]) == len(structures)
     assert result["delta_p_a"] != result["do_nothing_delta_p_a"]
-    assert 0 <= result["converged_fraction"] <= 1
     batch_free = recover(predictor, structures, Protocol(steps=30, fmax=0.5), batch_size=1)
-    np.testing.assert_allclose(
-        batch_free["start_displacements"], result["start_displacements"], atol=1e-5
-    )
+    assert batch_free["start_displacements"] == result["start_displacements"]
 
 
 def test_everything_converges_where_any_force_is_small_enough(predictor, structures):
@@ -66,15 +64,36 @@ def test_everything_converges_where_any_force_is_small_enough(predictor, structu
     assert result["converged_fraction"] == 1.0
 
 
-def test_figure(predictor, structures, tmp_path):
-    result = {
-        **energy_and_force_errors(predictor, structures),
-        **recover(predictor, structures, Protocol(steps=3)),
-    }
-    row = {
-        "title": "GDB 1",
-        "numbers": structures[0].atomic_numbers.numpy(),
-        "panels": {"reference": structures[0].pos.numpy(), "relaxed": result["relaxed"][0]},
-    }
-    recovery_figure(tmp_path / "a/figure.png", {"PhysMol": result, "energy only": result}, [row])
-    assert (tmp_path / "a/figure.png").stat().st_size > 20_000
+def test_command(checkpoint, qm9_folder, tmp_path, capsys):
+    data = str(qm9_folder / "test")
+    recovery.main([
+        "--checkpoint", str(checkpoint), "--checkpoint", f"again={checkpoint}", "--data", data,
+        "--noise", "0", "0.1", "--molecules", "4", "--steps", "3", "--output", str(tmp_path),
+    ])  # fmt: skip
+    printed = capsys.readouterr().out
+    assert "noise of 0.1 Å" in printed and "ΔP, do nothing" in printed and "again" in printed
+    noise = json.loads((tmp_path / "recovery.json").read_text())["noise"]
+    assert noise["0.1"]["protocol"]["noise"] == 0.1 and list(noise) == ["0.0", "0.1"]
+    first, second = noise["0.1"]["results"].values()
+    assert first["displacements"] == second["displacements"] and len(first["sids"]) == 4
+    for name in ("distributions_0.1.png", "molecules_0.0.png"):
+        assert (tmp_path / name).stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("wrong, message", [
+    (["--checkpoint", "nowhere.pt"], "checkpoint nowhere.pt does not exist"),
+    (["--checkpoint", "a=x.pt", "--checkpoint", "a=y.pt"], "x.pt and y.pt are both called 'a'"),
+    (["--checkpoint", "a.pt", "--draw", "7777777"], "has no structure with the sid 7777777"),
+])  # fmt: skip
+def test_refusals(qm9_folder, tmp_path, capsys, wrong, message):
+    with pytest.raises(SystemExit):
+        recovery.main(["--data", str(qm9_folder / "test"), "--output", str(tmp_path), *wrong])
+    assert message in capsys.readouterr().err
+
+
+def test_help_tells_the_defaults(capsys):
+    with pytest.raises(SystemExit):
+        recovery.main(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "at most (default: 200)" in text and "(default: None)" not in text
+    assert str(REPOSITORY) not in text

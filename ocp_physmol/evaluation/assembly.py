@@ -1,0 +1,150 @@
+"""Section 4.4: does a relaxation put a molecule together again whose groups were pulled away?
+
+    python -m ocp_physmol.evaluation.assembly --checkpoint PhysMol=a.pt --checkpoint SchNet=b.pt \\
+        --data data/qm9/test --draw 35 87 --draw-from data/qm9/train --output runs/assembly
+
+pulls one or two groups of each molecule away from the rest, relaxes it with each model, prints how
+often its bonds are those it had, and writes assembly.json and figures.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ocp_physmol.errors import UserError, exit_on_user_error
+from ocp_physmol.evaluation.deviations import aligned, bond_graph, deviations
+from ocp_physmol.evaluation.functional_groups import Group, disjoint_pairs, functional_groups
+from ocp_physmol.evaluation.molecule_pictures import molecules_figure
+from ocp_physmol.evaluation.pictures import distribution_figure
+from ocp_physmol.evaluation.relaxing import Descent, relax
+from ocp_physmol.evaluation.structure_tasks import (
+    descent_of,
+    open_task,
+    panel_rows,
+    structure_parser,
+    table,
+    write_json,
+)
+from ocp_physmol.identifiers import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ROWS = {
+    "success_fraction": "bonds as before",
+    "do_nothing_success_fraction": "bonds as before, do nothing",
+    "delta_p_a": "ΔP after assembly (Å)",
+    "median_delta_p_a": "ΔP, median (Å)",
+    "do_nothing_delta_p_a": "ΔP, do nothing (Å)",
+    "median_energy_change_ev": "|ΔE_g|, median (eV)",
+    "converged_fraction": "converged",
+    "exploded_fraction": "exploded",
+}
+
+
+@dataclass(frozen=True)
+class Protocol(Descent):
+    """How molecules are cut and relaxed."""
+
+    steps: int = 500  # at most
+    distance: float = 0.7  # Angstrom, that each group is moved along its bond
+
+
+def assemble(
+    predictor, structures: Sequence, protocol: Protocol, batch_size: int = 32, name: str = ""
+) -> dict:
+    """Pull groups of each structure away, relax it with the model, and look at its bonds.
+
+    Returns:
+        What `deviations` says, and `success_fraction`, the share of molecules whose bonds are those
+        of the minimum, `do_nothing_success_fraction`, the same before relaxation, `num_molecules`
+        and `num_skipped` (those without a group that could be pulled away). Of each molecule:
+        `success`, `sids`, the atoms of its `groups`, and its `cut` and `assembled` positions,
+        aligned.
+
+    Raises:
+        UserError: if all are skipped.
+    """
+    structures = [structures[i] for i in range(len(structures))]
+    chosen = [choose_groups(s, protocol.seed) for s in structures]
+    kept = [(s, groups) for s, groups in zip(structures, chosen) if groups]
+    if not kept:
+        raise UserError("no molecule has a single bond outside rings to cut; choose others")
+    molecules = [structure for structure, _ in kept]
+    starts = [pull(s.pos.numpy(), groups, protocol.distance) for s, groups in kept]
+    relaxed = relax(predictor, molecules, starts, protocol, batch_size, f"{name} assemblies")
+    found = deviations(predictor, molecules, starts, relaxed, protocol.fmax, batch_size)
+    success = [not broken for broken in found["broken"]]
+    return {
+        "success_fraction": float(np.mean(success)),
+        "do_nothing_success_fraction": float(np.mean([*map(_intact, molecules, starts)])),
+        "num_molecules": len(kept),
+        "num_skipped": len(structures) - len(kept),
+        **found,
+        "success": success,
+        "sids": [plain(s.sid) for s in molecules],
+        "groups": [[list(group.atoms) for group in groups] for _, groups in kept],
+        "cut": aligned(starts, molecules),
+        "assembled": aligned(relaxed.positions, molecules),
+    }
+
+
+def choose_groups(structure, seed: int = 0) -> tuple[Group, ...]:
+    """One or two groups at random, by the structure's `sid`, not its place; none if it has none."""
+    groups = functional_groups(structure.atomic_numbers.int().numpy(), structure.pos.numpy())
+    if not groups:
+        return ()
+    rng = np.random.default_rng([seed, zlib.crc32(str(plain(structure.sid)).encode())])
+    pairs = disjoint_pairs(groups)
+    if pairs and rng.random() < 0.5:
+        return pairs[rng.integers(len(pairs))]
+    return (groups[rng.integers(len(groups))],)
+
+
+def pull(positions: np.ndarray, groups: Sequence[Group], distance: float) -> np.ndarray:
+    """Positions [n, 3] with each group moved rigidly along its bond, away from the rest."""
+    moved = positions.copy()
+    for group in groups:
+        rest, first = positions[list(group.bond)]
+        moved[list(group.atoms)] += distance * (first - rest) / np.linalg.norm(first - rest)
+    return moved
+
+
+def _intact(structure, positions: np.ndarray) -> bool:
+    numbers = structure.atomic_numbers.int().numpy()
+    return bond_graph(numbers, positions) == bond_graph(numbers, structure.pos.numpy())
+
+
+@exit_on_user_error
+def main(arguments: list[str] | None = None) -> None:
+    """Command line of molecule assembly."""
+    parser = structure_parser("assembly", __doc__, Protocol())
+    parser.add_argument(
+        "--distance", type=float, default=Protocol.distance, help="that groups are moved (Å)"
+    )
+    args = parser.parse_args(arguments)
+    predictors, chosen, drawn = open_task(args)
+    protocol = Protocol(**descent_of(args), distance=args.distance)
+    options = (protocol, args.batch_size)
+    results = {n: assemble(p, chosen, *options, n) for n, p in predictors.items()}
+    first = next(iter(results.values()))
+    print(f"\n{first['num_molecules']} molecules of {args.data} ({first['num_skipped']} without a "
+          f"bond to cut), one or two groups moved by {protocol.distance} Å\n"
+          f"{protocol}\n\n{table(results, ROWS)}")  # fmt: skip
+    nothing = first["do_nothing_delta_p_a"]
+    distribution_figure(args.output / "distributions.png", results, nothing)
+    drawn = [s for s in drawn if choose_groups(s, protocol.seed)]
+    if drawn:
+        examples = {n: assemble(p, drawn, *options, n) for n, p in predictors.items()}
+        rows = panel_rows(drawn, examples, "cut", "cut", "assembled")
+        molecules_figure(args.output / "molecules.png", rows)
+    record = {"data": str(args.data), "protocol": vars(protocol), "results": results}
+    write_json(args.output / "assembly.json", record)
+
+
+if __name__ == "__main__":
+    main()

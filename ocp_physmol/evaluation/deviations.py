@@ -1,0 +1,110 @@
+"""How far relaxed structures are from the minima that they should be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ase import Atoms
+from ase.neighborlist import natural_cutoffs, neighbor_list
+
+from ocp_physmol.evaluation.relaxing import energies_at
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ocp_physmol.evaluation.relaxing import Relaxed
+
+DRIFTED = 0.5  # Angstrom, of mean displacement
+BOND = 1.25  # times the sum of two covalent radii; a hydrogen bond is half as long again
+
+
+def align(positions: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Move `positions` [n, 3] rigidly, without reflection, onto `reference` [n, 3] (Kabsch)."""
+    center = reference.mean(axis=0, dtype=float)  # float32 would show up in small displacements
+    positions = positions - positions.mean(axis=0, dtype=float)
+    u, _, vt = np.linalg.svd((reference - center).T @ positions)
+    handed = np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
+    return positions @ (u @ handed @ vt).T + center
+
+
+def mean_displacement(positions: np.ndarray, reference: np.ndarray) -> float:
+    """Delta P of one structure: mean distance of its atoms from `reference`, aligned, in A."""
+    return float(np.linalg.norm(align(positions, reference) - reference, axis=1).mean())
+
+
+def bond_graph(numbers: np.ndarray, positions: np.ndarray) -> set[tuple[int, int]]:
+    """Pairs of atoms closer than BOND times the sum of their covalent radii, each once.
+
+    Args:
+        numbers: [n], atomic numbers.
+        positions: [n, 3], Angstrom, of a structure that is not periodic.
+    """
+    atoms = Atoms(numbers, positions)
+    first, second = neighbor_list("ij", atoms, natural_cutoffs(atoms, mult=BOND))
+    return {(i, j) for i, j in zip(first.tolist(), second.tolist()) if i < j}
+
+
+def deviations(
+    predictor,
+    structures: Sequence,
+    starts: list[np.ndarray],
+    relaxed: Relaxed,
+    fmax: float,
+    batch_size: int = 32,
+) -> dict:
+    """Compare relaxed structures with the minima that `structures` are.
+
+    A relaxation whose positions, energy or forces are not finite, by the model's fault or the
+    optimiser's, has exploded: it is neither
+    converged nor intact, and infinitely far away. Medians and fractions count it so; the mean
+    `delta_p_a` is over the others, so read it together with `exploded_fraction`.
+
+    Returns:
+        `delta_p_a`, the mean over structures of the mean displacement, `median_delta_p_a`,
+        `do_nothing_delta_p_a` (the same before relaxation), `median_energy_change_ev` (of absolute
+        values); fractions of structures: `converged_fraction` (to `fmax`), `drifted_fraction`
+        (further than 0.5 A), `broken_fraction` (other bonds than the minimum),
+        `exploded_fraction`. With them of each structure: `displacements`, `start_displacements`,
+        `energy_changes_ev` (Delta E_g: the model's energy where the relaxation ended minus its
+        energy at the minimum; the paper plots its absolute value on a logarithmic axis),
+        `converged` and `broken`.
+    """
+    references = [s.pos.numpy() for s in structures]
+    exploded = ~(np.isfinite(relaxed.energies) & np.isfinite(relaxed.largest_forces))
+    exploded |= [not np.isfinite(positions).all() for positions in relaxed.positions]
+    after, broken = [], []
+    for structure, positions, reference, lost in zip(
+        structures, relaxed.positions, references, exploded
+    ):
+        numbers = structure.atomic_numbers.int().numpy()
+        after.append(np.inf if lost else mean_displacement(positions, reference))
+        broken.append(
+            bool(lost or bond_graph(numbers, positions) != bond_graph(numbers, reference))
+        )
+    before = [mean_displacement(*pair) for pair in zip(starts, references)]
+    changes = relaxed.energies - energies_at(predictor, structures, batch_size)
+    changes = np.where(exploded, np.inf, changes)
+    converged = ~exploded & (relaxed.largest_forces < fmax)
+    after_finite = np.array(after)[~exploded]
+    return {
+        "delta_p_a": float(after_finite.mean()) if len(after_finite) else np.inf,
+        "median_delta_p_a": float(np.median(after)),
+        "do_nothing_delta_p_a": float(np.mean(before)),
+        "median_energy_change_ev": float(np.median(np.abs(changes))),
+        "converged_fraction": float(np.mean(converged)),
+        "drifted_fraction": float(np.mean(np.array(after) > DRIFTED)),
+        "broken_fraction": float(np.mean(broken)),
+        "exploded_fraction": float(np.mean(exploded)),
+        "displacements": after,
+        "start_displacements": before,
+        "energy_changes_ev": changes.tolist(),
+        "converged": converged.tolist(),
+        "broken": broken,
+    }
+
+
+def aligned(positions: list[np.ndarray], structures: Sequence) -> list[np.ndarray]:
+    """Each of the positions moved onto its minimum; those that are not finite as they are."""
+    pairs = zip(positions, (s.pos.numpy() for s in structures))
+    return [align(p, r) if np.isfinite(p).all() else p for p, r in pairs]

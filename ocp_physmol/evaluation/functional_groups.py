@@ -1,0 +1,75 @@
+"""Functional groups of a molecule, found from its geometry with RDKit."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import TYPE_CHECKING, NamedTuple
+
+from rdkit import Chem, rdBase
+from rdkit.Chem import rdDetermineBonds
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Group(NamedTuple):
+    """What hangs on the rest of a molecule by one single bond."""
+
+    atoms: tuple[int, ...]  # that move, among them the second of the bond
+    bond: tuple[int, int]  # from the rest to the group
+
+
+def functional_groups(numbers: np.ndarray, positions: np.ndarray) -> list[Group]:
+    """The smaller side of every single bond outside rings between two heavy atoms.
+
+    So -CH3, -OH and -NH2 are groups. A molecule without such a bond (methane, water, benzene) has
+    its hydrogens for groups; a lone atom or CO2 has none.
+
+    Args:
+        numbers: [n], atomic numbers.
+        positions: [n, 3], Angstrom.
+    """
+    mol = to_rdkit(numbers, positions)
+    single = [
+        bond
+        for bond in mol.GetBonds()
+        if bond.GetBondType() == Chem.BondType.SINGLE and not bond.IsInRing()
+    ]
+    heavy = [b for b in single if min(numbers[b.GetBeginAtomIdx()], numbers[b.GetEndAtomIdx()]) > 1]
+    return sorted(_smaller_side(mol, bond) for bond in heavy or single)
+
+
+def disjoint_pairs(groups: list[Group]) -> list[tuple[Group, Group]]:
+    """Pairs of groups of which none holds a part of the other."""
+    return [(a, b) for a, b in combinations(groups, 2) if not set(a.atoms) & set(b.atoms)]
+
+
+def to_rdkit(numbers: np.ndarray, positions: np.ndarray) -> Chem.Mol:
+    """An RDKit molecule with bonds by distance, with their orders if RDKit finds them for a
+    neutral molecule; else (some zwitterions) all of them are single."""
+    mol = Chem.RWMol()
+    for number in numbers:
+        mol.AddAtom(Chem.Atom(int(number)))
+    conformer = Chem.Conformer(len(numbers))
+    conformer.SetPositions(positions.astype(float))
+    mol.AddConformer(conformer)
+    rdDetermineBonds.DetermineConnectivity(mol)
+    ordered = Chem.Mol(mol)
+    try:
+        with rdBase.BlockLogs():
+            rdDetermineBonds.DetermineBondOrders(ordered, charge=0, embedChiral=False)
+        mol = ordered
+    except ValueError:
+        pass
+    Chem.FastFindRings(mol)
+    return mol
+
+
+def _smaller_side(mol: Chem.Mol, bond: Chem.Bond) -> Group:
+    """The side with fewer atoms; of equal ones that of the bond's second atom."""
+    ends = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
+    cut = Chem.RWMol(mol)
+    cut.RemoveBond(*ends)
+    sides = {end: side for side in Chem.GetMolFrags(cut) for end in ends if end in side}
+    rest, group = sorted(ends, key=lambda end: (-len(sides[end]), end))
+    return Group(tuple(sorted(sides[group])), (rest, group))

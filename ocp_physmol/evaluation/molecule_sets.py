@@ -1,0 +1,44 @@
+"""Which molecules of a data set are relaxed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ocp_physmol.errors import UserError
+from ocp_physmol.identifiers import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def paper_set(
+    structures: Sequence, smallest: int = 128, random: int = 128, seed: int = 0
+) -> list[int]:
+    """Indices of the smallest molecules, smallest first, and then of random ones of the rest.
+
+    Size is the number of atoms; of equal ones the lower `sid` comes first. All indices, if there
+    are not as many structures.
+    """
+    sizes = [(int(s.natoms), plain(s.sid)) for s in structures]
+    order = sorted(range(len(sizes)), key=sizes.__getitem__)
+    rest = np.random.default_rng(seed).permutation(order[smallest:])
+    return order[:smallest] + rest[:random].tolist()
+
+
+def by_gdb_index(structures: Sequence, indices: Sequence[int]) -> list:
+    """The structures whose `sid` are these GDB indices, in their order.
+
+    Raises:
+        UserError: if one is not there.
+    """
+    found = {plain(s.sid): s for s in structures}
+    for index in indices:
+        if index not in found:
+            name = getattr(structures, "path", "the data")
+            raise UserError(
+                f"{name} has no structure with the sid {index}; "
+                "draw another one, or from the split that holds it"
+            )
+    return [found[index] for index in indices]

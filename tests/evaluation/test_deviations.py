@@ -1,0 +1,69 @@
+"""Alignment, bonds, and what is said of relaxed structures."""
+
+import numpy as np
+import pytest
+from ase.build import molecule
+from conftest import to_data
+from scipy.spatial.transform import Rotation
+from springs import Springs
+
+from ocp_physmol.evaluation.deviations import align, bond_graph, deviations, mean_displacement
+from ocp_physmol.evaluation.relaxing import Relaxed
+
+
+@pytest.mark.parametrize("name", ["H2O", "CH3CH2OH", "CO2", "H"])
+def test_rigid_motion_is_no_displacement(name):
+    reference = molecule(name).positions
+    rotation = Rotation.random(random_state=3).as_matrix()
+    assert mean_displacement(reference @ rotation.T + [5, -3, 1], reference) < 1e-10
+
+
+def test_mirror_image_is_a_displacement():
+    reference = molecule("CH3CH2OH").positions + np.random.default_rng(0).normal(size=(9, 3)) * 0.2
+    assert mean_displacement(reference * [1, 1, -1], reference) > 0.1
+
+
+def test_alignment_is_the_best_one():
+    """Against scipy's, which minimises the same squares."""
+    rng = np.random.default_rng(1)
+    reference = molecule("CH3CH2OH").positions
+    moved = reference + rng.normal(size=reference.shape) * 0.3
+    rssd = Rotation.align_vectors(reference - reference.mean(axis=0), moved - moved.mean(axis=0))[1]
+    assert np.linalg.norm(align(moved, reference) - reference) == pytest.approx(rssd)
+
+
+def test_bonds_of_known_molecules():
+    def bonds(atoms) -> set:
+        return bond_graph(atoms.numbers, atoms.positions)
+
+    assert bonds(molecule("CH4")) == {(0, 1), (0, 2), (0, 3), (0, 4)}
+    assert len(bonds(molecule("CH3CH2OH"))) == 8 and len(bonds(molecule("C6H6"))) == 12
+    assert len(bonds(molecule("H2"))) == 1 and bonds(molecule("H")) == set()
+
+
+def test_hydrogen_bonds_are_none():
+    first, second = molecule("H2O"), molecule("H2O")
+    along = first.positions[1] - first.positions[0]
+    second.translate(along / np.linalg.norm(along) * 2.8)
+    dimer = first + second
+    assert dimer.get_distance(1, 3) < 1.9
+    assert bond_graph(dimer.numbers, dimer.positions) == {(0, 1), (0, 2), (3, 4), (3, 5)}
+
+
+def test_what_is_said_of_four_fates():
+    """Untouched, stretched, torn apart, and one that the model calls unfinished."""
+    structures = [to_data(molecule("H2O"), sid) for sid in range(4)]
+    there = structures[0].pos.numpy()
+    stretched, torn = there * 1.05, there + 9 * np.eye(3)
+    relaxed = Relaxed(
+        [there, stretched, torn, there], np.array([0.0, 0.2, -3.0, 0.0]), np.array([0, 0, 0, 1.0])
+    )
+    found = deviations(Springs(structures), structures, [there] * 4, relaxed, fmax=0.03)
+    assert found["energy_changes_ev"] == pytest.approx([0, 0.2, -3, 0], abs=1e-6)
+    assert found["median_energy_change_ev"] == pytest.approx(0.1)  # of 0, 0, 0.2 and 3
+    assert found["broken"] == [False, False, True, False]
+    assert found["converged"] == [True, True, True, False]
+    assert found["displacements"][0] < 1e-6 < found["displacements"][1] < 0.1
+    assert found["do_nothing_delta_p_a"] < 1e-6
+    fractions = {k.split("_")[0]: v for k, v in found.items() if k.endswith("_fraction")}
+    assert fractions == {"converged": 0.75, "drifted": 0.25, "broken": 0.25, "exploded": 0.0}
