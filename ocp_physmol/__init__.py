@@ -8,9 +8,9 @@ from ocp_physmol import scatter_fallback
 
 scatter_fallback.install()  # before anything imports fairchem
 
-from ocp_physmol import losses, trainer  # noqa: E402
+from ocp_physmol import conservative, losses, trainer  # noqa: E402
 from ocp_physmol.datasets import lmdb_dataset  # noqa: E402
 from ocp_physmol.model import physmol  # noqa: E402
 
-__all__ = ["lmdb_dataset", "losses", "physmol", "trainer"]
+__all__ = ["conservative", "lmdb_dataset", "losses", "physmol", "trainer"]
 __version__ = "0.1.0"

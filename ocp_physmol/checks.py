@@ -17,9 +17,9 @@ from fairchem.core.common.utils import build_config, setup_imports
 from fairchem.core.datasets.base_dataset import create_dataset
 
 from ocp_physmol.checkpoint import has_classifier, read_checkpoint, require_same_architecture
+from ocp_physmol.conservative import ConservativeModel
 from ocp_physmol.datasets.lmdb_dataset import find_problem
 from ocp_physmol.errors import UserError
-from ocp_physmol.model.physmol import PhysMol
 from ocp_physmol.trainer import PHYSICS_TERMS, PhysMolTrainer, active_terms
 
 SECTIONS = {
@@ -34,6 +34,7 @@ OPTIM_KEYS = {
     "ema_decay", "clip_grad_norm",
 }  # fmt: skip
 
+COPIES_OF_TERM = {"masked_atoms": "masked", "bound": "displaced"}
 TERM_KEYS = {"masked_atoms": "mask_ratio", "bound": "noise"}
 SPLIT_OF_MODE = {
     "train": "train", "validate": "val", "predict": "test", "run-relaxations": "relax",
@@ -64,10 +65,8 @@ def check_arguments(args, overrides: list[str]) -> None:
         if getattr(args, option) < 1:
             option_name = f"--{option.replace('_', '-')}"
             raise UserError(f"{option_name} {getattr(args, option)} is not possible; at least 1 is")
-    if not args.submit:
-        for option in ("num_nodes", "sweep_yml"):
-            if getattr(args, option) not in (1, None):
-                raise UserError(f"--{option.replace('_', '-')} needs a cluster; add --submit")
+    if args.num_nodes > 1 and not args.submit:
+        raise UserError("--num-nodes needs a cluster; add --submit")
     if not args.cpu and not args.submit and args.num_gpus > torch.cuda.device_count():
         raise UserError(
             f"--num-gpus {args.num_gpus}, but {torch.cuda.device_count()} GPUs are here; add --cpu "
@@ -196,12 +195,18 @@ def _check_normalizer(config: dict, model_class: type) -> None:
 
 
 def _check_copies(config: dict, model_class: type) -> None:
-    for name in active_terms(config["loss_functions"]).keys() & {"masked_atoms", "bound"}:
-        if not issubclass(model_class, PhysMol):
-            raise UserError(
-                f"loss_functions.{name} needs a model that evaluates copies of the batch; only "
-                "physmol does, so leave it out"
-            )
+    name, taken = config["model"]["name"], getattr(model_class, "copies", ())
+    for term in sorted(active_terms(config["loss_functions"]).keys() & COPIES_OF_TERM.keys()):
+        kind = COPIES_OF_TERM[term]
+        if kind in taken:
+            continue
+        cure = "only physmol does, so leave it out"
+        if kind in ConservativeModel.copies:
+            cure = f"wrap it: model: {{name: conservative, energy_model: {{name: {name}, ...}}}}"
+        raise UserError(
+            f"loss_functions.{term} needs a model that evaluates {kind} copies of the batch, which "
+            f"model.name {name} does not; {cure}"
+        )
 
 
 def _check_optim(optim: dict) -> None:
@@ -231,12 +236,26 @@ def _build_model(config: dict, model_class: type) -> torch.nn.Module:
     options = {key: value for key, value in config["model"].items() if key != "name"}
     if "masked_atoms" in active_terms(config["loss_functions"]):
         options["use_masking"] = True
-    known = set(inspect.signature(model_class.__init__).parameters) - {"self"}
-    _require_known("model", options.keys(), known)
+    _require_known("model", options.keys(), _options_of(model_class))
+    if "energy_model" in options:
+        _check_energy_model(options["energy_model"])
     try:
         return model_class(**options)
     except (ValueError, TypeError, AssertionError) as e:
         raise UserError(str(e)) from e
+
+
+def _options_of(model_class: type) -> set[str]:
+    return set(inspect.signature(model_class.__init__).parameters) - {"self"}
+
+
+def _check_energy_model(options) -> None:
+    """Check the section of the model inside a `conservative` one."""
+    where = "model.energy_model"
+    if not isinstance(options, dict) or "name" not in options:
+        raise UserError(f"{where} must have a name and options; for example {{name: schnet}}")
+    model_class = _lookup("model", f"{where}.name", options["name"])
+    _require_known(where, options.keys() - {"name"}, _options_of(model_class))
 
 
 def _check_not_in_the_way(args, config: dict) -> None:

@@ -64,7 +64,7 @@ def run_rank(config: dict) -> None:
     """What each rank of a run on this machine executes."""
     # ranks are spawned, and would spawn data loaders, to which an open LMDB cannot be pickled
     multiprocessing.set_start_method("fork", force=True)
-    threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
+    end_with_parent()
     runner = Runner()
     try:
         runner(config)
@@ -74,11 +74,15 @@ def run_rank(config: dict) -> None:
         time.sleep(0.2)
 
 
-def _die_with(parent: int) -> None:
-    """End this rank when the command that started it is gone, even by SIGKILL.
+def end_with_parent() -> None:
+    """End this process when the one that started it is gone, even by SIGKILL.
 
-    It would otherwise train on and overwrite the checkpoints of the run that takes over.
+    A rank would otherwise train on and overwrite the checkpoints of the run that takes over.
     """
+    threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _die_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

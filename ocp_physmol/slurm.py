@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import logging
 import shutil
 from typing import TYPE_CHECKING
 
-import yaml
-from fairchem.core.common.utils import UniqueKeyLoader, dict_set_recursively, save_experiment_log
+from fairchem.core.common.utils import save_experiment_log
 from submitit import AutoExecutor
 from submitit.core.utils import FailedJobError
 
@@ -18,7 +16,6 @@ from ocp_physmol.runner import Runner
 
 if TYPE_CHECKING:
     import argparse
-    from pathlib import Path
 
     from submitit import Job
 
@@ -64,39 +61,3 @@ def submit(args: argparse.Namespace, configs: list[dict]) -> list[Job]:
         logging.info(f"Job {job.job_id}: {config['timestamp_id']}, log {job.paths.stdout}")
     logging.info(f"What was submitted: {save_experiment_log(args, jobs, configs)}")
     return jobs
-
-
-def sweep(config: dict, path: Path) -> list[dict]:
-    """One configuration for each combination of the values listed in a YAML file.
-
-    The file has the config's own nesting, with a list of values in each place. (fairchem's
-    `create_grid` needs Python < 3.10.) Runs are told apart by their identifiers.
-
-    Raises:
-        UserError: if the file is missing, is no YAML, or holds something else than lists.
-    """
-    try:
-        tree = yaml.load(path.read_text(), Loader=UniqueKeyLoader)
-    except (OSError, yaml.YAMLError, ValueError) as e:
-        raise UserError(f"--sweep-yml {path} cannot be read: {' '.join(str(e).split())}") from e
-    axes = dict(_axes(tree, path))
-    configs = []
-    for number, values in enumerate(itertools.product(*axes.values())):
-        one = copy.deepcopy(config)
-        for keys, value in zip(axes, values):
-            dict_set_recursively(one, list(keys), value)
-        one["identifier"] = f"{config['identifier']}_run{number}"
-        configs.append(one)
-    return configs
-
-
-def _axes(tree, path: Path, keys: tuple[str, ...] = ()):
-    """Pairs of a key's path and the values that it takes."""
-    if isinstance(tree, list) and keys and tree:
-        yield keys, tree
-    elif isinstance(tree, dict) and tree:
-        for key, value in tree.items():
-            yield from _axes(value, path, (*keys, key))
-    else:
-        where = ".".join(keys) or "the file"
-        raise UserError(f"--sweep-yml {path}: {where} must hold a list of values, or keys that do")

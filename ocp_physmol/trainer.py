@@ -18,7 +18,6 @@ from ocp_physmol.checkpoint import move_into_place, read_checkpoint, require_sam
 from ocp_physmol.errors import UserError
 from ocp_physmol.losses import LossTerm
 from ocp_physmol.model.elements import NUM_TYPES
-from ocp_physmol.model.physmol import PhysMol
 from ocp_physmol.preemption import DeferredSignal, warning_signal
 from ocp_physmol.shared_evaluation import SharedEvaluation
 
@@ -117,10 +116,11 @@ class PhysMolTrainer(SharedEvaluation):
         if self.knows_relaxed and hasattr(data.dataset, "required"):
             # a batch has it for all of its structures or for none
             data.dataset.required = [*data.dataset.required, "pos_relaxed"]
-        if "zero_force" in self.physics_terms and self.knows_relaxed and not self._takes_copies():
+        minima = sorted(self.physics_terms.keys() & {"zero_force", "bound"})
+        if minima and self.knows_relaxed and not self._takes_copies("equilibrium"):
             raise UserError(
-                "loss_functions.zero_force at relaxed positions needs a model that takes copies "
-                "of the batch; only physmol does, so leave it out"
+                f"loss_functions.{minima[0]} at relaxed positions needs a model that evaluates "
+                "these too; only physmol does, so leave it out"
             )
         if self.knows_relaxed or "forces" in self._all_targets:
             return
@@ -128,8 +128,8 @@ class PhysMolTrainer(SharedEvaluation):
             del self.physics_terms[name]
             logging.warning(f"No pos_relaxed and no forces in the training data: {name} is off.")
 
-    def _takes_copies(self) -> bool:
-        return isinstance(self._unwrapped_model, PhysMol)
+    def _takes_copies(self, kind: str) -> bool:
+        return kind in getattr(self._unwrapped_model, "copies", ())
 
     # ---- one training step
 

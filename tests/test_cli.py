@@ -57,7 +57,7 @@ BAD_OPTIONS = {
     "--dataset.train.first_n=1000": ": Cannot take 1000 data points",
     "--num-gpus=0": "--num-gpus 0 is not possible",
     "--num-nodes=2": "--num-nodes needs a cluster; add --submit",
-    "--sweep-yml=sweep.yml": "--sweep-yml needs a cluster; add --submit",
+    "--sweep-yml=nowhere.yml": "--sweep-yml nowhere.yml cannot be read",
     "--task.relaxation_step=3": "task has the unknown key 'relaxation_step'; did you mean",
     "--seed": "expected one argument",
     "--verbose": "unknown option '--verbose'",
@@ -185,29 +185,6 @@ def test_a_run_folder_that_cannot_be_written_to(fails, tmp_path):
     assert "cannot be written to" in fails("--run-dir", tmp_path / "file")
 
 
-@pytest.mark.parametrize(
-    "content, message",
-    [
-        (None, "cannot be read"),
-        ("optim: [", "cannot be read"),
-        ("optim: {lr_initial: 0.1}", "optim.lr_initial must hold a list of values"),
-        ("[1, 2]", "the file must hold a list of values, or keys that do"),
-    ],
-)
-def test_bad_sweep_files(content, message, fails, tmp_path):
-    path = tmp_path / "sweep.yml"
-    if content is not None:
-        path.write_text(content)
-    error = fails("--submit", "--sweep-yml", path)
-    assert message in error and str(path) in error
-
-
-def test_every_run_of_a_sweep_is_checked(fails, tmp_path):
-    path = tmp_path / "sweep.yml"
-    path.write_text("model: {num_heads: [4, 5]}")
-    assert "model.num_heads: 5 is not possible" in fails("--submit", "--sweep-yml", path)
-
-
 @pytest.mark.parametrize("options, name", [((), "-mine"), (("--timestamp-id", "x"), "x")])
 def test_runs_of_a_sweep_do_not_share_a_folder(options, name, qm9_folder, tmp_path, monkeypatch):
     """Given their common name they go on where they were."""
@@ -228,3 +205,43 @@ def test_runs_of_a_sweep_do_not_share_a_folder(options, name, qm9_folder, tmp_pa
 def test_submission_without_slurm(fails, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "there is no sbatch on this machine" in fails("--submit", "--run-dir", tmp_path)
+
+
+WRAPPED = {
+    "--model.energy_model.hiden_channels=3": "model.energy_model has the unknown key "
+    "'hiden_channels'; did you mean 'hidden_channels'?",
+    "--model.energy_model.name=schne": "model.energy_model.name has the unknown name 'schne'",
+    "--model.energy_model=schnet": "model.energy_model must have a name and options",
+    "--model.energy_model.regress_forces=True": "model.energy_model.regress_forces must be false",
+    "--model.energy_model.use_pbc=False": "model.energy_model.use_pbc must be true",
+    "--model.energy_models=3": "did you mean 'energy_model'?",
+    "--model={'name': 'schnet'}": "wrap it: model: {name: conservative, energy_model: {name: sch",
+    "--loss_functions=[{'energy': {'fn': 'mae', 'coefficient': 1}}, {'masked_atoms': {'fn': "
+    "'masked_atoms', 'coefficient': 1, 'mask_ratio': 0.3}}]": "only physmol does, so leave it out",
+}
+
+
+@pytest.mark.parametrize("option", WRAPPED)
+def test_bad_options_of_a_model_inside_another(option, qm9_folder, capsys, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    own = [o for o in small_run(qm9_folder) if not o.startswith("--model")]
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--mode", "train", "--config-yml", "configs/qm9/schnet_physics.yml", "--cpu",
+                  *own, option])  # fmt: skip
+    assert stop.value.code == 2
+    assert WRAPPED[option] in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_losses_at_relaxed_positions_need_a_model_that_goes_there(qm9_folder, tmp_path):
+    """Data with minima of its own, as IS2RE has, which a wrapped model does not evaluate."""
+
+    def relax(index, data):
+        data.pos_relaxed = data.pos.clone()
+
+    source = damaged(qm9_folder, tmp_path / "data", relax)
+    own = [o for o in small_run(qm9_folder) if not o.startswith("--model")]
+    result = run_main("--mode", "train", "--config-yml", "configs/qm9/schnet_physics.yml", "--cpu",
+                      "--run-dir", tmp_path, *own, source)  # fmt: skip
+    assert result.returncode == 2
+    assert "error: loss_functions.bound at relaxed positions needs a model" in result.stdout

@@ -49,6 +49,8 @@ class PhysMol(nn.Module, GraphModelMixin):
         ValueError: for a value out of range; the message names the key.
     """
 
+    copies = ("displaced", "masked", "equilibrium")
+
     def __init__(
         self,
         hidden_channels: int = 128,
