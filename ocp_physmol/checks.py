@@ -34,8 +34,10 @@ OPTIM_KEYS = {
     "ema_decay", "clip_grad_norm",
 }  # fmt: skip
 
-COPIES_OF_TERM = {"masked_atoms": "masked", "bound": "displaced"}
-TERM_KEYS = {"masked_atoms": "mask_ratio", "bound": "noise"}
+COPIES_OF_TERM = {
+    "masked_atoms": "masked", "bound": "displaced", "restoring_force": "displaced",
+}  # fmt: skip
+TERM_KEYS = {"masked_atoms": "mask_ratio", "bound": "noise", "restoring_force": "noise"}
 SPLIT_OF_MODE = {
     "train": "train", "validate": "val", "predict": "test", "run-relaxations": "relax",
 }  # fmt: skip
@@ -173,6 +175,11 @@ def _check_losses(config: dict, ours: bool) -> None:
     terms = active_terms(config["loss_functions"])
     if not terms.keys() - set(PHYSICS_TERMS):
         raise UserError("loss_functions has no active term for an output; add energy")
+    if {"bound", "restoring_force"} <= terms.keys():
+        raise UserError(
+            "loss_functions: bound and restoring_force each displace structures in their own way; "
+            "leave one out"
+        )
     physics = terms.keys() & set(PHYSICS_TERMS)
     if physics and not ours:
         raise UserError(f"loss_functions.{min(physics)} needs trainer: physmol")

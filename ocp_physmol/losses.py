@@ -53,6 +53,21 @@ def bound(energy: torch.Tensor, energy_displaced: torch.Tensor) -> torch.Tensor:
     return torch.relu(energy - energy_displaced)
 
 
+def restoring_force(forces: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """|f - f_target| for each displaced structure, f being forces weighed by softness.
+
+    Eq. 9 asks for displaced structures to lie higher; this asks how hard they are pulled back.
+
+    Args:
+        forces: [B, 3n], eV^(1/2), see `ElasticNetwork.weighed`.
+        target: [B, 3n], those of the elastic network.
+
+    Returns:
+        [B], eV^(1/2)
+    """
+    return (forces - target).square().sum(-1).clamp(min=1e-12).sqrt()
+
+
 def _register(name: str, function) -> None:
     class Loss(nn.Module):
         def forward(self, pred, target, natoms):
@@ -66,6 +81,7 @@ def _register(name: str, function) -> None:
 _register("masked_atoms", masked_atoms)
 _register("zero_force", zero_force)
 _register("bound", bound)
+_register("restoring_force", restoring_force)
 
 
 class LossTerm(DDPLoss):

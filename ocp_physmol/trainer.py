@@ -19,9 +19,10 @@ from ocp_physmol.errors import UserError
 from ocp_physmol.losses import LossTerm
 from ocp_physmol.model.elements import NUM_TYPES
 from ocp_physmol.preemption import DeferredSignal, warning_signal
+from ocp_physmol.pushes import Push
 from ocp_physmol.shared_evaluation import SharedEvaluation
 
-PHYSICS_TERMS = ("masked_atoms", "zero_force", "bound")
+PHYSICS_TERMS = ("masked_atoms", "zero_force", "bound", "restoring_force")
 
 
 def active_terms(loss_functions: list[dict]) -> dict[str, dict]:
@@ -42,10 +43,11 @@ def import_path(cls: type) -> str:
 class PhysMolTrainer(SharedEvaluation):
     """Takes OCPTrainer's configuration, and in addition:
 
-    Three names in `loss_functions` that are no outputs of the model but terms of Eq. 10:
+    Four names in `loss_functions` that are no outputs of the model but terms of Eq. 10:
         masked_atoms: {fn, coefficient, mask_ratio}, Masked Atomic Modeling (Eq. 7);
         zero_force: {fn, coefficient}, on structures at equilibrium (Eq. 8);
-        bound: {fn, coefficient, noise}, displaced copies of those, noise in Angstrom (Eq. 9).
+        bound: {fn, coefficient, noise}, displaced copies of those, noise in Angstrom (Eq. 9);
+        restoring_force: {fn, coefficient, noise}, how hard these are pulled back; of molecules.
     A coefficient of 0 switches a term off, at no cost.
 
     `optim.max_seconds`: stop after this many seconds of training steps, with a learning rate that
@@ -116,6 +118,11 @@ class PhysMolTrainer(SharedEvaluation):
         if self.knows_relaxed and hasattr(data.dataset, "required"):
             # a batch has it for all of its structures or for none
             data.dataset.required = [*data.dataset.required, "pos_relaxed"]
+        if "restoring_force" in self.physics_terms and self.knows_relaxed:
+            raise UserError(
+                "loss_functions.restoring_force is for molecules at their minima; data with "
+                "pos_relaxed takes bound instead"
+            )
         minima = sorted(self.physics_terms.keys() & {"zero_force", "bound"})
         if minima and self.knows_relaxed and not self._takes_copies("equilibrium"):
             raise UserError(
@@ -124,7 +131,7 @@ class PhysMolTrainer(SharedEvaluation):
             )
         if self.knows_relaxed or "forces" in self._all_targets:
             return
-        for name in self.physics_terms.keys() & {"zero_force", "bound"}:
+        for name in self.physics_terms.keys() & {"zero_force", "bound", "restoring_force"}:
             del self.physics_terms[name]
             logging.warning(f"No pos_relaxed and no forces in the training data: {name} is off.")
 
@@ -159,6 +166,12 @@ class PhysMolTrainer(SharedEvaluation):
             noise = self.physics_terms["bound"][1]["noise"]
             batch.displaced = copies.at_equilibrium(batch)
             batch.pos_displaced = copies.displaced_positions(batch, noise, generators)
+        elif "restoring_force" in self.physics_terms:
+            generators = copies.structure_generators(batch, *where, "restoring_force")
+            noise = self.physics_terms["restoring_force"][1]["noise"]
+            batch.displaced = copies.at_equilibrium(batch)
+            batch.push = Push(batch, noise, generators)
+            batch.pos_displaced, batch.displaced_forces = batch.push.pos, True
         if "masked_atoms" in self.physics_terms:
             generators = copies.structure_generators(batch, *where, "masked_atoms")
             ratio = self.physics_terms["masked_atoms"][1]["mask_ratio"]
@@ -196,6 +209,9 @@ class PhysMolTrainer(SharedEvaluation):
         if self.knows_relaxed:
             return out["energy_equilibrium"].to(energy.dtype), energy
         return energy[batch.displaced], out["energy_displaced"].to(energy.dtype)
+
+    def _restoring_force(self, out, batch):
+        return batch.push.weighed(out["forces_displaced"]), batch.push.target
 
     def _compute_metrics(self, out, batch, evaluator, metrics=None):
         metrics = super()._compute_metrics(out, batch, evaluator, metrics)

@@ -96,15 +96,17 @@ class PhysMol(nn.Module, GraphModelMixin):
             data: a fairchem batch with `pos` [N, 3] (Angstrom), `atomic_numbers` [N], `natoms` [B]
                 and, for periodic structures, `cell` [B, 3, 3] and `pbc` [B, 3]. Optional copies:
                 `displaced` [B] (bool), the structures that have a displaced copy, with
-                `pos_displaced` [M, 3], the positions of its atoms; `pos_equilibrium` [N, 3], where
-                the structures relax to; `masked` [N] (bool), the atoms to hide in a masked copy.
+                `pos_displaced` [M, 3], the positions of its atoms, and `displaced_forces` (bool),
+                whether their forces are wanted too; `pos_equilibrium` [N, 3], where the structures
+                relax to; `masked` [N] (bool), the atoms to hide in a masked copy.
                 All are evaluated in this one call, as DistributedDataParallel wants it.
 
         Returns:
             `energy` [B] (eV), `forces` [N, 3] (eV/Angstrom) if regress_forces,
             `bond_parameters` [P, 5] with `bond_index` [2, P] and `bond_distance` [P] if asked for,
-            and where the batch asks for them `energy_displaced` [displaced.sum()],
-            `energy_equilibrium` [B] with `forces_equilibrium` [N, 3], `masked_logits` [N, 119].
+            and where the batch asks for them `energy_displaced` [displaced.sum()] and
+            `forces_displaced` [M, 3], `energy_equilibrium` [B] and `forces_equilibrium` [N, 3],
+            `masked_logits` [N, 119].
         """
         pos, atom_type = data.pos, _atom_types(data.atomic_numbers)
         periodic = _lattice(data)
@@ -137,10 +139,15 @@ class PhysMol(nn.Module, GraphModelMixin):
         if "pos_displaced" in data:
             near = self._displaced_neighbors(data, *periodic)
             types = atom_type[data.displaced[neighbors.batch]]
-            displaced = len(types) > 0
-            out["energy_displaced"] = (
-                energy_of(types, near)(data.pos_displaced) if displaced else pos.new_zeros(0)
-            )
+            energy_at = energy_of(types, near)
+            if len(types) == 0:
+                out["energy_displaced"], out["forces_displaced"] = pos[:0, 0], pos[:0]
+            elif "displaced_forces" in data and data.displaced_forces:
+                out["energy_displaced"], out["forces_displaced"] = self._with_forces(
+                    energy_at, data.pos_displaced, near, plain
+                )
+            else:
+                out["energy_displaced"] = energy_at(data.pos_displaced)
         if "pos_equilibrium" in data:
             near = find_neighbors(data.pos_equilibrium, data.natoms, self.cutoff, *periodic)
             out["energy_equilibrium"], out["forces_equilibrium"] = self._with_forces(

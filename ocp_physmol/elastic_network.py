@@ -1,0 +1,116 @@
+"""What surrounds a minimum, as far as bond lengths alone tell: an elastic network of springs.
+
+U(x) = 1/2 sum_{i<j} [k_ij (|r_ij| - |r0_ij|)^2 + s_ij (|r_ij - r0_ij|^2 - (|r_ij| - |r0_ij|)^2)]
+
+with r0 at the minimum: springs k along pairs of atoms joined by one, two or three bonds, and weak
+ones s across bonds, which keep planar groups planar. The constants are those of organic molecules
+in general (benchmarks/elastic_network.py compares their frequencies with DFT's); none belongs to
+a single molecule.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch_geometric.utils import to_dense_batch
+
+from ocp_physmol.model.elements import covalent_radii
+
+STRETCH = 30.0  # eV/A^2, of a bond as long as its two covalent radii,
+STRETCH_POWER = 5  # which falls with this power of its length
+ANGLE = 4.5  # eV/A^2, between second neighbours
+TORSION = 0.3  # eV/A^2, between third neighbours
+ACROSS = 0.03  # of a bond's stiffness, across it
+SOFTEST = 1.0  # eV/A^2, added to all stiffnesses where displacements and errors are weighed
+BOND_REACH = 1.3  # two atoms are bonded up to this many sums of their covalent radii
+BOND_SOFTNESS = 0.02  # of the radii over the distance
+
+
+class ElasticNetwork:
+    """The networks of a batch of molecules, on padded arrays of n atoms each.
+
+    Args:
+        pos: [N, 3], the minima, Angstrom.
+        atomic_numbers: [N].
+        natoms: [B], atoms of each molecule.
+    """
+
+    def __init__(self, pos, atomic_numbers, natoms) -> None:
+        self._index = torch.repeat_interleave(natoms)
+        self._shape = {"batch_size": len(natoms), "max_num_nodes": max([0, *natoms.tolist()])}
+        self.minimum, self.mask = to_dense_batch(pos, self._index, **self._shape)
+        numbers = self.padded(atomic_numbers.long())
+        self.vector, self.distance = _pairs(self.minimum)
+        both = self.mask[:, :, None] & self.mask[:, None, :]
+        other = both & ~torch.eye(both.shape[1], dtype=torch.bool, device=both.device)
+        radii = covalent_radii().to(pos)[numbers]
+        ratio = (radii[:, :, None] + radii[:, None, :]) / self.distance
+        bond = torch.sigmoid((ratio - 1 / BOND_REACH) / BOND_SOFTNESS) * other
+        second = (bond @ bond).clamp(max=1) * (1 - bond)
+        third = (bond @ bond @ bond).clamp(max=1) * (1 - bond) * (1 - second)
+        stretch = STRETCH * bond * torch.where(other, ratio, 0.0) ** STRETCH_POWER
+        self.along = (stretch + ANGLE * second + TORSION * third) * other  # k_ij, [B, n, n]
+        self.across = ACROSS * stretch  # s_ij
+
+    def padded(self, values: torch.Tensor) -> torch.Tensor:
+        """From values of all atoms, [N, ...], those of B molecules of n atoms, [B, n, ...]."""
+        return to_dense_batch(values, self._index, **self._shape)[0]
+
+    def energy_and_forces(self, pos: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """U [B] (eV) and its forces [B, n, 3] at positions [B, n, 3] aligned with the minima."""
+        vector, distance = _pairs(pos)
+        stretched = distance - self.distance
+        shift = vector - self.vector
+        longitudinal = (self.along - self.across) * stretched
+        pull = (longitudinal / distance)[..., None] * vector + self.across[..., None] * shift
+        energy = longitudinal * stretched + self.across * shift.square().sum(-1)
+        return energy.sum((1, 2)) / 4, -pull.sum(2)
+
+    def hessian(self) -> torch.Tensor:
+        """Second derivatives at the minima, [B, 3n, 3n], eV/A^2; zero for padding."""
+        direction = self.vector / self.distance[..., None]
+        outer = direction[..., :, None] * direction[..., None, :]
+        unit = torch.eye(3).to(outer)
+        blocks = (self.along - self.across)[..., None, None] * outer
+        blocks = blocks + self.across[..., None, None] * unit  # [B, n, n, 3, 3]
+        diagonal = torch.diag_embed(blocks.sum(2).permute(0, 2, 3, 1))  # [B, 3, 3, n, n]
+        hessian = diagonal.permute(0, 3, 1, 4, 2) - blocks.permute(0, 1, 3, 2, 4)
+        size = 3 * blocks.shape[1]
+        return hessian.reshape(len(blocks), size, size)
+
+    @cached_property
+    def root(self) -> torch.Tensor:
+        """Lower triangular L with L L^T = Hessian + SOFTEST, [B, 3n, 3n]."""
+        hessian = self.hessian()
+        unit = torch.eye(hessian.shape[1]).to(hessian)
+        return torch.linalg.cholesky(hessian + SOFTEST * unit)
+
+    def soft_displacements(self, normal: torch.Tensor) -> torch.Tensor:
+        """From `normal` random numbers [B, n, 3], displacements as heat would give them, the
+        larger the softer a direction is: their covariance is that of exp(-U/kT)."""
+        flat = normal.reshape(len(normal), normal.shape[1] * 3, 1)
+        moved = torch.linalg.solve_triangular(self.root.mT, flat, upper=True)
+        return moved.view_as(normal) * self.mask[..., None]
+
+    def weighed(self, forces: torch.Tensor) -> torch.Tensor:
+        """Forces [B, n, 3] as [B, 3n] whose squares are twice the energy that a harmonic
+        relaxation under them would gain: an error counts the more the softer its direction."""
+        flat = forces.reshape(len(forces), forces.shape[1] * 3, 1)
+        return torch.linalg.solve_triangular(self.root, flat, upper=False)[..., 0]
+
+    def align(self, pos: torch.Tensor) -> torch.Tensor:
+        """Positions [B, n, 3] moved rigidly onto the minima (Kabsch)."""
+        weight = self.mask[..., None].to(pos)
+        count = weight.sum(1, keepdim=True)
+        center = (self.minimum * weight).sum(1, keepdim=True) / count
+        moved = (pos - (pos * weight).sum(1, keepdim=True) / count) * weight
+        u, _, vt = torch.linalg.svd(moved.transpose(1, 2) @ ((self.minimum - center) * weight))
+        handed = torch.ones_like(u[:, 0])
+        handed[:, 2] = torch.det(u @ vt).sign()
+        return moved @ (u * handed[:, None]) @ vt + center * weight
+
+
+def _pairs(pos):
+    vector = pos[:, :, None] - pos[:, None]
+    return vector, (vector.square().sum(-1) + 1e-12).sqrt()
