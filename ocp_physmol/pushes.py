@@ -51,7 +51,7 @@ class Push:
         self.target = self._weight * self.network.weighed(forces)
 
     def _pushed(self, noise: float, generators) -> tuple[torch.Tensor, torch.Tensor]:
-        """Positions [D, n, 3], turned back onto the minima, and how far they were pushed [D]."""
+        """Positions [D, n, 3] and how far they are from the minima [D], rigid motions undone."""
         network = self.network
         normal = np.zeros(network.minimum.shape)
         scale, soft = np.empty((2, len(normal)))
@@ -59,11 +59,16 @@ class Push:
             scale[k] = noise * SCALES ** -generator.random()
             soft[k] = generator.random() < SOFT
             normal[k, :n] = generator.standard_normal((n, 3))
-        normal, scale, soft = (torch.as_tensor(a).to(network.minimum) for a in (normal, scale, soft))
+        draws = (normal, scale, soft)
+        normal, scale, soft = (torch.as_tensor(d).to(network.minimum) for d in draws)
         push = torch.where(soft[:, None, None] > 0, network.soft_displacements(normal), normal)
-        mean_square = push.square().sum((1, 2)) / (3 * network.mask.sum(1))
-        push = push * (scale / mean_square.sqrt())[:, None, None]
-        return network.align(network.minimum + push), scale
+        inner = network.align(network.minimum + self._scaled(push, 0.01 * noise)) - network.minimum
+        return network.align(network.minimum + self._scaled(inner, scale)), scale
+
+    def _scaled(self, push: torch.Tensor, size) -> torch.Tensor:
+        """Displacements [D, n, 3] with a root mean square `size` (A) of the coordinates."""
+        mean_square = push.square().sum((1, 2)) / (3 * self.network.mask.sum(1))
+        return push * (size / mean_square.clamp(min=1e-12).sqrt())[:, None, None]
 
     def weighed(self, forces: torch.Tensor) -> torch.Tensor:
         """Forces [M, 3] on the pushed atoms, as `restoring_force` compares them: [D, 3n]."""

@@ -23,7 +23,7 @@ TERMS = {
     "zero_force": {"fn": "zero_force", "coefficient": 1.0},
     "bound": {"fn": "bound", "coefficient": 1.0, "noise": 0.5},
 }
-
+RESTORING = {"fn": "restoring_force", "coefficient": 1.0, "noise": 0.1}  # instead of bound
 
 # beside a physics term the trainer wants the loss of one output
 ENERGY = {"energy": {"fn": "mae", "coefficient": 1e-3}}
@@ -46,7 +46,12 @@ def test_bound_counts_only_displaced_structures_that_lie_lower():
     assert losses.bound(energy, displaced).tolist() == pytest.approx([0.8, 0.0])
 
 
-@pytest.mark.parametrize("name", ["masked_atoms", "zero_force", "bound"])
+def test_restoring_force_is_the_norm_of_the_difference():
+    forces, target = torch.tensor([[3.0, 4.0], [1.0, 1.0]]), torch.tensor([[0.0, 0.0], [1.0, 1.0]])
+    assert losses.restoring_force(forces, target).tolist() == pytest.approx([5.0, 0.0], abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["masked_atoms", "zero_force", "bound", "restoring_force"])
 def test_registered(name):
     assert registry.get_loss_class(name)
 
@@ -71,6 +76,7 @@ class Task(NamedTuple):
     key_mapping: dict
     outputs: dict
     terms: dict
+    restoring: bool  # whether the structures are free molecules
 
 
 @pytest.fixture(scope="session", params=["qm9", "s2ef", "is2re"])
@@ -81,7 +87,7 @@ def task(request, qm9_folder, emt_folder) -> Task:
         del terms["forces"]
     else:
         outputs, mapping = {**outputs, "forces": FORCES}, LABELS
-    return Task(str(folder), mapping, outputs, terms)
+    return Task(str(folder), mapping, outputs, terms, request.param == "qm9")
 
 
 def make_trainer(task: Task, terms: dict) -> PhysMolTrainer:
@@ -135,6 +141,8 @@ def rank_gradients(rank: int, task: Task, out: str) -> None:
     share = [[0, 1, 2], [3, 4, 5, 6, 7]][rank]  # as many structures and atoms as it comes
     found = {n: gradients(task, share, {**ENERGY, n: term}) for n, term in task.terms.items()}
     found["all"] = gradients(task, share, task.terms)
+    if task.restoring:
+        found["restoring_force"] = gradients(task, share, {**ENERGY, "restoring_force": RESTORING})
     if rank == 0:
         torch.save(found, f"{out}/gradients.pt")
     dist.destroy_process_group()
@@ -147,11 +155,12 @@ def two_ranks(task, tmp_path_factory) -> dict:
     return torch.load(out / "gradients.pt", weights_only=True)
 
 
-@pytest.mark.parametrize("name", [*TERMS, "all"])
+@pytest.mark.parametrize("name", [*TERMS, "all", "restoring_force"])
 def test_two_ranks_have_the_gradients_of_one_with_the_whole_batch(name, two_ranks, task):
     if name not in two_ranks:
-        pytest.skip("IS2RE has no force labels")
-    terms = task.terms if name == "all" else {**ENERGY, name: task.terms[name]}
+        pytest.skip("IS2RE has no force labels, and restoring forces are for molecules")
+    every = {**task.terms, "restoring_force": RESTORING}
+    terms = task.terms if name == "all" else {**ENERGY, name: every[name]}
     alone = gradients(task, list(range(8)), terms)
     assert len(alone) == len(two_ranks[name])
     largest = max(float(g.abs().max()) for g in alone)
