@@ -26,7 +26,7 @@ from ocp_physmol.model.energy import PhysicsReadout
 
 NOISES = (0.0, 0.05, 0.1)  # Angstrom
 BATCH_SIZE = 128  # of relaxations
-VIBRATING = 64  # molecules, whose Hessians cost most
+VIBRATING = 32  # molecules, whose Hessians cost most
 PAIRS = 1500  # of frequencies to keep
 PARAMETRIZED = 128  # molecules whose pairs of atoms are looked at
 PAIR_SAMPLES = 40  # to keep of each kind
