@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 
-.PHONY: install quickstart oc20-demo test clean
+.PHONY: install quickstart oc20-demo report test clean
 
 install: $(VENV)/.installed
 
@@ -18,9 +18,12 @@ quickstart: install
 oc20-demo: install
 	$(BIN)/python -m ocp_physmol.evaluation.oc20_demo
 
+report: install
+	$(BIN)/python -m ocp_physmol.evaluation.report
+
 test: install
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest
 
 clean:
-	rm -rf $(VENV) data/quickstart data/emt runs/quickstart runs/oc20-demo
+	rm -rf $(VENV) data/quickstart data/emt runs/quickstart runs/oc20-demo report

@@ -5,6 +5,7 @@ setup(
     version="0.1.0",
     description="PhysMol, a physics-empowered potential, as an Open Catalyst plugin",
     packages=find_packages(include=["ocp_physmol", "ocp_physmol.*"]),
+    package_data={"ocp_physmol.evaluation": ["report.html", "paper/*.csv"]},
     python_requires=">=3.9,<3.13",
     install_requires=[
         "fairchem-core==1.10.0",  # the last release with OCPTrainer and the trainer registry
@@ -20,6 +21,7 @@ setup(
         "numba",  # compiles the sums over edges, with no compiler installed; fairchem needs it too
         "tqdm",
         "matplotlib",
+        "jinja2",  # fills the template of the report; torch needs it too
         "rdkit",  # bonds, their orders and rings, for the functional groups of molecule assembly
     ],
     extras_require={

@@ -36,16 +36,19 @@ class Effect(NamedTuple):
     same: bool | None  # direction; None if one of our rows is missing
 
 
-def paper_table(number: int) -> pd.DataFrame:
-    """Table 1 by `model` (QM9 alone) or Table 2 by `row`."""
-    return pd.read_csv(FOLDER / f"table{number}.csv", index_col=0)
+def paper_table(number: int, as_printed: bool = False) -> pd.DataFrame:
+    """Table 1 by `model` (QM9 alone) or Table 2 by `row`; as numbers, or with printed digits."""
+    path = FOLDER / f"table{number}.csv"
+    if as_printed:
+        return pd.read_csv(path, dtype=str).fillna("–").set_index(["model", "row"][number - 1])
+    return pd.read_csv(path, index_col=0)
 
 
 def paper_table1() -> Table:
     """The paper's Table 1 for people."""
     rows = [
-        [Cell(model), *(Cell("–" if pd.isna(row[key]) else f"{row[key]:g}") for key in METRICS)]
-        for model, row in paper_table(1).iterrows()
+        [Cell(model), *(Cell(row[key]) for key in METRICS)]
+        for model, row in paper_table(1, as_printed=True).iterrows()
     ]
     return Table(["", "energy MAE (meV)", "force MAE (eV/Å)", "ΔP (Å)"], rows)
 
@@ -66,17 +69,17 @@ def _values(record: dict, columns: tuple[Column, ...]) -> dict:
 
 def table2(records: list[dict]) -> Table:
     """The ten rows: components, our numbers, the paper's. Records are called as the rows."""
-    paper = paper_table(2)
+    paper = paper_table(2, as_printed=True)
     found = {record["name"]: record for record in records}
-    ours = {str(row): found[str(row)] for row in paper.index if str(row) in found}
+    ours = {row: found[row] for row in paper.index if row in found}
     marked = table(list(ours.values()), ABLATION).rows
     numbers = dict(zip(ours, (row[1:] for row in marked)))
     rows = [
         [
-            Cell(str(number)),
-            *(Cell("✓" if row[key] else "") for key in COMPONENTS),
-            *numbers.get(str(number), [Cell("–")] * len(METRICS)),
-            *(Cell(f"{row[key]:g}") for key in METRICS),
+            Cell(number),
+            *(Cell("✓" if row[key] == "1" else "") for key in COMPONENTS),
+            *numbers.get(number, [Cell("–")] * len(METRICS)),
+            *(Cell(row[key]) for key in METRICS),
         ]
         for number, row in paper.iterrows()
     ]
@@ -97,19 +100,25 @@ def table2_csv(records: list[dict]) -> pd.DataFrame:
 
 def effects(records: list[dict]) -> list[Effect]:
     """Whether each component does to our numbers what the paper says it does to its own."""
-    paper = paper_table(2)
     ours = {record["name"]: record for record in records}
-    found = []
-    for component, without, with_it, keys in EFFECTS:
-        for key in keys:
-            before, after = paper.loc[without, key], paper.loc[with_it, key]
-            column, pair = METRICS[key], [ours.get(str(row)) for row in (without, with_it)]
-            values = [column.value(record) if record else None for record in pair]
-            same = None
-            if None not in values:
-                same = bool((values[1] < values[0]) == (after < before))
-            found.append(Effect(
-                COMPONENTS[component], f"{without} → {with_it}", column.label,
-                f"{before:g} → {after:g}", " → ".join(shown(column, v) for v in values), same,
-            ))  # fmt: skip
-    return found
+    return [
+        _effect(component, (str(without), str(with_it)), key, ours)
+        for component, without, with_it, keys in EFFECTS
+        for key in keys
+    ]
+
+
+def _effect(component: str, rows: tuple[str, str], key: str, ours: dict[str, dict]) -> Effect:
+    column, printed = METRICS[key], paper_table(2, as_printed=True).loc[list(rows), key]
+    before, after = (column.value(ours[row]) if row in ours else None for row in rows)
+    same = None
+    if before is not None and after is not None:
+        same = (after < before) == (float(printed.iloc[1]) < float(printed.iloc[0]))
+    return Effect(
+        COMPONENTS[component],
+        " → ".join(rows),
+        column.label,
+        " → ".join(printed),
+        f"{shown(column, before)} → {shown(column, after)}",
+        same,
+    )

@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 import yaml
+from ase import Atoms
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tqdm import tqdm
 
@@ -89,7 +90,7 @@ def _models(records: list[dict]) -> dict:
     return {
         **_conditions(records),
         "table1": table(records, TABLE1),
-        "notes": [{"name": r["name"], "text": r["note"]} for r in records if r["note"]],
+        "notes": _notes(records),
         "recovery": [
             {"noise": noise, "table": table(records, recovery_columns(noise)),
              "figure": report_figures.distributions(records, noise)}
@@ -105,6 +106,12 @@ def _models(records: list[dict]) -> dict:
             if "bond_parameters" in r
         ],
     }  # fmt: skip
+
+
+def _notes(records: list[dict]) -> dict[str, dict]:
+    """What is to be said of some models, numbered."""
+    noted = [record for record in records if record["note"]]
+    return {r["name"]: {"number": k, "text": r["note"]} for k, r in enumerate(noted, start=1)}
 
 
 def _conditions(records: list[dict]) -> dict:
@@ -139,7 +146,8 @@ def _pictures(records: list[dict], task: str) -> list[dict]:
                 "figure": report_figures.molecule(of_model, "end"),
                 "outcome": f"ΔP {of_model['displacement']:.2f} Å{broken}",
             })  # fmt: skip
-        rows.append({"gdb": drawn["gdb"], "split": drawn["split"], "panels": panels})
+        formula = Atoms(drawn["numbers"]).get_chemical_formula()
+        rows.append({**drawn, "formula": formula, "panels": panels})
     return rows
 
 

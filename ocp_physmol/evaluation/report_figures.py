@@ -69,8 +69,10 @@ def _curve(path: Path, records: list[dict]) -> None:
     fig, ax = plt.subplots(figsize=(5.6, 3.6), layout="constrained")
     for color, (noise, result) in zip(PALETTE, records[0]["recovery"].items()):
         means = [record["recovery"][noise]["delta_p_a"] for record in records]
-        ax.plot(seconds, means, "o-", color=color, label=f"pushed by {noise} Å")
-        if noise != "0":
+        pushed = noise != "0"
+        label = f"pushed by {noise} Å" if pushed else "not pushed"
+        ax.plot(seconds, means, "o-", color=color, label=label)
+        if pushed:
             ax.axhline(result["do_nothing_delta_p_a"], color=color, ls="--", lw=1)
     ax.plot([], [], color=DO_NOTHING, ls="--", lw=1, label="do nothing")
     ax.set(xscale="log", xlabel="training (s)", ylabel="mean ΔP (Å)")
@@ -92,7 +94,7 @@ def _molecule(path: Path, drawn: dict, key: str) -> None:
     reference = np.array(drawn["reference"])
     axes = np.linalg.svd(reference)[2].T
     axes = axes * [1, 1, np.sign(np.linalg.det(axes))] @ TILT  # no mirror image
-    half = 1.15 * np.abs(reference @ axes).max() + 1.2  # Angstrom; what is further is not shown
+    half = np.abs(reference @ axes)[:, :2].max() + 1.0  # Angstrom; what is further is cut off
     fig, ax = plt.subplots(figsize=(PANEL, PANEL))
     fig.subplots_adjust(0, 0, 1, 1)
     ax.set(xlim=(-half, half), ylim=(-half, half), aspect="equal")

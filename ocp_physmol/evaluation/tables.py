@@ -50,19 +50,18 @@ def _delta_p(noise: str, label: str, key: str = "delta_p_a") -> Column:
 
 
 ENERGY = Column("energy_mae_mev", "energy MAE (meV)", at("errors", "energy_mae_mev"), ".1f", min)
-FORCE = Column("force_mae_ev_per_a", "force MAE at the minima (eV/Å)",
-               at("errors", "force_mae_ev_per_a"), ".3f", min)  # fmt: skip
+FORCE = Column("force_mae_ev_per_a", "force MAE (eV/Å)", at("errors", "force_mae_ev_per_a"), ".3f",
+               min)  # fmt: skip
 DELTA_P = _delta_p("0.1", "ΔP, pushed by 0.1 Å (Å)")
 IMAGINARY = Column("imaginary_modes", "imaginary modes",
                    at("vibrations", "minimum", "imaginary_fraction"), ".1%", min)  # fmt: skip
-RATIO = Column("frequency_ratio", "frequencies, model / DFT",
+RATIO = Column("frequency_ratio", "frequency ratio to DFT",
                at("vibrations", "minimum", "median_ratio"), ".2f")  # fmt: skip
 ASSEMBLED = Column("assembled", "assembled", at("assembly", "success_fraction"), ".0%", max,
                    at("assembly", "do_nothing_success_fraction"))  # fmt: skip
 TRAINING = (
     Column("training_steps", "steps", at("steps"), ",d"),
-    Column("parameters", "parameters", at("parameters"), ",d"),
-    Column("training_s", "training (s)", at("seconds", "used"), ".0f"),
+    Column("parameters", "weights", at("parameters"), ",d"),
 )
 
 

@@ -1,0 +1,52 @@
+"""How far the springs of the elastic network are from DFT: frequencies of QM9's molecules.
+
+    python benchmarks/elastic_network.py --data data/quickstart/train --molecules 500
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import ocp_physmol  # noqa: F401  # before fairchem, which it makes importable
+
+# isort: split
+import numpy as np
+import torch
+from ase import Atoms
+
+from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
+from ocp_physmol.elastic_network import ElasticNetwork
+from ocp_physmol.evaluation.vibrations import BAND_EDGES, BANDS, harmonic_frequencies
+
+
+def frequencies(structure) -> np.ndarray:
+    """Of the network, [2, modes], above those of DFT, both sorted, 1/cm."""
+    dft = np.sort(structure.frequencies.numpy())
+    natoms = torch.tensor([len(structure.pos)])
+    network = ElasticNetwork(structure.pos.double(), structure.atomic_numbers, natoms)
+    atoms = Atoms(structure.atomic_numbers.int().numpy(), structure.pos.numpy())
+    atoms.set_masses("most_common")
+    return np.stack([dft, harmonic_frequencies(atoms, network.hessian()[0].numpy(), len(dft))])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", default="data/quickstart/train", help="LMDB with frequencies")
+    parser.add_argument("--molecules", type=int, default=500, help="the first so many")
+    args = parser.parse_args()
+    data = PhysMolLmdbDataset({"src": args.data})
+    pairs = [frequencies(data[i]) for i in range(min(args.molecules, len(data)))]
+    dft, network = np.concatenate(pairs, axis=1)
+    band = np.digitize(dft, BAND_EDGES)
+    print(f"{len(pairs)} molecules, {len(dft)} modes; frequencies of the network beside DFT's\n")
+    print(f"{'1/cm':15} {'median ratio':>12} {'MAE':>6} {'imaginary':>10}")
+    for name, chosen in [("all", band >= 0), *((n, band == b) for b, n in enumerate(BANDS))]:
+        error = np.abs(network - dft)[chosen].mean()
+        ratio, lost = np.median((network / dft)[chosen]), (network < 0)[chosen].mean()
+        print(f"{name:15} {ratio:12.2f} {error:6.0f} {lost:10.1%}")
+
+
+if __name__ == "__main__":
+    main()
