@@ -13,13 +13,17 @@ from ocp_physmol.elastic_network import ElasticNetwork
 from ocp_physmol.errors import UserError
 
 SCALES = 12.0  # largest push over smallest; how far it comes, a relaxation does not know
-SOFT = 0.5  # share of pushes along soft directions, as by heat; the others go evenly everywhere
+CLEFT = 0.15  # share of molecules that are cleft in two, as in the assembly of section 4.4;
+APART = 0.8  # Angstrom, that the parts are moved at most
+SOFT = 0.5  # share of the others that are pushed along soft directions, as by heat
 
 
 class Push:
     """The structures in `batch.displaced` [B], pushed.
 
-    Root mean squares of the displacements are log-uniform between noise / SCALES and noise.
+    Some are cleft along a random plane, its sides moved apart. All others are displaced evenly, or
+    further along soft directions, by root mean squares that are log-uniform between noise / SCALES
+    and noise.
 
     Args:
         batch: a fairchem batch of molecules, those in `displaced` [B] at their minima.
@@ -44,31 +48,48 @@ class Push:
         natoms = batch.natoms[batch.displaced]
         self.network = ElasticNetwork(batch.pos[atoms], batch.atomic_numbers[atoms], natoms)
         generators = [g for g, yes in zip(generators, batch.displaced.tolist()) if yes]
-        pushed, scale = self._pushed(noise, generators)
-        self._weight = (natoms * scale / noise).rsqrt()[:, None]
+        pushed = self._pushed(noise, generators)
+        size = self._size(pushed - self.network.minimum).clamp(min=noise / SCALES)
+        self._weight = (natoms * size / noise).rsqrt()[:, None]
         self.pos = pushed[self.network.mask]
         _, forces = self.network.energy_and_forces(pushed)
         self.target = self._weight * self.network.weighed(forces)
 
-    def _pushed(self, noise: float, generators) -> tuple[torch.Tensor, torch.Tensor]:
-        """Positions [D, n, 3] and how far they are from the minima [D], rigid motions undone."""
+    def _pushed(self, noise: float, generators) -> torch.Tensor:
+        """Positions [D, n, 3], turned and shifted back onto the minima."""
         network = self.network
-        normal = np.zeros(network.minimum.shape)
-        scale, soft = np.empty((2, len(normal)))
+        normal, plane = np.zeros(network.minimum.shape), np.zeros((len(generators), 3))
+        scale, soft, cleft, which, apart = np.zeros((5, len(generators)))
         for k, (generator, n) in enumerate(zip(generators, network.mask.sum(1).tolist())):
-            scale[k] = noise * SCALES ** -generator.random()
-            soft[k] = generator.random() < SOFT
             normal[k, :n] = generator.standard_normal((n, 3))
-        draws = (normal, scale, soft)
-        normal, scale, soft = (torch.as_tensor(d).to(network.minimum) for d in draws)
+            plane[k] = generator.standard_normal(3)
+            scale[k], soft[k], cleft[k], which[k], apart[k] = generator.random(5)
+        draws = (normal, plane, noise * SCALES**-scale, soft < SOFT, cleft < CLEFT, which, apart)
+        normal, plane, scale, soft, cleft, which, apart = (
+            torch.as_tensor(draw).to(network.minimum) for draw in draws
+        )
         push = torch.where(soft[:, None, None] > 0, network.soft_displacements(normal), normal)
-        inner = network.align(network.minimum + self._scaled(push, 0.01 * noise)) - network.minimum
-        return network.align(network.minimum + self._scaled(inner, scale)), scale
+        push = self._scaled(push, 0.01 * noise)
+        push = network.align(network.minimum + push) - network.minimum  # without rigid motions
+        push = self._scaled(push, scale)
+        parting = self._parting(plane / plane.norm(dim=1, keepdim=True), which, APART * apart)
+        push = torch.where(cleft[:, None, None] > 0, parting, push)
+        return network.align(network.minimum + push)
+
+    def _parting(self, normal, which, apart) -> torch.Tensor:
+        """Displacements [D, n, 3] by `apart` [D] along the unit vectors `normal` [D, 3] of the
+        atoms above a plane through one atom, the one `which` [D] from 0 to 1 points to."""
+        mask = self.network.mask
+        height = torch.einsum("dna,da->dn", self.network.minimum, normal)
+        level = height.gather(1, (which * mask.sum(1)).long()[:, None])
+        return ((height > level) & mask)[..., None] * (apart[:, None] * normal)[:, None]
+
+    def _size(self, push: torch.Tensor) -> torch.Tensor:
+        """Root mean square of the coordinates of displacements [D, n, 3], [D]."""
+        return (push.square().sum((1, 2)) / (3 * self.network.mask.sum(1))).sqrt()
 
     def _scaled(self, push: torch.Tensor, size) -> torch.Tensor:
-        """Displacements [D, n, 3] with a root mean square `size` (A) of the coordinates."""
-        mean_square = push.square().sum((1, 2)) / (3 * self.network.mask.sum(1))
-        return push * (size / mean_square.clamp(min=1e-12).sqrt())[:, None, None]
+        return push * (size / self._size(push).clamp(min=1e-6))[:, None, None]
 
     def weighed(self, forces: torch.Tensor) -> torch.Tensor:
         """Forces [M, 3] on the pushed atoms, as `restoring_force` compares them: [D, 3n]."""

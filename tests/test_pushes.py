@@ -22,7 +22,12 @@ def many(name="CH3CH2OH", count=200):
     return batch
 
 
-def test_sizes_are_between_the_smallest_and_the_largest():
+@pytest.fixture
+def never_cleft(monkeypatch):
+    monkeypatch.setattr(pushes, "CLEFT", 0.0)
+
+
+def test_sizes_are_between_the_smallest_and_the_largest(never_cleft):
     batch = many()
     shift = (pushed(batch).pos - batch.pos).view(200, -1)
     size = shift.square().mean(dim=1).sqrt()
@@ -32,7 +37,7 @@ def test_sizes_are_between_the_smallest_and_the_largest():
     assert float(size.log().mean().exp()) == pytest.approx(0.12 / SCALES**0.5, rel=0.1)
 
 
-def test_heat_pushes_soft_directions_further(monkeypatch):
+def test_heat_pushes_soft_directions_further(never_cleft, monkeypatch):
     def stiffness(soft):
         monkeypatch.setattr(pushes, "SOFT", soft)
         batch = many("C2H6")
@@ -44,6 +49,25 @@ def test_heat_pushes_soft_directions_further(monkeypatch):
     assert stiffness(soft=1.0) < 0.5 * stiffness(soft=0.0)
 
 
+def test_cleft_molecules_are_two_rigid_parts(monkeypatch):
+    monkeypatch.setattr(pushes, "CLEFT", 1.0)
+    batch = many(count=50)
+    push = pushed(batch)
+    stretched = torch.cdist(push.pos.view(50, -1, 3), push.pos.view(50, -1, 3))
+    change = (stretched - push.network.distance).abs()
+    change.diagonal(dim1=1, dim2=2).zero_()
+    together = (change < 1e-6).to(torch.float64)  # who stays at whose distance: two groups or one
+    assert (torch.linalg.matrix_rank(together) <= 2).all()
+    assert 0.4 < float(change.max()) <= pushes.APART + 1e-6
+
+
+def test_some_molecules_are_cleft():
+    batch = many()
+    push = pushed(batch)
+    farthest = (torch.cdist(*[push.pos.view(200, -1, 3)] * 2) - push.network.distance).amax((1, 2))
+    assert 0.03 < float((farthest > 0.4).double().mean()) < 0.2
+
+
 def test_target_is_the_network_s_force():
     batch = many(count=3)
     push = pushed(batch)
@@ -52,7 +76,7 @@ def test_target_is_the_network_s_force():
     assert (push.weighed(torch.zeros_like(batch.pos)) == 0).all()
 
 
-def test_small_pushes_weigh_less_than_large_ones_but_not_in_proportion():
+def test_small_pushes_weigh_less_than_large_ones_but_not_in_proportion(never_cleft):
     batch = many()
     push = pushed(batch)
     size = (push.pos - batch.pos).view(200, -1).square().mean(dim=1).sqrt().log()
