@@ -1,8 +1,8 @@
 """From nothing to a trained PhysMol and its judgement: python -m ocp_physmol.evaluation.quickstart
 
-Makes the data (QM9, at most 7 heavy atoms), trains the full model and an energy-only one side by
-side for the same number of seconds on half of the processor's cores each, and compares them on
-held-out molecules.
+Makes the data (QM9, at most 7 heavy atoms), trains the recommended model and an energy-only one
+side by side for the same number of seconds on half of the processor's cores each, and compares them
+on held-out molecules.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ocp_physmol.evaluation.processes import main_py, run_together
 from ocp_physmol.evaluation.recovery import Protocol, recover
 
 CONFIGS = {
-    "PhysMol": "configs/qm9/quickstart.yml",
+    "PhysMol": "configs/qm9/recommended.yml",
     "energy only": "configs/qm9/quickstart_energy_only.yml",
 }
 SUMMARY = {
