@@ -29,6 +29,7 @@ from ocp_physmol.evaluation.records import read_record
 from ocp_physmol.evaluation.tables import TABLE1, plain, table
 
 MODULE = "ocp_physmol.evaluation"
+MOLECULES = 256  # the paper's 128 smallest and 128 random ones
 
 
 @exit_on_user_error
@@ -82,8 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="runs to do (all)")
     parser.add_argument("--jobs", type=_positive, default=1, help="runs at the same time (1)")
     parser.add_argument(
-        "--molecules", type=_positive, default=256, help="to relax in judging (256)"
-    )
+        "--molecules", type=_positive, default=MOLECULES,
+        help=f"to relax in judging ({MOLECULES})",
+    )  # fmt: skip
     parser.add_argument(
         "--again", action="store_true", help="do anew what is finished, or was trained otherwise"
     )
@@ -144,6 +146,8 @@ def _description(run: Run, title: str, args) -> dict:
     again = ["python", "-m", f"{MODULE}.experiments", str(args.experiment), "--only", run.name]
     if args.seconds:
         again += ["--seconds", f"{args.seconds:g}"]
+    if args.molecules != MOLECULES:
+        again += ["--molecules", str(args.molecules)]
     if args.jobs > 1:
         again += ["--jobs", str(args.jobs)]
     return {
