@@ -11,11 +11,31 @@ import torch
 
 from ocp_physmol.elastic_network import ElasticNetwork
 from ocp_physmol.errors import UserError
+from ocp_physmol.model.graph import find_neighbors
 
 SCALES = 12.0  # largest push over smallest; how far it comes, a relaxation does not know
 CLEFT = 0.15  # share of molecules that are cleft in two, as in the assembly of section 4.4;
 APART = 0.8  # Angstrom, that the parts are moved at most
+BOND = 3.0  # Angstrom, longer than any
 SOFT = 0.5  # share of the others that are pushed along soft directions, as by heat
+
+
+def require_molecule(entry) -> None:
+    """Raise a UserError if a data set's entry is no free molecule, or is not at its minimum."""
+    problem = None
+    if "pos_relaxed" in entry:
+        problem = "pos_relaxed beside other positions"
+    elif "cell" in entry:
+        natoms = torch.tensor([len(entry.pos)])
+        pbc = entry.pbc.reshape(-1, 3) if "pbc" in entry else None
+        cell = entry.cell.reshape(-1, 3, 3)
+        if find_neighbors(entry.pos, natoms, BOND, cell, pbc).shift is not None:
+            problem = "atoms that are bonded across the boundaries of the cell"
+    if problem:
+        raise UserError(
+            f"loss_functions.restoring_force is for free molecules at their minima, and the "
+            f"training data has {problem}; use bound instead"
+        )
 
 
 class Push:

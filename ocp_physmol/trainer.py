@@ -19,7 +19,7 @@ from ocp_physmol.errors import UserError
 from ocp_physmol.losses import LossTerm
 from ocp_physmol.model.elements import NUM_TYPES
 from ocp_physmol.preemption import DeferredSignal, warning_signal
-from ocp_physmol.pushes import Push
+from ocp_physmol.pushes import Push, require_molecule
 from ocp_physmol.shared_evaluation import SharedEvaluation
 
 PHYSICS_TERMS = ("masked_atoms", "zero_force", "bound", "restoring_force")
@@ -118,11 +118,8 @@ class PhysMolTrainer(SharedEvaluation):
         if self.knows_relaxed and hasattr(data.dataset, "required"):
             # a batch has it for all of its structures or for none
             data.dataset.required = [*data.dataset.required, "pos_relaxed"]
-        if "restoring_force" in self.physics_terms and self.knows_relaxed:
-            raise UserError(
-                "loss_functions.restoring_force is for molecules at their minima; data with "
-                "pos_relaxed takes bound instead"
-            )
+        if "restoring_force" in self.physics_terms and data is not None:
+            require_molecule(data[0])
         minima = sorted(self.physics_terms.keys() & {"zero_force", "bound"})
         if minima and self.knows_relaxed and not self._takes_copies("equilibrium"):
             raise UserError(

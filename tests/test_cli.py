@@ -240,7 +240,7 @@ def test_bad_options_of_a_model_inside_another(option, qm9_folder, capsys, monke
     "config, message",
     [
         ("schnet_physics", "loss_functions.bound at relaxed positions needs a model"),
-        ("recommended", "loss_functions.restoring_force is for molecules at their minima"),
+        ("recommended", "loss_functions.restoring_force is for free molecules at their minima"),
     ],
 )
 def test_losses_that_relaxed_positions_rule_out(config, message, qm9_folder, tmp_path):

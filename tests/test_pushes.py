@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from ase.build import molecule
-from conftest import slab, to_batch
+from ase.build import bulk, molecule
+from conftest import slab, to_batch, to_data
 
 from ocp_physmol import copies, pushes
 from ocp_physmol.errors import UserError
-from ocp_physmol.pushes import SCALES, Push
+from ocp_physmol.pushes import SCALES, Push, require_molecule
 
 
 def pushed(batch, noise=0.12, step=0):
@@ -104,6 +104,13 @@ def test_only_the_structures_asked_for_are_pushed():
 def test_an_atom_alone_has_nothing_to_be_pushed():
     batch = to_batch(molecule("H"))
     assert torch.isfinite(pushed(batch).target).all()
+
+
+def test_crystals_are_refused_and_molecules_in_a_box_are_not():
+    require_molecule(to_data(molecule("H2O", vacuum=10.0, pbc=True)))
+    require_molecule(to_data(molecule("H2O")))
+    with pytest.raises(UserError, match="bonded across the boundaries"):
+        require_molecule(to_data(bulk("Cu", cubic=True)))
 
 
 def test_fixed_atoms_are_refused():
