@@ -158,21 +158,22 @@ class PhysMolTrainer(SharedEvaluation):
         where = (self.config["cmd"]["seed"] or 0, self.step)
         if self.knows_relaxed and self.physics_terms.keys() & {"zero_force", "bound"}:
             batch.pos_equilibrium = batch.pos_relaxed
-        elif "bound" in self.physics_terms:
-            generators = copies.structure_generators(batch, *where, "bound")
-            noise = self.physics_terms["bound"][1]["noise"]
-            batch.displaced = copies.at_equilibrium(batch)
-            batch.pos_displaced = copies.displaced_positions(batch, noise, generators)
-        elif "restoring_force" in self.physics_terms:
-            generators = copies.structure_generators(batch, *where, "restoring_force")
-            noise = self.physics_terms["restoring_force"][1]["noise"]
-            batch.displaced = copies.at_equilibrium(batch)
-            batch.push = Push(batch, noise, generators)
-            batch.pos_displaced, batch.displaced_forces = batch.push.pos, True
+        else:
+            for name in self.physics_terms.keys() & {"bound", "restoring_force"}:  # one at most
+                self._displace(name, batch, copies.structure_generators(batch, *where, name))
         if "masked_atoms" in self.physics_terms:
             generators = copies.structure_generators(batch, *where, "masked_atoms")
             ratio = self.physics_terms["masked_atoms"][1]["mask_ratio"]
             batch.masked = copies.masked_atoms(batch, ratio, generators)
+
+    def _displace(self, name: str, batch, generators) -> None:
+        noise = self.physics_terms[name][1]["noise"]
+        batch.displaced = copies.at_equilibrium(batch)
+        if name == "bound":
+            batch.pos_displaced = copies.displaced_positions(batch, noise, generators)
+        else:
+            batch.push = Push(batch, noise, generators)
+            batch.pos_displaced, batch.displaced_forces = batch.push.pos, True
 
     def _compute_loss(self, out, batch) -> torch.Tensor:
         loss = super()._compute_loss(out, batch)
