@@ -40,6 +40,11 @@ def sweep(config: dict, path: Path) -> dict[str, dict]:
     return configs
 
 
+def folder_name(text: str) -> str:
+    """A name as files and folders can have it; empty if nothing of it is left."""
+    return re.sub(r"[^\w.+-]+", "_", text, flags=re.ASCII).strip("_.")
+
+
 def _rows(config: dict, tree: dict, path: Path) -> dict[str, dict]:
     if tree.keys() != {"runs"}:
         other = min(str(key) for key in tree if key != "runs")
@@ -53,7 +58,7 @@ def _rows(config: dict, tree: dict, path: Path) -> dict[str, dict]:
                 f"--sweep-yml {path}: row '{row}' must be a mapping of config keys; "
                 "{} is the config as it is"
             )
-        name = re.sub(r"[^\w.+-]+", "_", str(row), flags=re.ASCII).strip("_.")
+        name = folder_name(str(row))
         if not name or name in configs:
             problem = f"shares the folder '{name}' with another row" if name else "has no letters"
             raise UserError(f"--sweep-yml {path}: row '{row}' {problem}; give it another name")

@@ -12,6 +12,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.lines import Line2D
 
+from ocp_physmol.evaluation.molecule_pictures import save
+
 MOST = 8  # kinds of pairs to draw, the most frequent ones
 KINDS = {"bonded": 0.9, "not bonded": 0.3}  # and how opaque they are drawn
 TERM_LABELS = {
@@ -47,9 +49,7 @@ def bond_parameters_figure(path: Path, result: dict) -> None:
         ax.spines[["top", "right"]].set_visible(False)
     handles = [Line2D([], [], color=color, marker="o", lw=1.5) for color in colors.values()]
     fig.legend(handles, list(colors), frameon=False, loc="outside right upper")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fig.savefig(path, dpi=150)
-    plt.close(fig)
+    save(fig, path)
 
 
 def _distances(ax, pairs: dict, colors: dict, kind: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from fairchem.core.common.utils import UniqueKeyLoader, load_config, merge_dicts
 from ocp_physmol.checks import SECTIONS
 from ocp_physmol.datasets.qm9 import SPLITS
 from ocp_physmol.errors import UserError
-from ocp_physmol.sweep import sweep
+from ocp_physmol.sweep import folder_name, sweep
 
 TOP_LEVEL = {"title", "seconds", "runs", "config", "sweep"}
 OF_A_RUN = {"config", "seconds", "seed", "note", "paper"} | SECTIONS
@@ -34,7 +33,7 @@ class Run:
     @property
     def slug(self) -> str:
         """The name, as files and folders can have it."""
-        return re.sub(r"[^\w.+-]+", "_", self.name, flags=re.ASCII).strip("_.")
+        return folder_name(self.name)
 
 
 def read_experiment(

@@ -46,7 +46,7 @@ def molecules_figure(path: Path, rows: Sequence[dict]) -> None:
 
 def draw_molecules(fig, rows: Sequence[dict]) -> None:
     """Draw the rows of `molecules_figure` and a legend of their elements in a figure or a part."""
-    extents = [_extent(_frame(row)[1]) for row in rows]
+    extents = [_extent(_frame(row)) for row in rows]
     width = max(2 * extent[0] for extent in extents)
     columns = max(len(row["panels"]) for row in rows)
     axes = fig.subplots(
@@ -56,7 +56,7 @@ def draw_molecules(fig, rows: Sequence[dict]) -> None:
     for ax in axes.flat:
         ax.set_axis_off()
     for row, of_row, extent in zip(rows, axes, extents):
-        for ax, (title, projected) in zip(of_row, _frame(row)[1].items()):
+        for ax, (title, projected) in zip(of_row, _frame(row).items()):
             draw_molecule(ax, row["numbers"], projected)
             ax.set(xlim=(-width / 2, width / 2), ylim=(-extent[1], extent[1]), aspect="equal")
             ax.set_title(title, fontsize=9)
@@ -115,16 +115,15 @@ def _faded(color: np.ndarray, share: float) -> np.ndarray:
     return color + 0.45 * share * (np.ones(3) - color)
 
 
-def _frame(row: dict) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """All panels seen from the side on which the first is widest; centre and positions."""
+def _frame(row: dict) -> dict[str, np.ndarray]:
+    """The positions of all panels, seen from the side on which the first is widest."""
     first = np.asarray(next(iter(row["panels"].values())), dtype=float)
     center = first.mean(axis=0)
     axes = np.linalg.svd(first - center)[2].T
     axes[:, 2] *= np.sign(np.linalg.det(axes))  # no mirror image
     # a little turned, so that atoms do not hide behind others of planar or symmetric molecules
     axes = axes @ _turned(0.25, 0.15)
-    return center, {t: (np.asarray(p, dtype=float) - center) @ axes
-                    for t, p in row["panels"].items()}  # fmt: skip
+    return {t: (np.asarray(p, dtype=float) - center) @ axes for t, p in row["panels"].items()}
 
 
 def _turned(about_x: float, about_y: float) -> np.ndarray:
@@ -147,12 +146,12 @@ def _extent(panels: dict[str, np.ndarray]) -> np.ndarray:
 
 def row_height(row: dict) -> float:
     """Of a row of `draw_molecules`, inches; the panels' titles have two lines."""
-    return 2 * _extent(_frame(row)[1])[1] * INCHES_PER_ANGSTROM + 0.55
+    return 2 * _extent(_frame(row))[1] * INCHES_PER_ANGSTROM + 0.55
 
 
 def figure_width(rows: Sequence[dict]) -> float:
     """Of `draw_molecules`, inches."""
-    widest = max(2 * _extent(_frame(row)[1])[0] for row in rows)
+    widest = max(2 * _extent(_frame(row))[0] for row in rows)
     return widest * INCHES_PER_ANGSTROM * max(len(row["panels"]) for row in rows) + 0.5
 
 

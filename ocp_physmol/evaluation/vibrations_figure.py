@@ -11,6 +11,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from ocp_physmol.evaluation.molecule_pictures import save
+
 SCALE = (-2000, 4500)  # 1/cm; what lies outside is drawn at the edge
 ERRORS = (-3500, 3500)  # 1/cm
 
@@ -30,9 +32,7 @@ def vibrations_figure(path: Path, results: dict[str, dict]) -> None:
         _scatter(ax, name, result, f"C{k}")
     axes[0].set_ylabel("model (cm$^{-1}$)")
     _errors(bottom.subplots(), results)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fig.savefig(path, dpi=150)
-    plt.close(fig)
+    save(fig, path)
 
 
 def _scatter(ax, name: str, result: dict, color: str) -> None:
