@@ -18,6 +18,7 @@ import torch
 from torch_geometric.data import Data
 from tqdm import tqdm
 
+from ocp_physmol.arguments import positive
 from ocp_physmol.datasets.lmdb_writer import data_folder, write_lmdb
 from ocp_physmol.errors import UserError, exit_on_user_error
 
@@ -203,13 +204,6 @@ def convert(
     return counts
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value
-
-
 @exit_on_user_error
 def main(arguments: list[str] | None = None) -> None:
     """Command line of the converter."""
@@ -229,8 +223,8 @@ def main(arguments: list[str] | None = None) -> None:
         type=Path,
         help="with an archive: its uncharacterized.txt, the molecules to leave out",
     )
-    parser.add_argument("--max-heavy-atoms", type=_positive, help="largest molecule to take")
-    parser.add_argument("--num-molecules", type=_positive, help="take this many, at random")
+    parser.add_argument("--max-heavy-atoms", type=positive, help="largest molecule to take")
+    parser.add_argument("--num-molecules", type=positive, help="take this many, at random")
     parser.add_argument("--seed", type=int, default=0, help="of the draw and of the split")
     args = parser.parse_args(arguments)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import yaml
 
+from ocp_physmol.arguments import positive
 from ocp_physmol.datasets import qm9
 from ocp_physmol.errors import UserError, exit_on_user_error
 from ocp_physmol.evaluation.experiment_files import Run, read_experiment
@@ -81,22 +82,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seconds", type=float, help="of each training, not as the file says")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="runs to do (all)")
-    parser.add_argument("--jobs", type=_positive, default=1, help="runs at the same time (1)")
+    parser.add_argument("--jobs", type=positive, default=1, help="runs at the same time (1)")
     parser.add_argument(
-        "--molecules", type=_positive, default=MOLECULES,
+        "--molecules", type=positive, default=MOLECULES,
         help=f"to relax in judging ({MOLECULES})",
     )  # fmt: skip
     parser.add_argument(
         "--again", action="store_true", help="do anew what is finished, or was trained otherwise"
     )
     return parser
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value
 
 
 def _chosen(runs: dict[str, Run], args) -> dict[str, Run]:

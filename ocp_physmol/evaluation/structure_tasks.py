@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ocp_physmol.arguments import positive
 from ocp_physmol.errors import UserError
 from ocp_physmol.evaluation.molecule_sets import by_gdb_index, paper_set
 from ocp_physmol.evaluation.predictor import load_predictor, open_labelled
@@ -34,7 +35,7 @@ def structure_parser(task: str, description: str, protocol: Descent) -> argparse
     )  # fmt: skip
     parser.add_argument("--data", type=Path, required=True, help="LMDBs of molecules at minima")
     parser.add_argument(
-        "--molecules", type=_positive, default=256,
+        "--molecules", type=positive, default=256,
         help="how many: one half the smallest, the other half at random",
     )  # fmt: skip
     parser.add_argument(
@@ -51,7 +52,7 @@ def structure_parser(task: str, description: str, protocol: Descent) -> argparse
     parser.add_argument("--fmax", type=float, default=protocol.fmax, help="to stop at (eV/Å)")
     parser.add_argument("--maxstep", type=float, default=protocol.maxstep, help="of an atom (Å)")
     parser.add_argument("--seed", type=int, default=protocol.seed, help="of all that is random")
-    parser.add_argument("--batch-size", type=_positive, default=32, help="of fairchem's optimiser")
+    parser.add_argument("--batch-size", type=positive, default=32, help="of fairchem's optimiser")
     parser.add_argument("--gpu", action="store_true", help="use the GPU")
     return parser
 
@@ -61,13 +62,6 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpF
 
     def _get_help_string(self, action: argparse.Action) -> str:
         return action.help if not action.default else super()._get_help_string(action)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value
 
 
 def descent_of(args: argparse.Namespace) -> dict:
