@@ -5,22 +5,22 @@ They run in the command itself, before ranks or jobs are started, where a messag
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from pathlib import Path
 
 import torch
 import yaml
-from fairchem.core.common.registry import registry
 from fairchem.core.common.relaxation.optimizers.lbfgs_torch import LBFGS
 from fairchem.core.common.utils import build_config, setup_imports
 from fairchem.core.datasets.base_dataset import create_dataset
 
 from ocp_physmol.checkpoint import has_classifier, read_checkpoint, require_same_architecture
-from ocp_physmol.conservative import ConservativeModel
+from ocp_physmol.config_values import lookup, require_known, require_number
 from ocp_physmol.datasets.lmdb_dataset import find_problem
 from ocp_physmol.errors import UserError
-from ocp_physmol.trainer import PHYSICS_TERMS, PhysMolTrainer, active_terms
+from ocp_physmol.loss_checks import check_copies, check_losses, check_normalizer
+from ocp_physmol.losses import active_terms
+from ocp_physmol.trainer import PhysMolTrainer
 
 SECTIONS = {
     "trainer", "logger", "dataset", "model", "outputs", "evaluation_metrics", "loss_functions",
@@ -34,10 +34,6 @@ OPTIM_KEYS = {
     "ema_decay", "clip_grad_norm",
 }  # fmt: skip
 
-COPIES_OF_TERM = {
-    "masked_atoms": "masked", "bound": "displaced", "restoring_force": "displaced",
-}  # fmt: skip
-TERM_KEYS = {"masked_atoms": "mask_ratio", "bound": "noise", "restoring_force": "noise"}
 SPLIT_OF_MODE = {
     "train": "train", "validate": "val", "predict": "test", "run-relaxations": "relax",
 }  # fmt: skip
@@ -110,18 +106,18 @@ def _check_sections(config: dict) -> torch.nn.Module:
         "mode", "identifier", "timestamp_id", "seed", "is_debug", "run_dir", "print_every", "amp",
         "checkpoint", "cpu", "submit", "summit", "world_size", "distributed_backend", "gp_gpus",
     }  # fmt: skip
-    _require_known("top level", config.keys() - run_keys, SECTIONS)
-    _require_known("task", (config.get("task") or {}).keys(), TASK_KEYS)
+    require_known("top level", config.keys() - run_keys, SECTIONS)
+    require_known("task", (config.get("task") or {}).keys(), TASK_KEYS)
     for section in ("trainer", "dataset", "model", "outputs", "loss_functions", "optim"):
         if not config.get(section):
             raise UserError(f"section '{section}' is missing; see configs/qm9/base.yml")
-    trainer = _lookup("trainer", "trainer", config["trainer"])
-    _check_losses(config, issubclass(trainer, PhysMolTrainer))
+    trainer = lookup("trainer", "trainer", config["trainer"])
+    check_losses(config, issubclass(trainer, PhysMolTrainer))
     if "name" not in config["model"]:
         raise UserError("model.name is missing; for example physmol")
-    model_class = _lookup("model", "model.name", config["model"]["name"])
-    _check_normalizer(config, model_class)
-    _check_copies(config, model_class)
+    model_class = lookup("model", "model.name", config["model"]["name"])
+    check_normalizer(config, model_class)
+    check_copies(config, model_class)
     _check_optim(config["optim"])
     plateau = config["optim"].get("scheduler") == "ReduceLROnPlateau"
     if plateau and not config["dataset"].get("val") and config["mode"] == "train":
@@ -130,90 +126,6 @@ def _check_sections(config: dict) -> torch.nn.Module:
     if metric is None:
         raise UserError("evaluation_metrics.primary_metric is missing; for example energy_mae")
     return _build_model(config, model_class)
-
-
-def _require_known(where: str, given, known, noun: str = "key") -> None:
-    for key in sorted(given - known):
-        close = difflib.get_close_matches(str(key), known, n=1)
-        cure = f"did you mean '{close[0]}'?" if close else "known are " + ", ".join(sorted(known))
-        raise UserError(f"{where} has the unknown {noun} '{key}'; {cure}")
-
-
-def _lookup(kind: str, key: str, name: str) -> type:
-    """The class registered as `name`, or found at that import path."""
-    if "." not in str(name):
-        _require_known(key, {name}, registry.mapping[f"{kind}_name_mapping"].keys(), "name")
-    try:
-        return registry.get_class(name, f"{kind}_name_mapping")
-    except RuntimeError as e:
-        raise UserError(f"{key}: {name} cannot be imported ({e.__cause__})") from e
-
-
-def _require_number(where: str, value, least: float, whole: bool = False) -> None:
-    kind = int if whole else (int, float)
-    if not isinstance(value, kind) or isinstance(value, bool) or not value >= least:
-        noun = "whole number" if whole else "number"
-        raise UserError(f"{where}: {value!r} is not possible; it must be a {noun} >= {least}")
-
-
-def _check_losses(config: dict, ours: bool) -> None:
-    for entry in config["loss_functions"]:
-        for name, options in entry.items():
-            where = f"loss_functions.{name}"
-            if name not in PHYSICS_TERMS and name not in config["outputs"]:
-                raise UserError(
-                    f"{where} is neither in 'outputs' nor one of {', '.join(PHYSICS_TERMS)}"
-                )
-            needed = {"fn", "coefficient", *filter(None, [TERM_KEYS.get(name)])}
-            _require_known(where, options.keys(), needed | {"reduction"})
-            for key in sorted(needed):
-                if key not in options:
-                    raise UserError(f"{where}.{key} is missing")
-                if key != "fn":
-                    _require_number(f"{where}.{key}", options[key], 0)
-            _lookup("loss", f"{where}.fn", options["fn"])
-    terms = active_terms(config["loss_functions"])
-    if not terms.keys() - set(PHYSICS_TERMS):
-        raise UserError("loss_functions has no active term for an output; add energy")
-    if {"bound", "restoring_force"} <= terms.keys():
-        raise UserError(
-            "loss_functions: bound and restoring_force each displace structures in their own way; "
-            "leave one out"
-        )
-    physics = terms.keys() & set(PHYSICS_TERMS)
-    if physics and not ours:
-        raise UserError(f"loss_functions.{min(physics)} needs trainer: physmol")
-
-
-def _check_normalizer(config: dict, model_class: type) -> None:
-    """Forces that are the derivative of the energy need the energy's scale, and no offset."""
-    normalizer = (config["dataset"].get("train") or {}).get("transforms", {}).get("normalizer")
-    direct = inspect.signature(model_class.__init__).parameters.get("direct_forces")
-    direct = config["model"].get("direct_forces", direct is not None and direct.default)
-    if not normalizer or "forces" not in config["outputs"] or direct:
-        return
-    energy, forces = (normalizer.get(name) or {} for name in ("energy", "forces"))
-    scales = [part.get("stdev", part.get("rmsd", 1.0)) for part in (energy, forces)]
-    if "fit" in normalizer or scales[0] != scales[1] or forces.get("mean", 0) != 0:
-        raise UserError(
-            "dataset.train.transforms.normalizer: forces are the derivative of the energy, so give "
-            "both the same stdev, and forces the mean 0"
-        )
-
-
-def _check_copies(config: dict, model_class: type) -> None:
-    name, taken = config["model"]["name"], getattr(model_class, "copies", ())
-    for term in sorted(active_terms(config["loss_functions"]).keys() & COPIES_OF_TERM.keys()):
-        kind = COPIES_OF_TERM[term]
-        if kind in taken:
-            continue
-        cure = "only physmol does, so leave it out"
-        if kind in ConservativeModel.copies:
-            cure = f"wrap it: model: {{name: conservative, energy_model: {{name: {name}, ...}}}}"
-        raise UserError(
-            f"loss_functions.{term} needs a model that evaluates {kind} copies of the batch, which "
-            f"model.name {name} does not; {cure}"
-        )
 
 
 def _check_optim(optim: dict) -> None:
@@ -225,16 +137,16 @@ def _check_optim(optim: dict) -> None:
     if scheduler is None and name != "Null":
         raise UserError(f"optim.scheduler: torch.optim.lr_scheduler has no {name}")
     options = set(inspect.signature(scheduler).parameters) if scheduler else set()
-    _require_known("optim", optim.keys(), OPTIM_KEYS | options)
+    require_known("optim", optim.keys(), OPTIM_KEYS | options)
     for key in ("batch_size", "num_workers", "max_epochs", "lr_initial"):
         if key not in optim:
             raise UserError(f"optim.{key} is missing")
     for key in ("batch_size", "eval_batch_size", "max_epochs"):
-        _require_number(f"optim.{key}", optim.get(key, 1), 1, whole=True)
-    _require_number("optim.num_workers", optim["num_workers"], 0, whole=True)
+        require_number(f"optim.{key}", optim.get(key, 1), 1, whole=True)
+    require_number("optim.num_workers", optim["num_workers"], 0, whole=True)
     for key in ("lr_initial", "max_seconds", "clip_grad_norm", "ema_decay"):
         if optim.get(key) is not None:
-            _require_number(f"optim.{key}", optim[key], 0)
+            require_number(f"optim.{key}", optim[key], 0)
     if not hasattr(torch.optim, str(optim.get("optimizer", "AdamW"))):
         raise UserError(f"optim.optimizer: torch.optim has no {optim['optimizer']}")
 
@@ -243,7 +155,7 @@ def _build_model(config: dict, model_class: type) -> torch.nn.Module:
     options = {key: value for key, value in config["model"].items() if key != "name"}
     if "masked_atoms" in active_terms(config["loss_functions"]):
         options["use_masking"] = True
-    _require_known("model", options.keys(), _options_of(model_class))
+    require_known("model", options.keys(), _options_of(model_class))
     if "energy_model" in options:
         _check_energy_model(options["energy_model"])
     try:
@@ -261,8 +173,8 @@ def _check_energy_model(options) -> None:
     where = "model.energy_model"
     if not isinstance(options, dict) or "name" not in options:
         raise UserError(f"{where} must have a name and options; for example {{name: schnet}}")
-    model_class = _lookup("model", f"{where}.name", options["name"])
-    _require_known(where, options.keys() - {"name"}, _options_of(model_class))
+    model_class = lookup("model", f"{where}.name", options["name"])
+    require_known(where, options.keys() - {"name"}, _options_of(model_class))
 
 
 def _check_not_in_the_way(args, config: dict) -> None:
@@ -279,10 +191,10 @@ def _check_not_in_the_way(args, config: dict) -> None:
 def _check_relaxation(task: dict) -> None:
     for key, least in (("relaxation_steps", 0), ("relaxation_fmax", 0)):
         if key in task:
-            _require_number(f"task.{key}", task[key], least, whole=key.endswith("steps"))
+            require_number(f"task.{key}", task[key], least, whole=key.endswith("steps"))
     ours = {"self", "optimizable_batch", "save_full_traj", "traj_names"}
     known = set(inspect.signature(LBFGS.__init__).parameters) - ours
-    _require_known("task.relax_opt", (task.get("relax_opt") or {}).keys(), known)
+    require_known("task.relax_opt", (task.get("relax_opt") or {}).keys(), known)
     if not (task.get("relax_opt") or {}).get("traj_dir"):
         raise UserError("task.relax_opt.traj_dir is missing; give a folder for the trajectories")
 
@@ -302,7 +214,7 @@ def _check_data(config: dict, needed: str) -> None:
                     "python -m ocp_physmol.datasets.qm9, your own: ocp_physmol.datasets.ase_files) "
                     "or correct the path"
                 )
-        _lookup("dataset", f"dataset.{split}.format", options.get("format", "lmdb"))
+        lookup("dataset", f"dataset.{split}.format", options.get("format", "lmdb"))
         options["required"] = list(config["outputs"]) if split in ("train", "val") else []
         try:
             entry = create_dataset(options, split)[0]

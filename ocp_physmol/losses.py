@@ -13,6 +13,19 @@ from fairchem.core.common.registry import registry
 from fairchem.core.modules.loss import DDPLoss
 from torch import nn
 
+# names in `loss_functions` that are no outputs of the model
+PHYSICS_TERMS = ("masked_atoms", "zero_force", "bound", "restoring_force")
+
+
+def active_terms(loss_functions: list[dict]) -> dict[str, dict]:
+    """The entries of a `loss_functions` section whose coefficient is not zero, by name."""
+    return {
+        name: options
+        for entry in loss_functions
+        for name, options in entry.items()
+        if options["coefficient"] != 0
+    }
+
 
 def masked_atoms(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Eq. 7: -log p(type | the atoms left visible).

@@ -16,23 +16,11 @@ from ocp_physmol import copies
 from ocp_physmol.budget import BudgetScheduler, BudgetSpent, TimeBudget
 from ocp_physmol.checkpoint import move_into_place, read_checkpoint, require_same_architecture
 from ocp_physmol.errors import UserError
-from ocp_physmol.losses import LossTerm
+from ocp_physmol.losses import PHYSICS_TERMS, LossTerm, active_terms
 from ocp_physmol.model.elements import NUM_TYPES
 from ocp_physmol.preemption import DeferredSignal, warning_signal
 from ocp_physmol.pushes import Push, require_molecule
 from ocp_physmol.shared_evaluation import SharedEvaluation
-
-PHYSICS_TERMS = ("masked_atoms", "zero_force", "bound", "restoring_force")
-
-
-def active_terms(loss_functions: list[dict]) -> dict[str, dict]:
-    """The entries of a `loss_functions` section whose coefficient is not zero, by name."""
-    return {
-        name: options
-        for entry in loss_functions
-        for name, options in entry.items()
-        if options["coefficient"] != 0
-    }
 
 
 def import_path(cls: type) -> str:
