@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from ase.calculators.singlepoint import SinglePointCalculator
 from fairchem.core.common import distutils
+from fairchem.core.common.relaxation import ml_relaxation
 from fairchem.core.common.relaxation.ase_utils import batch_to_atoms
-from fairchem.core.common.relaxation.ml_relaxation import ml_relax
 from fairchem.core.datasets import data_list_collater
 from tqdm import tqdm
 
@@ -32,6 +32,7 @@ from ocp_physmol.errors import UserError
 from ocp_physmol.evaluation.scores import has_labels, score_split
 from ocp_physmol.evaluation.submission import read_predictions, system_id
 from ocp_physmol.identifiers import plain
+from ocp_physmol.optimizable import MovedBatch
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from ocp_physmol.trainer import PhysMolTrainer
 
 ORIGIN = "relaxations.json"  # beside the trajectories: what they come from
+
+ml_relaxation.OptimizableBatch = MovedBatch  # ml_relax takes no other class than its own
 
 
 def run(trainer: PhysMolTrainer) -> None:
@@ -115,7 +118,7 @@ def relax(trainer: PhysMolTrainer, entries: list) -> list[list[Atoms]]:
     batch = data_list_collater(entries, otf_graph=True).to(trainer.device)
     with TemporaryDirectory() as folder:
         traj_dir = {"traj_dir": folder} if task.get("save_full_traj", True) else {}
-        relaxed = ml_relax(
+        relaxed = ml_relaxation.ml_relax(
             batch,
             trainer,
             steps=task.get("relaxation_steps", 300),

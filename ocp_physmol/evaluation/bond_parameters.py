@@ -4,7 +4,6 @@ python -m ocp_physmol.evaluation.bond_parameters --help"""
 from __future__ import annotations
 
 import argparse
-import json
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,10 +13,12 @@ import torch
 from ase.data import chemical_symbols, covalent_radii
 from tqdm import tqdm
 
+from ocp_physmol.arguments import positive
 from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
 from ocp_physmol.errors import UserError, exit_on_user_error
 from ocp_physmol.evaluation.bond_parameters_figure import bond_parameters_figure
 from ocp_physmol.evaluation.predictor import batches, load_predictor, quiet
+from ocp_physmol.evaluation.structure_tasks import write_json
 from ocp_physmol.model.energy import PhysicsReadout, pair_energy
 from ocp_physmol.model.physmol import PhysMol
 from ocp_physmol.model.radial import cosine_envelope
@@ -203,21 +204,17 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=Path("data/quickstart/test"), help="LMDB")
-    parser.add_argument("--molecules", type=int, default=588, help="take the first so many")
+    parser.add_argument("--molecules", type=positive, default=588, help="take the first so many")
     parser.add_argument("--output", type=Path, default=Path("runs/bond_parameters"), help="folder")
     args = parser.parse_args(arguments)
-    if args.molecules < 1:
-        parser.error("--molecules must be at least 1")
 
     data = PhysMolLmdbDataset({"src": str(args.data)})
     structures = [data[i] for i in range(min(args.molecules, len(data)))]
     result = bond_parameters(load_predictor(args.checkpoint), structures)
     _print_table(result)
     args.output.mkdir(parents=True, exist_ok=True)
-    path = args.output / "bond_parameters.json"
-    path.write_text(json.dumps(result) + "\n")
     bond_parameters_figure(args.output / "bond_parameters.png", result)
-    print(f"\nWritten: {path}, {args.output / 'bond_parameters.png'}")
+    write_json(args.output / "bond_parameters.json", result)
 
 
 def _print_table(result: dict) -> None:

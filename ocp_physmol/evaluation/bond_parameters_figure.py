@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 
 from ocp_physmol.evaluation.molecule_pictures import save
 
-MOST = 8  # kinds of pairs to draw, the most frequent ones
+MOST = 8  # kinds of pairs that are worth a color
 KINDS = {"bonded": 0.9, "not bonded": 0.3}  # and how opaque they are drawn
 TERM_LABELS = {
     "coulomb_ev": "Coulomb",
@@ -31,8 +31,7 @@ def bond_parameters_figure(path: Path, result: dict) -> None:
         result: what `bond_parameters` returned.
     """
     pairs = result["pairs"]
-    often = sorted(pairs, key=lambda e: -sum(kind["count"] for kind in pairs[e].values()))[:MOST]
-    colors = {elements: f"C{k}" for k, elements in enumerate(often)}
+    colors = {elements: f"C{k}" for k, elements in enumerate(most_frequent(pairs))}
     fig, axes = plt.subplots(2, 4, figsize=(16, 7.2), layout="constrained")
     for ax, kind in zip(axes[0], KINDS):
         _distances(ax, pairs, colors, kind)
@@ -50,6 +49,11 @@ def bond_parameters_figure(path: Path, result: dict) -> None:
     handles = [Line2D([], [], color=color, marker="o", lw=1.5) for color in colors.values()]
     fig.legend(handles, list(colors), frameon=False, loc="outside right upper")
     save(fig, path)
+
+
+def most_frequent(pairs: dict) -> list[str]:
+    """The MOST pairs of elements of which there are most, bonded and not bonded together."""
+    return sorted(pairs, key=lambda e: -sum(kind["count"] for kind in pairs[e].values()))[:MOST]
 
 
 def _distances(ax, pairs: dict, colors: dict, kind: str) -> None:

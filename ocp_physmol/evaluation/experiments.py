@@ -21,13 +21,13 @@ from ocp_physmol.arguments import positive
 from ocp_physmol.datasets import qm9
 from ocp_physmol.errors import UserError, exit_on_user_error
 from ocp_physmol.evaluation.experiment_files import Run, read_experiment
-from ocp_physmol.evaluation.judge import require_frequencies
 from ocp_physmol.evaluation.processes import main_py
-from ocp_physmol.evaluation.provenance import cores, provenance
+from ocp_physmol.evaluation.provenance import provenance, threads
 from ocp_physmol.evaluation.queued import Chain, run_queue
 from ocp_physmol.evaluation.quickstart import MAX_HEAVY_ATOMS
 from ocp_physmol.evaluation.records import read_record
 from ocp_physmol.evaluation.tables import TABLE1, plain, table
+from ocp_physmol.evaluation.vibrations import require_frequencies
 
 MODULE = "ocp_physmol.evaluation"
 MOLECULES = 256  # the paper's 128 smallest and 128 random ones
@@ -43,14 +43,14 @@ def main(arguments: list[str] | None = None) -> None:
     wanted = _chosen(runs, args)
     if not (args.data / "report.json").is_file():
         qm9.main(["--output", str(args.data), "--max-heavy-atoms", str(MAX_HEAVY_ATOMS)])
-    require_frequencies(args.data)
+    require_frequencies(args.data / "test")
     records = {n: args.records / args.experiment.stem / f"{r.slug}.json" for n, r in runs.items()}
     chains = {
         name: _chain(run, title, records[name], args)
         for name, run in wanted.items()
         if args.again or not records[name].is_file()
     }
-    failed = run_queue(chains, args.jobs, max(1, cores() // args.jobs)) if chains else {}
+    failed = run_queue(chains, args.jobs, threads(args.jobs)) if chains else {}
     done = [read_record(path) for path in records.values() if path.is_file()]
     if done:
         print(f"\n{title}\n\n{plain(table(done, TABLE1))}\n\nRecords: {args.records}")
@@ -155,7 +155,7 @@ def _description(run: Run, title: str, args) -> dict:
         "command": shlex.join([*again, "--again"]),
         "seed": run.seed,
         "seconds": run.seconds,
-        **provenance(max(1, cores() // args.jobs)),
+        **provenance(args.jobs),
     }
 
 

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
+from ocp_physmol.arguments import positive
 from ocp_physmol.checkpoint import read_checkpoint
 from ocp_physmol.datasets.qm9 import SPLITS
 from ocp_physmol.errors import UserError, exit_on_user_error
 from ocp_physmol.evaluation import assembly, recovery, vibrations
 from ocp_physmol.evaluation.assembly import assemble
 from ocp_physmol.evaluation.bond_parameters import bond_parameters
+from ocp_physmol.evaluation.bond_parameters_figure import most_frequent
 from ocp_physmol.evaluation.errors import energy_and_force_errors
 from ocp_physmol.evaluation.molecule_sets import paper_set
 from ocp_physmol.evaluation.predictor import load_predictor, open_labelled
@@ -30,7 +32,6 @@ VIBRATING = 32  # molecules, whose Hessians cost most
 PAIRS = 1500  # of frequencies to keep
 PARAMETRIZED = 128  # molecules whose pairs of atoms are looked at
 PAIR_SAMPLES = 40  # to keep of each kind
-FREQUENT = 8  # kinds of pairs to keep
 RECOVERED = (1, 7, 35, 87)  # to draw, by GDB index: methane, ethane, and the paper's two
 ASSEMBLED = (35, 87)  # the paper's Fig. 3
 
@@ -175,20 +176,10 @@ def pair_energies(predictor, structures) -> dict:
     """The most frequent of `bond_parameters`, in few samples."""
     some = [structures[i] for i in range(min(PARAMETRIZED, len(structures)))]
     result = bond_parameters(predictor, some, samples=PAIR_SAMPLES)
-    pairs = result["pairs"]
-    often = sorted(pairs, key=lambda e: -sum(kind["count"] for kind in pairs[e].values()))
+    often = most_frequent(result["pairs"])
     for key in ("pairs", "curves"):
-        result[key] = {e: result[key][e] for e in often[:FREQUENT] if e in result[key]}
+        result[key] = {e: result[key][e] for e in often if e in result[key]}
     return result
-
-
-def require_frequencies(data: Path) -> None:
-    """Raise a UserError if the test split cannot be judged."""
-    if "frequencies" not in open_labelled(data / "test")[0]:
-        raise UserError(
-            f"--data {data}: the test split holds no 'frequencies'; make it anew with "
-            "python -m ocp_physmol.datasets.qm9"
-        )
 
 
 @exit_on_user_error
@@ -202,9 +193,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("run", type=Path, help="its folder, with run.json and checkpoints/run")
     parser.add_argument("--output", type=Path, required=True, help="the record to write")
     parser.add_argument("--data", type=Path, default=Path("data/quickstart"))
-    parser.add_argument("--molecules", type=int, default=256, help="how many to relax")
+    parser.add_argument("--molecules", type=positive, default=256, help="how many to relax")
     args = parser.parse_args(arguments)
-    require_frequencies(args.data)
+    vibrations.require_frequencies(args.data / "test")
     try:
         description = json.loads((args.run / "run.json").read_text())
     except (OSError, ValueError) as e:

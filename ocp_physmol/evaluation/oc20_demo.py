@@ -10,13 +10,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shutil
 import time
 from pathlib import Path
-
-import torch
 
 from ocp_physmol.checkpoint import read_checkpoint
 from ocp_physmol.datasets import emt
@@ -24,6 +20,7 @@ from ocp_physmol.datasets.splits import EVALUATION as SPLITS
 from ocp_physmol.errors import UserError, exit_on_user_error
 from ocp_physmol.evaluation.leaderboard import gather, score, table
 from ocp_physmol.evaluation.processes import main_py, run_together
+from ocp_physmol.evaluation.provenance import provenance
 
 TASKS = ("s2ef", "is2re")
 MODELS = ("physmol", "schnet")
@@ -176,8 +173,7 @@ def report(scores: dict[str, dict], steps: dict, args, seconds: float) -> None:
         "scores": scores,
         "training": {"s2ef_seconds": args.seconds, "is2re_seconds": args.is2re_seconds,
                      "steps": steps, "seed": args.seed},
-        "machine": {"processor": platform.processor() or platform.machine(),
-                    "cores": os.cpu_count(), "torch": torch.__version__},
+        **provenance(len(MODELS)),
         "seconds": round(seconds),
     }  # fmt: skip
     path.write_text(json.dumps(content, indent=2) + "\n")

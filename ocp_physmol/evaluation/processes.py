@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from ocp_physmol.errors import UserError
+from ocp_physmol.evaluation.provenance import threads
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,8 +45,8 @@ def run_together(
     Raises:
         UserError: if one fails; it holds the end of its log. The others are ended, too.
     """
-    threads = max(1, (os.cpu_count() or 1) // len(commands))
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}
+    own = {"OMP_NUM_THREADS": str(threads(len(commands))), "TQDM_DISABLE": "1"}
+    environment = {**os.environ, **own}
     running = {}
     try:
         for name, command in commands.items():

@@ -13,10 +13,11 @@ from pathlib import Path
 import torch
 
 
-def provenance(threads: int) -> dict:
-    """What else a measurement depends on: `machine`, `versions`, `git` and `date`."""
+def provenance(jobs: int) -> dict:
+    """What else a measurement depends on, of which so many are made at the same time: `machine`,
+    `versions`, `git` and `date`."""
     return {
-        "machine": {"processor": _processor(), "cores": cores(), "threads": threads},
+        "machine": {"processor": _processor(), "cores": cores(), "threads": threads(jobs)},
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -31,6 +32,11 @@ def provenance(threads: int) -> dict:
 def cores() -> int:
     """Those that this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def threads(jobs: int) -> int:
+    """For each of so many processes at the same time."""
+    return max(1, cores() // jobs)
 
 
 def _processor() -> str:

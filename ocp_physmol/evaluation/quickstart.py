@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shutil
 import time
 from pathlib import Path
 
-import torch
-
+from ocp_physmol.arguments import positive
 from ocp_physmol.checkpoint import read_checkpoint
 from ocp_physmol.datasets import qm9
 from ocp_physmol.errors import UserError, exit_on_user_error
@@ -24,6 +21,7 @@ from ocp_physmol.evaluation.errors import energy_and_force_errors
 from ocp_physmol.evaluation.pictures import recovery_figure
 from ocp_physmol.evaluation.predictor import load_predictor, open_labelled
 from ocp_physmol.evaluation.processes import main_py, run_together
+from ocp_physmol.evaluation.provenance import provenance
 from ocp_physmol.evaluation.recovery import Protocol, recover
 
 CONFIGS = {
@@ -53,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--seconds", type=float, default=600, help="training time of each model")
-    parser.add_argument("--molecules", type=int, default=256, help="how many to relax")
+    parser.add_argument("--molecules", type=positive, default=256, help="how many to relax")
     parser.add_argument("--data", type=Path, default=Path("data/quickstart"))
     parser.add_argument("--output", type=Path, default=Path("runs/quickstart"))
     parser.add_argument("--seed", type=int, default=0)
@@ -145,8 +143,7 @@ def report(results: dict[str, dict], args, seconds: float) -> None:
         **summary["PhysMol"],
         "energy_only": summary["energy only"],
         "protocol": {**vars(protocol), "molecules": relaxed, "seed": args.seed},
-        "machine": {"processor": platform.processor() or platform.machine(),
-                    "cores": os.cpu_count(), "torch": torch.__version__},
+        **provenance(len(CONFIGS)),
         "seconds": round(seconds),
     }  # fmt: skip
     path = args.output / "metrics.json"

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import ase.optimize
 import numpy as np
 import torch
 from ase.calculators.calculator import Calculator, all_changes
 from fairchem.core.common.relaxation.ase_utils import batch_to_atoms
-from fairchem.core.common.relaxation.optimizable import OptimizableBatch
 from fairchem.core.common.relaxation.optimizers.lbfgs_torch import LBFGS
 from tqdm import tqdm
 
 from ocp_physmol.evaluation.predictor import batches, quiet
+from ocp_physmol.optimizable import MovedBatch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,25 +108,11 @@ def split(values: torch.Tensor, batch) -> list[np.ndarray]:
 
 def _relax_batch(predictor, batch, descent: Descent) -> list[tuple]:
     """Positions, energy and forces of each structure of a batch, as the optimiser leaves them."""
-    optimizable = _Batch(batch, trainer=_Enduring(predictor, batch.pos))
+    optimizable = MovedBatch(batch, trainer=_Enduring(predictor, batch.pos))
     optimizer = LBFGS(optimizable, maxstep=descent.maxstep, save_full_traj=False)
     optimizer.run(fmax=descent.fmax, steps=descent.steps)
     end = optimizable.batch
     return list(zip(split(end.pos, end), end.energy.view(-1).tolist(), split(end.forces, end)))
-
-
-class _Batch(OptimizableBatch):
-    """A batch whose forces are computed anew after every move.
-
-    fairchem's takes moves below 1e-5 of the coordinates for none: forces stay, L-BFGS divides by
-    their change, and positions become NaN.
-    """
-
-    ignored_changes: ClassVar = {"pbc"}  # not all data have it, and it does not change
-
-    def check_state(self, batch, tol: float = 0.0) -> list[str]:
-        same = self._cached_batch is not None and torch.equal(self._cached_batch.pos, batch.pos)
-        return [] if same else ["pos"]
 
 
 class _Enduring:

@@ -4,7 +4,6 @@ python -m ocp_physmol.evaluation.vibrations --help"""
 from __future__ import annotations
 
 import argparse
-import json
 from math import sqrt
 from pathlib import Path
 
@@ -13,10 +12,11 @@ import torch
 from ase import Atoms, units
 from tqdm import tqdm
 
-from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
+from ocp_physmol.arguments import positive
 from ocp_physmol.errors import UserError, exit_on_user_error
-from ocp_physmol.evaluation.predictor import batches, load_predictor, quiet
+from ocp_physmol.evaluation.predictor import batches, load_predictor, open_labelled, quiet
 from ocp_physmol.evaluation.relaxing import Descent, placed, relax
+from ocp_physmol.evaluation.structure_tasks import named_paths, write_json
 from ocp_physmol.evaluation.vibrations_figure import vibrations_figure
 
 PLACES = ("minimum", "reference")  # the model's own minimum, and that of the data
@@ -137,6 +137,15 @@ def _summary(pairs: np.ndarray) -> dict:
     }
 
 
+def require_frequencies(data: Path) -> None:
+    """Raise a UserError if an LMDB has no frequencies to compare with."""
+    if "frequencies" not in open_labelled(data)[0]:
+        raise UserError(
+            f"--data {data} holds no 'frequencies'; make it anew with "
+            "python -m ocp_physmol.datasets.qm9"
+        )
+
+
 @exit_on_user_error
 def main(arguments: list[str] | None = None) -> None:
     """Command line of the comparison."""
@@ -146,24 +155,19 @@ def main(arguments: list[str] | None = None) -> None:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument(
-        "--checkpoint", type=Path, action="append", required=True, help="once for each model"
-    )
+        "--checkpoint", action="append", required=True, metavar="[NAME=]PATH",
+        help="once for each model",
+    )  # fmt: skip
     parser.add_argument("--data", type=Path, default=Path("data/quickstart/test"), help="LMDB")
-    parser.add_argument("--molecules", type=int, default=64, help="take the first so many")
+    parser.add_argument("--molecules", type=positive, default=64, help="take the first so many")
     parser.add_argument("--output", type=Path, default=Path("runs/vibrations"), help="folder")
     args = parser.parse_args(arguments)
 
-    if args.molecules < 1:
-        parser.error("--molecules must be at least 1")
-    data = PhysMolLmdbDataset({"src": str(args.data)})
+    require_frequencies(args.data)
+    data = open_labelled(args.data)
     structures = [data[i] for i in range(min(args.molecules, len(data)))]
-    if not all("frequencies" in structure for structure in structures):
-        raise UserError(
-            f"--data {args.data} holds no 'frequencies'; "
-            "make it anew with python -m ocp_physmol.datasets.qm9"
-        )
     results = {}
-    for name, checkpoint in _names(args.checkpoint).items():
+    for name, checkpoint in named_paths(args.checkpoint).items():
         predictor = load_predictor(checkpoint)
         for at in PLACES:
             label = f"{name}, {at}"
@@ -172,17 +176,8 @@ def main(arguments: list[str] | None = None) -> None:
     args.output.mkdir(parents=True, exist_ok=True)
     protocol = {**vars(TO_MINIMUM), "displacement": DISPLACEMENT}
     report = {"data": str(args.data), "protocol": protocol, "models": results}
-    (args.output / "vibrations.json").write_text(json.dumps(report) + "\n")
     vibrations_figure(args.output / "vibrations.png", results)
-    print(f"\nWritten: {args.output / 'vibrations.json'}, {args.output / 'vibrations.png'}")
-
-
-def _names(checkpoints: list[Path]) -> dict[str, Path]:
-    """The checkpoints by what tells their paths apart; a single one by its file's name."""
-    parts = [path.resolve().parts for path in checkpoints]
-    shared = set(parts[0]).intersection(*parts[1:])
-    own = ["/".join(part for part in path if part not in shared) for path in parts]
-    return {name or path.stem: path for name, path in zip(own, checkpoints)}
+    write_json(args.output / "vibrations.json", report)
 
 
 def _print_table(results: dict[str, dict]) -> None:

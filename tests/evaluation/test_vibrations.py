@@ -209,11 +209,12 @@ def test_orientation_does_not_matter(trained, qm9_folder):
 
 def test_command_line(trained, qm9_folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(module, "TO_MINIMUM", Descent(steps=10, fmax=0.005))
-    checkpoints = [trained / "checkpoints/run" / f"{n}checkpoint.pt" for n in ("", "best_")]
-    module.main([*(f"--checkpoint={c}" for c in checkpoints), "--data", str(qm9_folder / "test"),
-                 "--molecules", "2", "--output", str(tmp_path / "out")])  # fmt: skip
+    checkpoint = trained / "checkpoints/run/checkpoint.pt"
+    module.main(["--checkpoint", str(checkpoint), "--checkpoint", f"again={checkpoint}",
+                 "--data", str(qm9_folder / "test"), "--molecules", "2",
+                 "--output", str(tmp_path / "out")])  # fmt: skip
     report = json.loads((tmp_path / "out/vibrations.json").read_text())
-    names = [f"{c.name}, {at}" for c in checkpoints for at in module.PLACES]
+    names = [f"{name}, {at}" for name in (trained.name, "again") for at in module.PLACES]
     assert list(report["models"]) == names and report["protocol"]["fmax"] == 0.005
     expected = sum(len(s.frequencies) for s in list(open_labelled(qm9_folder / "test"))[:2])
     assert all(result["modes"] == expected for result in report["models"].values())
