@@ -17,13 +17,13 @@ from ocp_physmol.arguments import positive
 from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
 from ocp_physmol.errors import UserError, exit_on_user_error
 from ocp_physmol.evaluation.bond_parameters_figure import bond_parameters_figure
+from ocp_physmol.evaluation.deviations import BOND
 from ocp_physmol.evaluation.predictor import batches, load_predictor, quiet
 from ocp_physmol.evaluation.structure_tasks import write_json
 from ocp_physmol.model.energy import PhysicsReadout, pair_energy
 from ocp_physmol.model.physmol import PhysMol
 from ocp_physmol.model.radial import cosine_envelope
 
-BOND_REACH = 1.2  # two atoms are bonded up to this many sums of their covalent radii
 PARAMETERS = {  # of a pair, beside its distance
     "equilibrium_a": "beta_4 (Å)",
     "exponent": "beta_3",
@@ -45,7 +45,7 @@ def bond_parameters(
         samples: pairs to keep of each kind (elements, bonded or not), drawn with `seed`.
 
     Returns:
-        `pairs`, by elements ("C-H") and "bonded" or "not bonded" (1.2 sums of covalent radii):
+        `pairs`, by elements ("C-H") and "bonded" or "not bonded" (as `bond_graph` has it):
         their `count`; median, 10th and 90th percentile of `distance_a` and each of PARAMETERS;
         `correlation` of beta_4 and distance; and `samples`, lists of the same quantities.
         `curves`, by elements, for the bonded pair of median length: its `distance_a` and `beta`,
@@ -122,7 +122,7 @@ def _pair_table(out: dict, numbers: torch.Tensor, cutoff: float, scale: float) -
     pair = numbers[out["bond_index"]].numpy()  # [2, P]
     rank = np.select([pair == 6, pair == 1], [0, 1000], pair)  # C first and H last, as in C-H, N-H
     first, second = np.take_along_axis(pair, rank.argsort(axis=0), axis=0)
-    reach = BOND_REACH * (covalent_radii[first] + covalent_radii[second])
+    reach = BOND * (covalent_radii[first] + covalent_radii[second])
     coulomb, lennard_jones = scale * torch.stack(_split_energy(distance, beta, cutoff))
     return pd.DataFrame({
         "elements": [f"{chemical_symbols[a]}-{chemical_symbols[b]}" for a, b in zip(first, second)],
