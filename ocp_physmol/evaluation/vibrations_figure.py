@@ -27,7 +27,9 @@ def vibrations_figure(path: Path, results: dict[str, dict]) -> None:
     columns = max(2, len(results))
     fig = plt.figure(figsize=(3.2 * columns, 6.6), layout="constrained")
     top, bottom = fig.subfigures(2, 1, height_ratios=[3.5, 3.1])
-    axes = top.subplots(1, len(results), squeeze=False, sharex=True, sharey=True)[0]
+    axes = top.subplots(1, columns, sharex=True, sharey=True)
+    for ax in axes[len(results) :]:
+        ax.remove()  # one panel alone is as wide as one of two
     for k, (ax, (name, result)) in enumerate(zip(axes, results.items())):
         _scatter(ax, name, result, f"C{k}")
     axes[0].set_ylabel("model (cm$^{-1}$)")
