@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from springs import Springs
 
-from ocp_physmol.evaluation import judge
+from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
+from ocp_physmol.errors import UserError
+from ocp_physmol.evaluation import judge, vibrations
 from ocp_physmol.evaluation.predictor import open_labelled
 
 
@@ -33,3 +35,16 @@ def test_pictures_say_where_molecules_are_from(structures, qm9_folder):
         assert np.shape(one["reference"]) == np.shape(one["start"]) == np.shape(one["end"])
         shift = np.linalg.norm(one["end"] - one["reference"], axis=1).mean()
         assert shift == pytest.approx(one["displacement"], abs=2e-3)
+
+
+def test_data_without_frequencies_cannot_be_judged(qm9_folder, monkeypatch):
+    class Bare(PhysMolLmdbDataset):
+        def __getitem__(self, index):
+            entry = super().__getitem__(index)
+            del entry.frequencies
+            return entry
+
+    vibrations.require_frequencies(qm9_folder / "test")
+    monkeypatch.setattr(vibrations, "open_labelled", lambda src: Bare({"src": str(src)}))
+    with pytest.raises(UserError, match="holds no 'frequencies'; make it anew with"):
+        vibrations.require_frequencies(qm9_folder / "test")
