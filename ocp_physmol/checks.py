@@ -18,7 +18,7 @@ from ocp_physmol.checkpoint import has_classifier, read_checkpoint, require_same
 from ocp_physmol.config_values import lookup, require_known, require_number
 from ocp_physmol.datasets.lmdb_dataset import find_problem
 from ocp_physmol.errors import UserError
-from ocp_physmol.loss_checks import check_copies, check_losses, check_normalizer
+from ocp_physmol.loss_checks import check_copies, check_losses
 from ocp_physmol.losses import active_terms
 from ocp_physmol.trainer import PhysMolTrainer
 
@@ -116,7 +116,7 @@ def _check_sections(config: dict) -> torch.nn.Module:
     if "name" not in config["model"]:
         raise UserError("model.name is missing; for example physmol")
     model_class = lookup("model", "model.name", config["model"]["name"])
-    check_normalizer(config, model_class)
+    _check_normalizer(config, model_class)
     check_copies(config, model_class)
     _check_optim(config["optim"])
     plateau = config["optim"].get("scheduler") == "ReduceLROnPlateau"
@@ -126,6 +126,22 @@ def _check_sections(config: dict) -> torch.nn.Module:
     if metric is None:
         raise UserError("evaluation_metrics.primary_metric is missing; for example energy_mae")
     return _build_model(config, model_class)
+
+
+def _check_normalizer(config: dict, model_class: type) -> None:
+    """Forces that are the derivative of the energy need the energy's scale, and no offset."""
+    normalizer = (config["dataset"].get("train") or {}).get("transforms", {}).get("normalizer")
+    direct = inspect.signature(model_class.__init__).parameters.get("direct_forces")
+    direct = config["model"].get("direct_forces", direct is not None and direct.default)
+    if not normalizer or "forces" not in config["outputs"] or direct:
+        return
+    energy, forces = (normalizer.get(name) or {} for name in ("energy", "forces"))
+    scales = [part.get("stdev", part.get("rmsd", 1.0)) for part in (energy, forces)]
+    if "fit" in normalizer or scales[0] != scales[1] or forces.get("mean", 0) != 0:
+        raise UserError(
+            "dataset.train.transforms.normalizer: forces are the derivative of the energy, so give "
+            "both the same stdev, and forces the mean 0"
+        )
 
 
 def _check_optim(optim: dict) -> None:

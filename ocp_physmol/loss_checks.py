@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-
 from ocp_physmol.config_values import lookup, require_known, require_number
 from ocp_physmol.conservative import ConservativeModel
 from ocp_physmol.errors import UserError
@@ -43,22 +41,6 @@ def check_losses(config: dict, ours: bool) -> None:
     physics = terms.keys() & set(PHYSICS_TERMS)
     if physics and not ours:
         raise UserError(f"loss_functions.{min(physics)} needs trainer: physmol")
-
-
-def check_normalizer(config: dict, model_class: type) -> None:
-    """Forces that are the derivative of the energy need the energy's scale, and no offset."""
-    normalizer = (config["dataset"].get("train") or {}).get("transforms", {}).get("normalizer")
-    direct = inspect.signature(model_class.__init__).parameters.get("direct_forces")
-    direct = config["model"].get("direct_forces", direct is not None and direct.default)
-    if not normalizer or "forces" not in config["outputs"] or direct:
-        return
-    energy, forces = (normalizer.get(name) or {} for name in ("energy", "forces"))
-    scales = [part.get("stdev", part.get("rmsd", 1.0)) for part in (energy, forces)]
-    if "fit" in normalizer or scales[0] != scales[1] or forces.get("mean", 0) != 0:
-        raise UserError(
-            "dataset.train.transforms.normalizer: forces are the derivative of the energy, so give "
-            "both the same stdev, and forces the mean 0"
-        )
 
 
 def check_copies(config: dict, model_class: type) -> None:
