@@ -45,18 +45,22 @@ def run_together(
     Raises:
         UserError: if one fails; it holds the end of its log. The others are ended, too.
     """
-    own = {"OMP_NUM_THREADS": str(threads(len(commands))), "TQDM_DISABLE": "1"}
-    environment = {**os.environ, **own}
     running = {}
     try:
         for name, command in commands.items():
-            logs[name].parent.mkdir(parents=True, exist_ok=True)
-            with logs[name].open("a") as log:
-                running[name] = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+            running[name] = start(command, logs[name], threads(len(commands)))
         _watch(running, logs, title, seconds)
     finally:
         for process in running.values():
             process.kill()
+
+
+def start(command: list[str], log: Path, num_threads: int) -> subprocess.Popen:
+    """Start a command on so many threads that appends what it prints, but for bars, to a log."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(num_threads), "TQDM_DISABLE": "1"}
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as file:
+        return subprocess.Popen(command, stdout=file, stderr=file, env=environment)
 
 
 def _watch(running: dict, logs: dict[str, Path], title: str, seconds: float | None) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from ocp_physmol.evaluation.processes import tail
+from ocp_physmol.evaluation.processes import start, tail
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
 
@@ -33,11 +32,7 @@ class Chain:
         """Start the next command."""
         self.doing = next(iter(self.commands))
         self.since = time.time()
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("a") as log:
-            command = self.commands.pop(self.doing)
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        self.process = start(self.commands.pop(self.doing), self.log, threads)
 
     @property
     def failed(self) -> bool:
