@@ -13,13 +13,13 @@ $(VENV)/.installed: setup.py constraints.txt
 	touch $@
 
 quickstart: install
-	$(BIN)/python -m ocp_physmol.evaluation.quickstart
+	$(BIN)/python -m ocp_physmol.experiments.quickstart
 
 oc20-demo: install
-	$(BIN)/python -m ocp_physmol.evaluation.oc20_demo
+	$(BIN)/python -m ocp_physmol.experiments.oc20_demo
 
 report: install
-	$(BIN)/python -m ocp_physmol.evaluation.report
+	$(BIN)/python -m ocp_physmol.experiments.report
 
 test: install
 	$(BIN)/ruff check .

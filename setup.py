@@ -5,7 +5,7 @@ setup(
     version="0.1.0",
     description="PhysMol, a physics-empowered potential, as an Open Catalyst plugin",
     packages=find_packages(include=["ocp_physmol", "ocp_physmol.*"]),
-    package_data={"ocp_physmol.evaluation": ["report.html", "paper/*.csv"]},
+    package_data={"ocp_physmol.experiments": ["report.html", "paper/*.csv"]},
     python_requires=">=3.9,<3.13",
     install_requires=[
         "fairchem-core==1.10.0",  # the last release with OCPTrainer and the trainer registry
@@ -30,5 +30,5 @@ setup(
         "baselines": ["torch_scatter==2.1.2", "torch_sparse==0.6.18"],
         "dev": ["pytest", "ruff"],
     },
-    entry_points={"console_scripts": ["ocp-physmol=ocp_physmol.cli:main"]},
+    entry_points={"console_scripts": ["ocp-physmol=ocp_physmol.run.cli:main"]},
 )

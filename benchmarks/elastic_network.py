@@ -1,6 +1,6 @@
 """How far the springs of the elastic network are from DFT: frequencies of QM9's molecules.
 
-    python benchmarks/elastic_network.py --data data/quickstart/train --molecules 500
+python benchmarks/elastic_network.py --data data/quickstart/train --molecules 500
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import torch
 from ase import Atoms
 
 from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
-from ocp_physmol.elastic_network import ElasticNetwork
 from ocp_physmol.evaluation.vibrations import BAND_EDGES, BANDS, harmonic_frequencies
+from ocp_physmol.losses.elastic_network import ElasticNetwork
 
 
 def frequencies(structure) -> np.ndarray:

@@ -27,7 +27,7 @@ from fairchem.core.common.utils import setup_imports
 from tqdm import tqdm
 
 from ocp_physmol.errors import exit_on_user_error
-from ocp_physmol.evaluation.predictor import quiet
+from ocp_physmol.relaxation.predictor import quiet
 
 REFERENCE = "SchNet"
 RELAXATION_STEPS = 10

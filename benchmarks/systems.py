@@ -15,9 +15,9 @@ from fairchem.core.datasets import data_list_collater
 from fairchem.core.preprocessing import AtomsToGraphs
 from tqdm import tqdm
 
-from ocp_physmol import copies
 from ocp_physmol.datasets import qm9
-from ocp_physmol.losses import bound, masked_atoms, zero_force
+from ocp_physmol.losses import copies
+from ocp_physmol.losses.functions import bound, masked_atoms, zero_force
 
 
 def models(width: int, layers: int, cutoff: float) -> dict[str, tuple[str, dict]]:

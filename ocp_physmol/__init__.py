@@ -4,13 +4,15 @@ Importing the package makes fairchem importable without compiled extensions and 
 model, the trainer, the losses and the dataset in fairchem's registry, in this process.
 """
 
-from ocp_physmol import scatter_fallback
+from ocp_physmol.fairchem_compat import scatter_fallback
 
 scatter_fallback.install()  # before anything imports fairchem
 
-from ocp_physmol import conservative, losses, trainer  # noqa: E402
-from ocp_physmol.datasets import lmdb_dataset  # noqa: E402
-from ocp_physmol.model import physmol  # noqa: E402
+from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset  # noqa: E402
+from ocp_physmol.fairchem_compat.conservative import ConservativeModel  # noqa: E402
+from ocp_physmol.losses import functions as _losses  # noqa: E402, F401
+from ocp_physmol.model.physmol import PhysMol  # noqa: E402
+from ocp_physmol.training.trainer import PhysMolTrainer  # noqa: E402
 
-__all__ = ["conservative", "lmdb_dataset", "losses", "physmol", "trainer"]
+__all__ = ["ConservativeModel", "PhysMol", "PhysMolLmdbDataset", "PhysMolTrainer"]
 __version__ = "0.1.0"

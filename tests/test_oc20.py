@@ -19,11 +19,11 @@ from fairchem.core.common.flags import flags
 from fairchem.core.datasets import LmdbDataset, data_list_collater
 from fairchem.core.preprocessing import AtomsToGraphs
 
-from ocp_physmol.checks import check_config, read_config
 from ocp_physmol.datasets.lmdb_writer import write_lmdb
 from ocp_physmol.datasets.splits import EVALUATION as SPLITS
-from ocp_physmol.evaluation import leaderboard
-from ocp_physmol.evaluation.predictor import load_predictor
+from ocp_physmol.leaderboard import command as leaderboard
+from ocp_physmol.relaxation.predictor import load_predictor
+from ocp_physmol.run.check_config import check_config, read_config
 
 SMALL = [
     "--model.hidden_channels=16", "--model.attention_channels=16", "--model.num_layers=1",

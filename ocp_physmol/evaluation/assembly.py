@@ -15,12 +15,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ocp_physmol.datasets.identifiers import plain
 from ocp_physmol.errors import UserError, exit_on_user_error
 from ocp_physmol.evaluation.deviations import aligned, bond_graph, deviations
 from ocp_physmol.evaluation.functional_groups import Group, disjoint_pairs, functional_groups
-from ocp_physmol.evaluation.molecule_pictures import molecules_figure
-from ocp_physmol.evaluation.pictures import distribution_figure
-from ocp_physmol.evaluation.relaxing import Descent, relax
 from ocp_physmol.evaluation.structure_tasks import (
     descent_of,
     open_task,
@@ -29,7 +27,9 @@ from ocp_physmol.evaluation.structure_tasks import (
     table,
     write_json,
 )
-from ocp_physmol.identifiers import plain
+from ocp_physmol.figures.distributions import distribution_figure
+from ocp_physmol.figures.molecules import molecules_figure
+from ocp_physmol.relaxation.batched import Descent, relax
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,13 +16,13 @@ from tqdm import tqdm
 from ocp_physmol.arguments import positive
 from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
 from ocp_physmol.errors import UserError, exit_on_user_error
-from ocp_physmol.evaluation.bond_parameters_figure import bond_parameters_figure
 from ocp_physmol.evaluation.deviations import BOND
-from ocp_physmol.evaluation.predictor import batches, load_predictor, quiet
 from ocp_physmol.evaluation.structure_tasks import write_json
+from ocp_physmol.figures.bond_parameters import bond_parameters_figure
 from ocp_physmol.model.energy import PhysicsReadout, pair_energy
 from ocp_physmol.model.physmol import PhysMol
 from ocp_physmol.model.radial import cosine_envelope
+from ocp_physmol.relaxation.predictor import batches, load_predictor, quiet
 
 PARAMETERS = {  # of a pair, beside its distance
     "equilibrium_a": "beta_4 (Å)",

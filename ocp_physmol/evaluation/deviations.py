@@ -8,12 +8,12 @@ import numpy as np
 from ase import Atoms
 from ase.neighborlist import natural_cutoffs, neighbor_list
 
-from ocp_physmol.evaluation.relaxing import energies_at
+from ocp_physmol.relaxation.batched import energies_at
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ocp_physmol.evaluation.relaxing import Relaxed
+    from ocp_physmol.relaxation.batched import Relaxed
 
 DRIFTED = 0.5  # Angstrom, of mean displacement
 BOND = 1.25  # times the sum of two covalent radii; a hydrogen bond is half as long again

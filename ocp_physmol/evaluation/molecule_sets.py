@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ocp_physmol.datasets.identifiers import plain
 from ocp_physmol.errors import UserError
-from ocp_physmol.identifiers import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

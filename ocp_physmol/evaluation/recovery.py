@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ocp_physmol.datasets.identifiers import plain
 from ocp_physmol.errors import exit_on_user_error
 from ocp_physmol.evaluation.deviations import aligned, deviations
-from ocp_physmol.evaluation.molecule_pictures import molecules_figure
-from ocp_physmol.evaluation.pictures import distribution_figure
-from ocp_physmol.evaluation.relaxing import Descent, relax
 from ocp_physmol.evaluation.structure_tasks import (
     descent_of,
     open_task,
@@ -27,7 +25,9 @@ from ocp_physmol.evaluation.structure_tasks import (
     table,
     write_json,
 )
-from ocp_physmol.identifiers import plain
+from ocp_physmol.figures.distributions import distribution_figure
+from ocp_physmol.figures.molecules import molecules_figure
+from ocp_physmol.relaxation.batched import Descent, relax
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ocp_physmol.arguments import positive
+from ocp_physmol.datasets.identifiers import plain
 from ocp_physmol.errors import UserError
 from ocp_physmol.evaluation.molecule_sets import by_gdb_index, paper_set
-from ocp_physmol.evaluation.predictor import load_predictor, open_labelled
-from ocp_physmol.evaluation.relaxing import OPTIMIZERS, Descent
-from ocp_physmol.evaluation.submission import complete_or_absent
-from ocp_physmol.identifiers import plain
+from ocp_physmol.leaderboard.submission import complete_or_absent
+from ocp_physmol.relaxation.batched import OPTIMIZERS, Descent
+from ocp_physmol.relaxation.predictor import load_predictor, open_labelled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

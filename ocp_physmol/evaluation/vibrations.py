@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from ocp_physmol.arguments import positive
 from ocp_physmol.errors import UserError, exit_on_user_error
-from ocp_physmol.evaluation.predictor import batches, load_predictor, open_labelled, quiet
-from ocp_physmol.evaluation.relaxing import Descent, placed, relax
 from ocp_physmol.evaluation.structure_tasks import named_paths, write_json
-from ocp_physmol.evaluation.vibrations_figure import vibrations_figure
+from ocp_physmol.figures.vibrations import vibrations_figure
+from ocp_physmol.relaxation.batched import Descent, placed, relax
+from ocp_physmol.relaxation.predictor import batches, load_predictor, open_labelled, quiet
 
 PLACES = ("minimum", "reference")  # the model's own minimum, and that of the data
 BAND_EDGES = (1000, 2000)  # 1/cm, of DFT: soft modes; bends and bonds; triple bonds and X-H

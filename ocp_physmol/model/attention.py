@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ocp_physmol.model import kernels
 from ocp_physmol.model.elements import covalent_radii
+from ocp_physmol.model.fast import kernels
+from ocp_physmol.model.fast.knots import Knots
 from ocp_physmol.model.graph import Graph
-from ocp_physmol.model.knots import Knots
 
 BOND_REACH = 1.3  # two atoms are bonded up to this many sums of their covalent radii
 BOND_SOFTNESS = 0.05  # in the same unit

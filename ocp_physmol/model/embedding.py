@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ocp_physmol.model import kernels
 from ocp_physmol.model.elements import NUM_TYPES, electronegativities
+from ocp_physmol.model.fast import kernels
+from ocp_physmol.model.fast.knots import Knots
 from ocp_physmol.model.graph import Graph
-from ocp_physmol.model.knots import Knots
 
 
 class AtomEmbedding(nn.Module):

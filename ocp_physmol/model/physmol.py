@@ -13,9 +13,9 @@ from ocp_physmol.model.attention import AttentionStack
 from ocp_physmol.model.elements import MAX_ATOMIC_NUMBER
 from ocp_physmol.model.embedding import AtomEmbedding
 from ocp_physmol.model.energy import READOUTS, make_readout
+from ocp_physmol.model.fast.knots import place_on_knots
 from ocp_physmol.model.forces import energy_and_forces, forces_of
 from ocp_physmol.model.graph import Graph, Neighbors, find_neighbors, measure
-from ocp_physmol.model.knots import place_on_knots
 from ocp_physmol.model.masking import MaskedAtomClassifier, mask_types
 from ocp_physmol.model.radial import RadialBasis
 

@@ -18,7 +18,7 @@ from fairchem.core.datasets import data_list_collater
 
 from ocp_physmol.datasets import ase_files, splits
 from ocp_physmol.errors import UserError
-from ocp_physmol.evaluation.predictor import open_labelled
+from ocp_physmol.relaxation.predictor import open_labelled
 
 MOLECULES = ("H2O", "CH4", "NH3", "CO")
 

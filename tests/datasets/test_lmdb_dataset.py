@@ -171,7 +171,7 @@ def test_kinds_that_collate(energy, tmp_path):
 def test_forked_workers_read_what_the_parent_has_opened(qm9_folder):
     """In a fresh process: some releases of lmdb crash there."""
     code = f"""
-from ocp_physmol.evaluation.predictor import open_labelled
+from ocp_physmol.relaxation.predictor import open_labelled
 from fairchem.core.datasets import data_list_collater
 from torch.utils.data import DataLoader
 data = open_labelled({str(qm9_folder / "train")!r})

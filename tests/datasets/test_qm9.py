@@ -12,7 +12,7 @@ from conftest import SAMPLE_ARCHIVE, SAMPLE_CSV
 
 from ocp_physmol.datasets import lmdb_writer, qm9
 from ocp_physmol.errors import UserError
-from ocp_physmol.evaluation.predictor import batches, open_labelled
+from ocp_physmol.relaxation.predictor import batches, open_labelled
 
 SPLITS = ("train", "val", "test")
 

@@ -13,7 +13,7 @@ from ocp_physmol.errors import UserError
 from ocp_physmol.evaluation import assembly
 from ocp_physmol.evaluation.assembly import Protocol, assemble, choose_groups, pull
 from ocp_physmol.evaluation.deviations import bond_graph
-from ocp_physmol.evaluation.predictor import open_labelled
+from ocp_physmol.relaxation.predictor import open_labelled
 
 
 @pytest.fixture(scope="module")

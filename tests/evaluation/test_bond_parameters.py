@@ -14,7 +14,7 @@ from scipy.optimize import minimize_scalar
 from ocp_physmol.errors import UserError
 from ocp_physmol.evaluation import bond_parameters as module
 from ocp_physmol.evaluation.bond_parameters import bond_parameters
-from ocp_physmol.evaluation.predictor import batches, load_predictor, open_labelled
+from ocp_physmol.relaxation.predictor import batches, load_predictor, open_labelled
 
 DEPTH, EXPONENT, STRETCH = 0.5, 6.0, 1.1  # of `lennard_jones`
 

@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 from springs import Springs
 
 from ocp_physmol.evaluation.deviations import align, bond_graph, deviations, mean_displacement
-from ocp_physmol.evaluation.relaxing import Relaxed
+from ocp_physmol.relaxation.batched import Relaxed
 
 
 @pytest.mark.parametrize("name", ["H2O", "CH3CH2OH", "CO2", "H"])

@@ -5,7 +5,7 @@ import torch
 
 from ocp_physmol.errors import UserError
 from ocp_physmol.evaluation.molecule_sets import by_gdb_index, paper_set
-from ocp_physmol.evaluation.predictor import open_labelled
+from ocp_physmol.relaxation.predictor import open_labelled
 
 
 @pytest.fixture(scope="module")

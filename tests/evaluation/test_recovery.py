@@ -8,8 +8,8 @@ from conftest import REPOSITORY
 from springs import Springs
 
 from ocp_physmol.evaluation import recovery
-from ocp_physmol.evaluation.predictor import load_predictor, open_labelled
 from ocp_physmol.evaluation.recovery import Protocol, recover
+from ocp_physmol.relaxation.predictor import load_predictor, open_labelled
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ from scipy.spatial.transform import Rotation
 
 from ocp_physmol.datasets import lmdb_writer
 from ocp_physmol.evaluation import vibrations as module
-from ocp_physmol.evaluation.predictor import load_predictor, open_labelled
-from ocp_physmol.evaluation.relaxing import Descent
 from ocp_physmol.evaluation.vibrations import harmonic_frequencies, hessian_of, vibrations
+from ocp_physmol.relaxation.batched import Descent
+from ocp_physmol.relaxation.predictor import load_predictor, open_labelled
 
 C12, O16, H1, CL35 = 12.0, 15.9949146, 1.00782503, 34.9688527  # amu
 

@@ -1,0 +1,1 @@
+"""Trainings that are compared: launched, judged, recorded, reported."""

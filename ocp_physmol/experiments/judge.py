@@ -1,0 +1,212 @@
+"""Everything that is measured of one trained model, as a record (see experiments.py):
+python -m ocp_physmol.experiments.judge --help"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ocp_physmol.arguments import positive
+from ocp_physmol.checkpoint import read_checkpoint
+from ocp_physmol.datasets.identifiers import plain
+from ocp_physmol.datasets.qm9 import SPLITS
+from ocp_physmol.errors import UserError, exit_on_user_error
+from ocp_physmol.evaluation import assembly, recovery, vibrations
+from ocp_physmol.evaluation.assembly import assemble
+from ocp_physmol.evaluation.bond_parameters import bond_parameters
+from ocp_physmol.evaluation.energy_force_errors import energy_and_force_errors
+from ocp_physmol.evaluation.molecule_sets import paper_set
+from ocp_physmol.evaluation.recovery import recover
+from ocp_physmol.experiments.records import compact, write_record
+from ocp_physmol.figures.bond_parameters import most_frequent
+from ocp_physmol.model.energy import PhysicsReadout
+from ocp_physmol.relaxation.predictor import load_predictor, open_labelled
+
+NOISES = (0.0, 0.05, 0.1)  # Angstrom
+BATCH_SIZE = 128  # of relaxations
+VIBRATING = 32  # molecules, whose Hessians cost most
+PAIRS = 1500  # of frequencies to keep
+PARAMETRIZED = 128  # molecules whose pairs of atoms are looked at
+PAIR_SAMPLES = 40  # to keep of each kind
+RECOVERED = (1, 7, 35, 87)  # to draw, by GDB index: methane, ethane, and the paper's two
+ASSEMBLED = (35, 87)  # the paper's Fig. 3
+
+
+def judge(checkpoints: Path, data: Path, molecules: int) -> dict:
+    """Measure a trained model.
+
+    Args:
+        checkpoints: the folder of `best_checkpoint.pt`, which is judged, and `checkpoint.pt`, which
+            knows what the training took.
+        data: the folder of the splits; the test split is measured on.
+        molecules: to relax, half of them the smallest.
+
+    Returns:
+        The keys of a record that say what came of the training; see the functions below.
+    """
+    predictor = load_predictor(checkpoints / "best_checkpoint.pt")
+    state = read_checkpoint(str(checkpoints / "checkpoint.pt"))
+    structures = open_labelled(data / "test")
+    chosen = paper_set(structures, molecules - molecules // 2, molecules // 2)
+    chosen = [structures[i] for i in chosen]
+    errors = energy_and_force_errors(predictor, structures)
+    record = {
+        "seconds_used": float(state["scheduler"]["lr_lambdas"][0]["used"]),
+        "steps": int(state["step"]),
+        "parameters": sum(p.numel() for p in predictor.model.parameters()),
+        "data": {**json.loads((data / "report.json").read_text()), "judged": len(structures)},
+        "protocol": protocols(),
+        "errors": {key: errors[key] for key in ("energy_mae_mev", "force_mae_ev_per_a")},
+        "sids": [plain(s.sid) for s in chosen],
+        "recovery": recoveries(predictor, chosen),
+        "vibrations": frequencies(predictor, structures, min(VIBRATING, molecules)),
+        "assembly": assemblies(predictor, chosen),
+        "pictures": pictures(predictor, data, structures),
+    }
+    if isinstance(getattr(predictor._unwrapped_model, "readout", None), PhysicsReadout):
+        record["bond_parameters"] = pair_energies(predictor, structures)
+    return compact(record)
+
+
+def protocols() -> dict[str, str]:
+    """What was done, in words, for the captions of tables and figures."""
+    distance = assembly.Protocol.distance
+    return {
+        "recovery": f"{recovery.Protocol()}, in batches of {BATCH_SIZE}",
+        "vibrations": f"at the model's minimum: {vibrations.TO_MINIMUM}; Hessians by differences "
+                      f"of forces at ±{vibrations.DISPLACEMENT} Å",
+        "assembly": f"one or two groups moved by {distance} Å; {assembly.Protocol()}",
+    }  # fmt: skip
+
+
+def recoveries(predictor, structures: list) -> dict[str, dict]:
+    """By noise in Angstrom, what became of relaxations: summaries, and lists by molecule."""
+    kept = ("displacements", "energy_changes_ev", "broken", "converged")
+    return {
+        f"{noise:g}": _kept(
+            recover(predictor, structures, _pushed(noise), BATCH_SIZE, f"noise {noise} Å"), kept
+        )
+        for noise in NOISES
+    }
+
+
+def _pushed(noise: float) -> recovery.Protocol:
+    return replace(recovery.Protocol(), noise=noise)
+
+
+def _kept(result: dict, lists: tuple[str, ...]) -> dict:
+    """The summaries of a result, and some of its lists, truth values as 0 and 1."""
+    summary = {key: value for key, value in result.items() if not isinstance(value, list)}
+    return {**summary, **{key: (np.array(result[key]) * 1).tolist() for key in lists}}
+
+
+def frequencies(predictor, structures, molecules: int) -> dict[str, dict]:
+    """Harmonic frequencies at the model's minimum, and their summary at that of the data."""
+    some = [structures[i] for i in range(min(molecules, len(structures)))]
+    found = {at: vibrations.vibrations(predictor, some, at=at, name=at) for at in vibrations.PLACES}
+    pairs = np.array(found["minimum"]["pairs"])
+    if len(pairs) > PAIRS:
+        pairs = np.random.default_rng(0).choice(pairs, PAIRS, replace=False)
+    found["minimum"]["pairs"] = np.rint(pairs).astype(int)
+    del found["reference"]["pairs"]
+    return found
+
+
+def assemblies(predictor, structures: list) -> dict:
+    """Molecule assembly: summaries, and lists by molecule."""
+    result = assemble(predictor, structures, assembly.Protocol(), BATCH_SIZE)
+    return _kept(result, ("displacements", "success", "sids"))
+
+
+def pictures(predictor, data: Path, structures) -> dict[str, list[dict]]:
+    """Molecules to draw, of `recovery` and `assembly`: where relaxations began and ended.
+
+    Those of RECOVERED and ASSEMBLED that the data has, with the split that holds them (the smallest
+    molecules are mostly in the training split), and for recovery the first of the largest of
+    `structures`, the test split.
+    """
+    found = _by_index(data, {*RECOVERED, *ASSEMBLED})
+    large = max(structures, key=lambda s: int((s.atomic_numbers > 1).sum()))
+    found.setdefault(plain(large.sid), (large, "test"))
+    chosen = {
+        "recovery": [i for i in (*RECOVERED, plain(large.sid)) if i in found],
+        "assembly": [i for i in ASSEMBLED if i in found],
+    }
+    drawn = {}
+    for task, indices in chosen.items():
+        entries = [found[i][0] for i in indices]
+        if task == "recovery":
+            result = recover(predictor, entries, recovery.Protocol(), name="drawn")
+            before, after = result["perturbed"], result["relaxed"]
+        elif entries:
+            result = assemble(predictor, entries, assembly.Protocol(), name="drawn")
+            before, after = result["cut"], result["assembled"]
+        drawn[task] = [
+            {
+                "gdb": i, "split": found[i][1], "numbers": entry.atomic_numbers.int().numpy(),
+                "displacement": result["displacements"][k], "broken": result["broken"][k],
+                **_centered(entry.pos.numpy(), start=before[k], end=after[k]),
+            }
+            for k, (i, entry) in enumerate(zip(indices, entries))
+        ]  # fmt: skip
+    return drawn
+
+
+def _by_index(data: Path, indices: set[int]) -> dict[int, tuple]:
+    """Entries with these GDB indices, and the names of their splits."""
+    found = {}
+    for split in SPLITS:
+        for entry in open_labelled(data / split):
+            if plain(entry.sid) in indices:
+                found[plain(entry.sid)] = (entry, split)
+    return found
+
+
+def _centered(reference: np.ndarray, **others: np.ndarray) -> dict[str, np.ndarray]:
+    """Positions relative to the centre of the reference, to 0.001 Angstrom."""
+    center = reference.mean(axis=0)
+    return {k: (p - center).round(3) for k, p in {"reference": reference, **others}.items()}
+
+
+def pair_energies(predictor, structures) -> dict:
+    """The most frequent of `bond_parameters`, in few samples."""
+    some = [structures[i] for i in range(min(PARAMETRIZED, len(structures)))]
+    result = bond_parameters(predictor, some, samples=PAIR_SAMPLES)
+    often = most_frequent(result["pairs"])
+    for key in ("pairs", "curves"):
+        result[key] = {e: result[key][e] for e in often if e in result[key]}
+    return result
+
+
+@exit_on_user_error
+def main(arguments: list[str] | None = None) -> None:
+    """Command line: a training described by RUN/run.json becomes a record."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ocp_physmol.experiments.judge",
+        description="Measure a model that ocp_physmol.experiments.command has trained.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("run", type=Path, help="its folder, with run.json and checkpoints/run")
+    parser.add_argument("--output", type=Path, required=True, help="the record to write")
+    parser.add_argument("--data", type=Path, default=Path("data/quickstart"))
+    parser.add_argument("--molecules", type=positive, default=256, help="how many to relax")
+    args = parser.parse_args(arguments)
+    vibrations.require_frequencies(args.data / "test")
+    try:
+        description = json.loads((args.run / "run.json").read_text())
+    except (OSError, ValueError) as e:
+        raise UserError(
+            f"{args.run / 'run.json'} cannot be read ({e}); train the model with "
+            "ocp_physmol.experiments.command"
+        ) from e
+    measured = judge(args.run / "checkpoints/run", args.data, args.molecules)
+    seconds = {"budget": description["seconds"], "used": measured.pop("seconds_used")}
+    write_record(args.output, {**description, **measured, "seconds": seconds})
+
+
+if __name__ == "__main__":
+    main()

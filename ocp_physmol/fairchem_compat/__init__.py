@@ -1,0 +1,1 @@
+"""What bends fairchem 1.10: each place says why."""

@@ -1,0 +1,1 @@
+"""The file of OC20's leaderboard: made, checked, scored."""

@@ -1,0 +1,116 @@
+"""Molecules pushed out of their minima, and how hard an elastic network pulls them back.
+
+Eq. 9 asks that a displaced structure lies higher. That says little of the few soft directions in
+which relaxations escape; what pulls a structure back says it of all directions at once.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ocp_physmol.errors import UserError
+from ocp_physmol.losses.elastic_network import ElasticNetwork
+from ocp_physmol.model.graph import find_neighbors
+
+SCALES = 12.0  # largest push over smallest; how far it comes, a relaxation does not know
+CLEFT = 0.15  # share of molecules that are cleft in two, as in the assembly of section 4.4;
+APART = 0.8  # Angstrom, that the parts are moved at most
+BOND = 3.0  # Angstrom, longer than any
+SOFT = 0.5  # share of the others that are pushed along soft directions, as by heat
+
+
+def require_molecule(entry) -> None:
+    """Raise a UserError if a data set's entry is no free molecule, or is not at its minimum."""
+    problem = None
+    if "pos_relaxed" in entry:
+        problem = "pos_relaxed beside other positions"
+    elif "cell" in entry:
+        natoms = torch.tensor([len(entry.pos)])
+        pbc = entry.pbc.reshape(-1, 3) if "pbc" in entry else None
+        cell = entry.cell.reshape(-1, 3, 3)
+        if find_neighbors(entry.pos, natoms, BOND, cell, pbc).shift is not None:
+            problem = "atoms that are bonded across the boundaries of the cell"
+    if problem:
+        raise UserError(
+            f"loss_functions.restoring_force is for free molecules at their minima, and the "
+            f"training data has {problem}; use bound instead"
+        )
+
+
+class Push:
+    """The structures in `batch.displaced` [B], pushed.
+
+    Some are cleft along a random plane, its sides moved apart. All others are displaced evenly, or
+    further along soft directions, by root mean squares that are log-uniform between noise / SCALES
+    and noise.
+
+    Args:
+        batch: a fairchem batch of molecules, those in `displaced` [B] at their minima.
+        noise: Angstrom.
+        generators: one for each structure of the batch.
+
+    Attributes:
+        pos: [M, 3], where the atoms of the pushed structures are, Angstrom.
+        target: [D, 3n], the forces there as `weighed` returns them.
+
+    Raises:
+        UserError: if an atom cannot move; the network is one of free molecules.
+    """
+
+    def __init__(self, batch, noise: float, generators) -> None:
+        atoms = batch.displaced[batch.batch]
+        if batch.fixed[atoms].any():
+            raise UserError(
+                "loss_functions.restoring_force is for free molecules, and the training data has "
+                "fixed atoms; use bound instead"
+            )
+        natoms = batch.natoms[batch.displaced]
+        self.network = ElasticNetwork(batch.pos[atoms], batch.atomic_numbers[atoms], natoms)
+        generators = [g for g, yes in zip(generators, batch.displaced.tolist()) if yes]
+        pushed = self._pushed(noise, generators)
+        size = self._size(pushed - self.network.minimum).clamp(min=noise / SCALES)
+        self._weight = (natoms * size / noise).rsqrt()[:, None]
+        self.pos = pushed[self.network.mask]
+        _, forces = self.network.energy_and_forces(pushed)
+        self.target = self._weight * self.network.weighed(forces)
+
+    def _pushed(self, noise: float, generators) -> torch.Tensor:
+        """Positions [D, n, 3], turned and shifted back onto the minima."""
+        network = self.network
+        normal, plane = np.zeros(network.minimum.shape), np.zeros((len(generators), 3))
+        scale, soft, cleft, which, apart = np.zeros((5, len(generators)))
+        for k, (generator, n) in enumerate(zip(generators, network.mask.sum(1).tolist())):
+            normal[k, :n] = generator.standard_normal((n, 3))
+            plane[k] = generator.standard_normal(3)
+            scale[k], soft[k], cleft[k], which[k], apart[k] = generator.random(5)
+        draws = (normal, plane, noise * SCALES**-scale, soft < SOFT, cleft < CLEFT, which, apart)
+        normal, plane, scale, soft, cleft, which, apart = (
+            torch.as_tensor(draw).to(network.minimum) for draw in draws
+        )
+        push = torch.where(soft[:, None, None] > 0, network.soft_displacements(normal), normal)
+        push = self._scaled(push, 0.01 * noise)
+        push = network.align(network.minimum + push) - network.minimum  # without rigid motions
+        push = self._scaled(push, scale)
+        parting = self._parting(plane / plane.norm(dim=1, keepdim=True), which, APART * apart)
+        push = torch.where(cleft[:, None, None] > 0, parting, push)
+        return network.align(network.minimum + push)
+
+    def _parting(self, normal, which, apart) -> torch.Tensor:
+        """Displacements [D, n, 3] by `apart` [D] along the unit vectors `normal` [D, 3] of the
+        atoms above a plane through one atom, the one `which` [D] from 0 to 1 points to."""
+        mask = self.network.mask
+        height = torch.einsum("dna,da->dn", self.network.minimum, normal)
+        level = height.gather(1, (which * mask.sum(1)).long()[:, None])
+        return ((height > level) & mask)[..., None] * (apart[:, None] * normal)[:, None]
+
+    def _size(self, push: torch.Tensor) -> torch.Tensor:
+        """Root mean square of the coordinates of displacements [D, n, 3], [D]."""
+        return (push.square().sum((1, 2)) / (3 * self.network.mask.sum(1))).sqrt()
+
+    def _scaled(self, push: torch.Tensor, size) -> torch.Tensor:
+        return push * (size / self._size(push).clamp(min=1e-6))[:, None, None]
+
+    def weighed(self, forces: torch.Tensor) -> torch.Tensor:
+        """Forces [M, 3] on the pushed atoms, as `restoring_force` compares them: [D, 3n]."""
+        return self._weight * self.network.weighed(self.network.padded(forces))

@@ -1,0 +1,1 @@
+"""What is in the model for speed alone."""

@@ -1,0 +1,1 @@
+"""The command line of main.py, and the processes that it starts."""

@@ -1,0 +1,65 @@
+"""fairchem's command line, with our registrations in every process and our checks before a run."""
+
+from __future__ import annotations
+
+import itertools
+import time
+import warnings
+from pathlib import Path
+
+from fairchem.core.common.flags import flags
+from fairchem.core.common.utils import setup_logging
+
+from ocp_physmol.errors import UserError, exit_on_user_error
+from ocp_physmol.run.check_config import check_arguments, check_config, read_config
+from ocp_physmol.run.local import run_here, run_in_turn
+from ocp_physmol.run.slurm import submit
+from ocp_physmol.run.sweep import sweep
+
+# fairchem loads files of its own in a way that torch warns of: nothing that a user could mend
+warnings.filterwarnings("ignore", category=FutureWarning, module="fairchem")
+
+
+@exit_on_user_error
+def main(arguments: list[str] | None = None) -> None:
+    """Parse the command line, check what it asks for, and start it here or on the cluster."""
+    setup_logging()
+    args, overrides = flags.get_parser().parse_known_args(arguments)
+    check_arguments(args, overrides)
+    config = read_config(args, overrides)
+    configs = sweep(config, args.sweep_yml) if args.sweep_yml else {"": config}
+    started = time.strftime("%Y-%m-%d-%H-%M-%S")
+    for name, config in configs.items():
+        run = f"_{name}" if name else ""
+        if args.timestamp_id:
+            config["timestamp_id"] = args.timestamp_id + run
+        try:
+            check_config(args, config)
+        except UserError as e:
+            raise UserError(f"--sweep-yml {args.sweep_yml}, {name}: {e}" if name else e) from e
+        if not args.timestamp_id and not args.debug:
+            folder = "-".join(filter(None, [started, args.identifier])) + run
+            config["timestamp_id"] = reserve(config["run_dir"], folder)
+    if args.submit:
+        submit(args, list(configs.values()))
+    elif args.sweep_yml:
+        run_in_turn(configs, args.num_gpus)
+    else:
+        run_here(config, args.num_gpus)
+
+
+def reserve(run_dir: str, name: str) -> str:
+    """Make the folder for a run's checkpoints; return `name`, or one like it that is not taken.
+
+    (fairchem names runs by a time in single precision, the same name for two minutes: a second run
+    would take the first one's checkpoint for its own.)
+    """
+    for number in itertools.count(1):
+        free = name if number == 1 else f"{name}-{number}"
+        try:
+            Path(run_dir, "checkpoints", free).mkdir(parents=True)
+            return free
+        except FileExistsError:
+            continue
+        except OSError as e:
+            raise UserError(f"--run-dir {run_dir} cannot be written to: {e.strerror}") from e

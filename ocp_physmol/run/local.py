@@ -1,0 +1,77 @@
+"""Runs on this machine: one, or those of a sweep one after the other."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import sys
+import uuid
+
+from fairchem.core.common import distutils
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from tqdm import tqdm
+
+from ocp_physmol.errors import EXIT_STATUS, UserError, exit_on_user_error
+from ocp_physmol.run.runner import end_with_parent, run_rank
+
+
+def run_here(config: dict, ranks: int) -> None:
+    """As fairchem does, which however takes the data loaders' workers away from several ranks.
+
+    Raises:
+        UserError: if a rank dies without having said why.
+    """
+    if ranks == 1:
+        distutils.setup_env_local()
+        run_rank(config)
+        return
+    logging.getLogger("torch.distributed.elastic.multiprocessing.api").addFilter(_unexplained)
+    launch = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=ranks, rdzv_backend="c10d", max_restarts=0,
+        # a name and a port of its own: else two runs on one machine take each other's ranks
+        run_id=str(uuid.uuid4()), rdzv_endpoint="localhost:0",
+    )  # fmt: skip
+    try:
+        elastic_launch(launch, run_rank)(config)
+    except ChildFailedError as e:
+        rank, failure = e.get_first_failure()
+        if failure.exitcode == EXIT_STATUS:
+            sys.exit(EXIT_STATUS)
+        raise UserError(
+            f"rank {rank} died with exit code {failure.exitcode}; its own message is above"
+        ) from None
+
+
+def _unexplained(record: logging.LogRecord) -> bool:
+    """False for torch's report of a rank that has already said what was wrong."""
+    return f"(exitcode: {EXIT_STATUS})" not in record.getMessage()
+
+
+def run_in_turn(configs: dict[str, dict], ranks: int) -> None:
+    """Run the configurations one after the other, each in a fresh process.
+
+    Raises:
+        UserError: at the end, if some of them failed; the others have run all the same.
+    """
+    failed = []
+    for name, config in tqdm(configs.items(), desc="Sweep", unit=" runs"):
+        logging.info(f"Run {name}: checkpoints/{config['timestamp_id']}")
+        process = multiprocessing.get_context("spawn").Process(
+            target=_run_apart, args=(config, ranks), name=name
+        )
+        process.start()
+        process.join()
+        if process.exitcode != 0:
+            failed.append(name)
+    if failed:
+        raise UserError(
+            f"{len(failed)} of {len(configs)} runs failed: {', '.join(failed)}; their own messages "
+            "are above, and the same command with --timestamp-id goes on with what is unfinished"
+        )
+
+
+@exit_on_user_error
+def _run_apart(config: dict, ranks: int) -> None:
+    end_with_parent()
+    run_here(config, ranks)

@@ -1,0 +1,88 @@
+"""What each process of a run executes: fairchem's runner, alone, as one of several ranks on this
+machine, or as a job of SLURM. Jobs are pickled by reference to this module, and with it comes the
+whole package."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+from fairchem.core import _cli
+from submitit.helpers import DelayedSubmission, TorchDistributedEnvironment
+
+from ocp_physmol.errors import exit_on_user_error
+from ocp_physmol.training.preemption import warning_signal
+
+MINUTES_TO_WAIT = 24 * 60
+
+
+class Runner(_cli.Runner):
+    """fairchem's runner, which also finds its ranks, and its newest checkpoint, in a SLURM job."""
+
+    @exit_on_user_error
+    def __call__(self, config: dict) -> None:
+        if config["submit"]:
+            config = self._in_job(config)
+        if config["mode"] != "train":  # ranks may have to wait long for the last one to finish
+            config = {"timeout": MINUTES_TO_WAIT, **config}
+        super().__call__(config)
+
+    @staticmethod
+    def _in_job(config: dict) -> dict:
+        """The configuration of a run whose ranks SLURM has started."""
+        # fairchem's own way from SLURM to ranks knows only GPUs, and one port for all jobs
+        TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+        # SLURM warns data loaders, too, which would die, or requeue the job a second time
+        warnings = {signal.SIGTERM, warning_signal()}
+        block = partial(signal.pthread_sigmask, signal.SIG_BLOCK, warnings)
+        os.register_at_fork(after_in_child=block)
+        config = {**config, "submit": False}
+        folder = Path(config["run_dir"], "checkpoints", config["timestamp_id"])
+        restarted = int(os.environ.get("SLURM_RESTART_COUNT", 0)) > 0
+        if restarted and config["mode"] == "train" and (folder / "checkpoint.pt").is_file():
+            # whatever ended the job, the newest checkpoint is ahead of the one it began with
+            config["checkpoint"] = str(folder / "checkpoint.pt")
+        return config
+
+    def checkpoint(self, config: dict) -> DelayedSubmission:
+        """What submitit is to run next after a warning of preemption or time-out."""
+        trainer = getattr(self, "trainer", None)
+        if trainer is not None:
+            getattr(trainer, "save_if_training", trainer.save)()  # also a trainer of fairchem's
+            if trainer.logger is not None:
+                trainer.logger.mark_preempting()
+        return DelayedSubmission(type(self)(), config)
+
+
+@exit_on_user_error
+def run_rank(config: dict) -> None:
+    """What each rank of a run on this machine executes."""
+    # ranks are spawned, and would spawn data loaders, to which an open LMDB cannot be pickled
+    multiprocessing.set_start_method("fork", force=True)
+    end_with_parent()
+    runner = Runner()
+    try:
+        runner(config)
+    finally:
+        # torch 2.4 hangs if the process group is freed, with the runner that holds its trainer,
+        # while gloo's thread still waits for the interpreter to let go of its last tensor
+        time.sleep(0.2)
+
+
+def end_with_parent() -> None:
+    """End this process when the one that started it is gone, even by SIGKILL.
+
+    A rank would otherwise train on and overwrite the checkpoints of the run that takes over.
+    """
+    threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _die_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

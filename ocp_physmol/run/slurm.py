@@ -1,0 +1,63 @@
+"""Runs as jobs of SLURM: main.py ... --submit, through submitit."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import shutil
+from typing import TYPE_CHECKING
+
+from fairchem.core.common.utils import save_experiment_log
+from submitit import AutoExecutor
+from submitit.core.utils import FailedJobError
+
+from ocp_physmol.errors import UserError
+from ocp_physmol.run.runner import Runner
+
+if TYPE_CHECKING:
+    import argparse
+
+    from submitit import Job
+
+MAX_TIMEOUTS = 3  # a job that reaches its time limit is requeued so many times
+
+
+def submit(args: argparse.Namespace, configs: list[dict]) -> list[Job]:
+    """Submit a run for each configuration, several of them as one job array.
+
+    Raises:
+        UserError: if there is no SLURM here, or it refuses the job.
+    """
+    if shutil.which("sbatch") is None:
+        raise UserError(
+            "--submit needs SLURM, and there is no sbatch on this machine; submit from the "
+            "cluster's login node, or run here without --submit"
+        )
+    executor = AutoExecutor(
+        folder=args.logdir / "%j", cluster="slurm", slurm_max_num_timeout=MAX_TIMEOUTS
+    )
+    executor.update_parameters(
+        name=args.identifier or "ocp-physmol",
+        mem_gb=args.slurm_mem,
+        timeout_min=args.slurm_timeout * 60,
+        nodes=args.num_nodes,
+        tasks_per_node=args.num_gpus,
+        gpus_per_node=None if args.cpu else args.num_gpus,
+        cpus_per_task=configs[0]["optim"]["num_workers"] + 1,
+        slurm_partition=args.slurm_partition,
+        slurm_qos=args.slurm_qos,
+        slurm_account=args.slurm_account,
+        # a rank that dies takes the others along, which would wait for it
+        slurm_srun_args=["--kill-on-bad-exit=1"],
+        slurm_additional_parameters={"requeue": True, **(configs[0].get("slurm") or {})},
+    )
+    for config in configs:
+        config["slurm"] = copy.deepcopy(executor.parameters)
+    try:
+        jobs = executor.map_array(Runner(), configs)
+    except FailedJobError as e:
+        raise UserError(f"SLURM refused the job: {' '.join(str(e).split())[:500]}") from e
+    for job, config in zip(jobs, configs):
+        logging.info(f"Job {job.job_id}: {config['timestamp_id']}, log {job.paths.stdout}")
+    logging.info(f"What was submitted: {save_experiment_log(args, jobs, configs)}")
+    return jobs

@@ -1,0 +1,79 @@
+"""Evaluation shared by ranks: every structure once, and the numbers of a single rank."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections import Counter
+from itertools import chain
+
+from fairchem.core.common import distutils
+from fairchem.core.trainers.ocp_trainer import OCPTrainer
+
+from ocp_physmol.errors import UserError
+from ocp_physmol.relaxation import dataset as relaxations
+
+
+def evaluation_batches(size: int, batch_size: int) -> list[range]:
+    """This rank's share of a data set's batches: all ranks together see every entry once.
+
+    They are the batches that a single rank would see, so that no number depends on how many ranks
+    there are; only where there are fewer batches than ranks, they are smaller. (fairchem's sampler
+    repeats entries until all ranks have as many.)
+
+    Raises:
+        UserError: if there are fewer entries than ranks.
+    """
+    ranks, rank = distutils.get_world_size(), distutils.get_rank()
+    if size < ranks:
+        raise UserError(f"{size} structures cannot be shared by {ranks} ranks; use fewer ranks")
+    batch_size = min(batch_size, size // ranks)
+    batches = [range(first, min(first + batch_size, size)) for first in range(0, size, batch_size)]
+    return batches[rank::ranks]
+
+
+class SharedEvaluation(OCPTrainer):
+    """An OCPTrainer that validates, predicts and relaxes the same on any number of ranks."""
+
+    interruption = None  # in a training, a warning that may have come
+
+    def get_sampler(self, dataset, batch_size: int, shuffle: bool):
+        if shuffle:
+            return super().get_sampler(dataset, batch_size, shuffle)
+        return evaluation_batches(len(dataset), batch_size)
+
+    @contextlib.contextmanager
+    def _on_its_own(self):
+        """Ranks evaluate different numbers of batches: none may wait for the others in between."""
+        wrapped, self.model = self.model, self._unwrapped_model
+        try:
+            yield
+        finally:
+            self.model = wrapped
+
+    def validate(self, *args, **kwargs):
+        with self._on_its_own():
+            return super().validate(*args, **kwargs)
+
+    def predict(self, *args, **kwargs):
+        with self._on_its_own():
+            return super().predict(*args, **kwargs)
+
+    def run_relaxations(self) -> None:
+        with self._on_its_own():
+            relaxations.run(self)
+
+    def save_results(self, predictions, results_file, keys=None) -> None:
+        gathered = distutils.gather_objects(list(predictions["ids"])) or []  # on the first rank
+        counts = Counter(chain.from_iterable(gathered))
+        verdict = [[name for name, count in counts.items() if count > 1][:1]]
+        distutils.broadcast_object_list(verdict, src=0, device=self.device)
+        for name in verdict[0]:
+            problem = (
+                f"the structures predicted share identifiers ('{name}' first): only one of each is "
+                "kept; give every entry a sid (and fid) of its own"
+            )
+            if self.interruption is None:  # not in a training, which must go on
+                raise UserError(problem)
+            logging.warning(problem)
+        super().save_results(predictions, results_file, keys)

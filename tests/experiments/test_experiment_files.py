@@ -1,0 +1,82 @@
+"""Experiment files: those shipped, and what may be wrong with others."""
+
+import re
+
+import pytest
+from conftest import REPOSITORY
+
+from ocp_physmol.errors import UserError
+from ocp_physmol.experiments.experiment_files import read_experiment
+
+FOLDER = REPOSITORY / "configs/qm9/experiments"
+SHIPPED = sorted(p.stem for p in FOLDER.glob("*.yml") if not p.stem.endswith(("_rows", "_sweep")))
+
+
+@pytest.fixture
+def read(tmp_path, monkeypatch):
+    """The runs of an experiment file with this content."""
+    monkeypatch.chdir(REPOSITORY)
+
+    def read_content(content, **options):
+        path = tmp_path / "mine.yml"
+        path.write_text(content)
+        return read_experiment(path, tmp_path / "data", **options)[1]
+
+    return read_content
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_files(name, monkeypatch, tmp_path):
+    monkeypatch.chdir(REPOSITORY)
+    title, runs = read_experiment(FOLDER / f"{name}.yml", tmp_path)
+    assert title and [run.place for run in runs.values()] == list(range(len(runs)))
+    for run in runs.values():
+        assert run.config["optim"]["max_seconds"] == run.seconds >= 150
+        assert run.config["dataset"]["test"]["src"] == str(tmp_path / "test")
+        assert run.config["dataset"]["train"]["format"] == "physmol_lmdb"  # of the includes
+    if name == "curve":
+        assert sorted(run.seconds for run in runs.values()) == [150, 300, 600, 3600]
+
+
+def test_runs_are_completed_and_changed(read):
+    runs = read(
+        "title: T\nseconds: 60\nruns:\n"
+        "  as it is: {config: configs/qm9/quickstart.yml}\n"
+        "  'wide, long': {config: configs/qm9/quickstart.yml, seconds: 120, seed: 3, note: N,"
+        " model: {hidden_channels: 128}}\n"
+    )
+    first, second = runs.values()
+    assert first.config["model"]["hidden_channels"] == 64 and first.seconds == 60
+    assert (second.slug, second.seconds, second.seed, second.note) == ("wide_long", 120, 3, "N")
+    assert second.config["model"]["hidden_channels"] == 128
+    assert second.config["model"]["num_layers"] == 3 and "seed" not in second.config
+
+
+def test_the_command_line_has_the_last_word_on_seconds(read):
+    runs = read("title: T\nseconds: 60\nruns: {a: {config: configs/qm9/schnet.yml, seconds: 9}}",
+                seconds=5)  # fmt: skip
+    assert runs["a"].seconds == 5 and runs["a"].config["optim"]["max_seconds"] == 5
+
+
+SCHNET = "configs/qm9/schnet.yml"
+RUN = f"{{config: {SCHNET}}}"
+
+
+@pytest.mark.parametrize("content, message", [
+    ("title: [", "cannot be read"),
+    ("seconds: 3", "'title' is missing"),
+    (f"title: T\nruns: {{a: {RUN}}}", "seconds: None is not possible; it must be a number above 0"),
+    (f"title: T\nseconds: 0\nruns: {{a: {RUN}}}", "seconds: 0 is not possible"),
+    ("title: T\nseconds: 3", "give either 'runs', each with a config, or 'config' and 'sweep'"),
+    ("title: T\nseconds: 3\nruns: {}", "'runs' must hold rows, each with a name"),
+    ("title: T\nseconds: 3\nruns: {a: {}}", "runs.a.config is missing"),
+    ("title: T\nseconds: 3\nruns: {a: {config: no.yml}}", "config no.yml cannot be read"),
+    (f"title: T\nseconds: 3\nruns: {{a: {{config: {SCHNET}, modle: 1}}}}", "runs.a.modle is"),
+    (f"title: T\nseconds: 3\nconfig: {SCHNET}\nsweep: no.yml", "no.yml cannot be read"),
+    (f"title: T\nseconds: 3\nrusn: {{a: {RUN}}}", "'rusn' is no key; the file may hold config,"),
+    (f"title: T\nseconds: 3\nruns: {{a b: {RUN}, a/b: {RUN}}}", "run 'a/b' shares the folder"),
+])  # fmt: skip
+def test_bad_files(content, message, read, tmp_path):
+    with pytest.raises(UserError, match=re.escape(message)) as error:
+        read(content)
+    assert str(tmp_path / "mine.yml") in str(error.value)

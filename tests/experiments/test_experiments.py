@@ -1,0 +1,106 @@
+"""Small experiments from the file to records, a second time, and to the report."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import REPOSITORY
+
+from ocp_physmol.experiments import command as experiments
+from ocp_physmol.experiments import report
+
+SMALL = "model: {hidden_channels: 16, num_layers: 1, num_rbf: 8}"
+CONTENT = f"""
+title: Two small runs
+seconds: 2
+runs:
+  small PhysMol: {{config: configs/qm9/quickstart.yml, {SMALL}, note: tiny}}
+  five heads: {{config: configs/qm9/quickstart.yml, model: {{num_heads: 5}}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def experiment(qm9_folder, tmp_path_factory):
+    """The folder of an experiment, and the arguments that start it."""
+    folder = tmp_path_factory.mktemp("experiment")
+    (folder / "mine.yml").write_text(CONTENT)
+    return folder, [
+        str(folder / "mine.yml"), "--data", str(qm9_folder), "--molecules", "4",
+        "--runs", str(folder / "runs"), "--records", str(folder / "records"),
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(experiment):
+    """The same folder when it is done, and what was printed."""
+    command = [sys.executable, "-m", experiments.__name__, *experiment[1]]
+    return experiment[0], subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+
+
+@pytest.fixture(autouse=True)
+def in_repository(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+
+
+@pytest.mark.slow
+def test_one_run_fails_and_the_other_goes_on(finished):
+    _, result = finished
+    assert result.returncode == 2
+    assert "error: 1 of 2 runs failed: 'five heads'" in result.stderr
+    assert "model.num_heads: 5" in result.stderr
+    assert "small PhysMol" in result.stdout and "energy MAE (meV)" in result.stdout
+
+
+@pytest.mark.slow
+def test_a_record_says_what_was_done_and_measured(finished):
+    path = finished[0] / "records/mine/small_PhysMol.json"
+    record = json.loads(path.read_text())
+    assert (record["note"], record["seconds"]["budget"]) == ("tiny", 2)
+    assert 2 <= record["seconds"]["used"] < 6 and record["steps"] > 0
+    assert record["config"]["complete"]["model"]["hidden_channels"] == 16
+    assert "--only 'small PhysMol' --molecules 4 --again" in record["command"]
+    revision = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
+    assert record["git"]["revision"] == (revision.stdout.strip() or None)
+    assert len(record["sids"]) == 4 and set(record["recovery"]) == {"0", "0.05", "0.1"}
+    assert record["bond_parameters"]["pairs"] and path.stat().st_size < 120_000
+
+
+@pytest.mark.slow
+def test_records_become_a_report(finished, tmp_path):
+    folder, _ = finished
+    report.main(["--records", str(folder / "records"), "--output", str(tmp_path)])
+    assert "small PhysMol" in (tmp_path / "index.html").read_text()
+
+
+@pytest.mark.slow
+def test_what_is_finished_is_not_done_again(finished, experiment, capsys):
+    folder, again = finished[0], [*experiment[1], "--only", "small PhysMol"]
+    path = folder / "records/mine/small_PhysMol.json"
+    log = folder / "runs/mine/small_PhysMol/log.txt"
+    before = path.read_bytes(), log.read_text()
+    experiments.main(again)
+    assert (path.read_bytes(), log.read_text()) == before
+    assert "small PhysMol" in capsys.readouterr().out
+
+
+def test_another_config_needs_again(experiment, tmp_path, capsys):
+    run = tmp_path / "mine/five_heads"
+    run.mkdir(parents=True)
+    (run / "config.yml").write_text("model: {}\n")
+    with pytest.raises(SystemExit):
+        experiments.main([*experiment[1], "--runs", str(tmp_path), "--only", "five heads"])
+    assert "add --again to train it anew" in capsys.readouterr().err
+
+
+def test_unknown_runs_are_refused(experiment, capsys):
+    with pytest.raises(SystemExit):
+        experiments.main([*experiment[1], "--only", "big"])
+    assert "has no such run; it has 'small PhysMol', 'five heads'" in capsys.readouterr().err
+
+
+def test_only_in_the_repository(experiment, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        experiments.main(experiment[1])
+    assert "run experiments in the repository's folder" in capsys.readouterr().err

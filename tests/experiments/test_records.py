@@ -1,0 +1,47 @@
+"""Records on their way to a file and back."""
+
+import re
+
+import numpy as np
+import pytest
+from handmade import record, write_all
+
+from ocp_physmol.errors import UserError
+from ocp_physmol.experiments.records import compact, read_record, read_records, write_record
+
+
+def test_what_is_written_is_read(tmp_path):
+    content = record("a", delta_p=float("inf"))
+    write_record(tmp_path / "table1/a.json", content)
+    assert read_record(tmp_path / "table1/a.json") == content
+
+
+def test_runs_are_in_the_order_of_their_file(tmp_path):
+    write_all(tmp_path, record("a", place=2), record("b", place=1), record("c", experiment="other"))
+    found = read_records(tmp_path)
+    assert {n: [r["name"] for r in rs] for n, rs in found.items()} == {
+        "table1": ["b", "a"], "other": ["c"]
+    }  # fmt: skip
+
+
+def test_four_digits_are_kept():
+    value = {"a": np.array([[0.00012345678, 123456.0]]), 0.1: (True, np.float32(2 / 3), 123456)}
+    assert compact(value) == {"a": [[0.0001235, 123500.0]], "0.1": [True, 0.6667, 123456]}
+    assert compact(float("inf")) == float("inf")
+
+
+@pytest.mark.parametrize("text, problem", [
+    ('{"name": "a", "exp', "cannot be read"), ("[]", "has no 'assembly'"),
+    ('{"name": "a"}', "has no 'assembly'"),
+])  # fmt: skip
+def test_damaged_records_are_named_with_the_cure(text, problem, tmp_path):
+    write_all(tmp_path, record("a"))
+    path = tmp_path / "table1/a.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=f"{re.escape(str(path))} {problem}.*restore it with git"):
+        read_records(tmp_path)
+
+
+def test_missing_folder(tmp_path):
+    with pytest.raises(UserError, match=r"--records .*nowhere does not exist; make records with"):
+        read_records(tmp_path / "nowhere")

@@ -1,0 +1,96 @@
+"""Filters read between knots follow the networks, smoothly and up to the cutoff."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from ase.build import molecule
+
+from ocp_physmol.model.fast.knots import place_on_knots
+from ocp_physmol.model.graph import find_neighbors, measure
+from ocp_physmol.model.radial import RadialBasis
+from tests.conftest import to_batch
+
+CUTOFF = 5.0
+
+
+@pytest.fixture(params=[16, 32])
+def basis(request) -> RadialBasis:
+    torch.manual_seed(0)
+    return RadialBasis(request.param, CUTOFF).double()
+
+
+def read(knots, table) -> torch.Tensor:
+    """The filter [E, C] of every edge."""
+    rows = knots.first[:, None] + torch.arange(4)
+    return (knots.weight[..., None] * table[rows]).sum(1)
+
+
+def network(num_rbf: int) -> torch.nn.Module:
+    torch.manual_seed(1)
+    return torch.nn.Sequential(torch.nn.Linear(num_rbf, 6), torch.nn.SiLU()).double()
+
+
+def graph_of(*structures):
+    batch = to_batch(*structures)
+    near = find_neighbors(batch.pos, batch.natoms, CUTOFF, batch.cell, batch.pbc)
+    return batch, measure(batch.pos, near, CUTOFF)
+
+
+def carbon_monoxide(distance: float):
+    atoms = molecule("CO")
+    atoms.positions[:] = [[0, 0, 0], [0, 0, distance]]
+    return atoms
+
+
+def test_filters_follow_the_network(basis):
+    batch, graph = graph_of(molecule("CH3CH2OH"), molecule("H2O"), carbon_monoxide(CUTOFF - 0.01))
+    filters = network(basis.num_rbf)
+    center_type = batch.atomic_numbers[graph.center]
+    expected = filters(basis(center_type, graph.distance, graph.envelope))
+    knots = place_on_knots(basis, batch.atomic_numbers, graph)
+    found = read(knots, knots.table(filters, knots.psi))
+    error = (found - expected).abs().amax(1) / expected.std()
+    assert error[graph.distance > 0.9].max() < 5e-4  # where atoms meet
+    assert error.max() < 1e-2  # in the same place, where basis functions are steepest
+
+
+def test_weights_sum_to_one_and_stay_on_the_table(basis):
+    batch, graph = graph_of(molecule("CH3CH2OH"), carbon_monoxide(CUTOFF - 1e-9))
+    knots = place_on_knots(basis, batch.atomic_numbers, graph).append(3)
+    torch.testing.assert_close(knots.weight.sum(1), torch.ones(len(knots.weight)).double())
+    table = knots.table(network(basis.num_rbf), knots.psi)
+    assert knots.first.min() >= 0
+    assert knots.first[:-3].max() + 3 < len(table)
+    assert (knots.first[-3:] == len(table)).all()
+
+
+def test_twice_continuously_differentiable(basis):
+    """Value, slope and curvature agree on both sides of a knot."""
+    filters = network(basis.num_rbf)
+    knot = 50 * CUTOFF / (CUTOFF * basis.num_rbf)
+
+    def derivatives(d):
+        batch = to_batch(carbon_monoxide(d))
+        pos = batch.pos.requires_grad_()
+        knots = place_on_knots(
+            basis,
+            batch.atomic_numbers,
+            measure(pos, find_neighbors(pos, batch.natoms, CUTOFF), CUTOFF),
+        )
+        value = read(knots, knots.table(filters, knots.psi)).sum()
+        (slope,) = torch.autograd.grad(value, pos, create_graph=True)
+        (curvature,) = torch.autograd.grad(slope[1, 2], pos)
+        return torch.stack([value, slope[1, 2], curvature[1, 2]]).detach()
+
+    torch.testing.assert_close(
+        derivatives(knot - 1e-7), derivatives(knot + 1e-7), atol=1e-4, rtol=1e-4
+    )
+
+
+def test_gradients_reach_the_basis_only_in_training(basis):
+    batch, graph = graph_of(molecule("H2O"))
+    filters = network(basis.num_rbf)
+    for trained in (True, False):
+        knots = place_on_knots(basis, batch.atomic_numbers, graph, trained)
+        assert knots.table(filters, knots.psi).requires_grad == trained

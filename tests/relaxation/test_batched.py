@@ -1,0 +1,85 @@
+"""Relaxations with springs, whose minima are known."""
+
+import numpy as np
+import pytest
+import torch
+from ase.build import molecule
+from conftest import to_data
+from springs import Springs
+
+from ocp_physmol.evaluation.deviations import deviations, mean_displacement
+from ocp_physmol.relaxation.batched import OPTIMIZERS, Descent, energies_at, placed, relax
+from ocp_physmol.relaxation.predictor import load_predictor, open_labelled
+
+
+@pytest.fixture(scope="module")
+def structures(qm9_folder):
+    return list(open_labelled(qm9_folder / "test"))
+
+
+def pushed(structures, noise: float = 0.1) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [s.pos.numpy() + rng.normal(scale=noise, size=s.pos.shape) for s in structures]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer_finds_the_minimum(structures, optimizer):
+    descent = Descent(optimizer, steps=300, fmax=1e-3)
+    relaxed = relax(Springs(structures), structures, pushed(structures), descent, batch_size=4)
+    assert (relaxed.largest_forces < 1e-3).all() and (relaxed.energies < 1e-4).all()
+    for structure, positions in zip(structures, relaxed.positions):
+        assert mean_displacement(positions, structure.pos.numpy()) < 0.03  # flat out of a plane
+
+
+def test_the_batch_size_does_not_matter(structures):
+    starts, descent = pushed(structures), Descent(steps=20)
+    one = relax(Springs(structures), structures, starts, descent, batch_size=1)
+    all_ = relax(Springs(structures), structures, starts, descent, batch_size=64)
+    for a, b in zip(one.positions, all_.positions):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_structures_stay_as_they_are(structures):
+    before = structures[0].pos.clone()
+    relax(Springs(structures), structures, pushed(structures), Descent(steps=3))
+    assert torch.equal(structures[0].pos, before)
+
+
+def test_tiny_moves_count():
+    """Moves below 1e-5 of the coordinates are moves, after which forces are others."""
+    far = to_data(molecule("H2"))
+    far.pos = torch.tensor([[0.0, 0, 0], [40, 0, 0]])
+    starts, springs = [np.array([[0.0, 0, 0], [40.0001, 0, 0]])], Springs([far])
+    assert relax(springs, [far], starts, Descent(steps=0)).largest_forces[0] > 5e-4
+    end = relax(springs, [far], starts, Descent(steps=50, fmax=1e-4))
+    assert end.largest_forces[0] < 1e-4
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_an_explosion_does_not_hurt_the_others(structures, optimizer, value):
+    starts, descent = pushed(structures), Descent(optimizer, fmax=1e-2)
+    springs = Springs(structures, diseased=int(structures[1].sid), value=value)
+    relaxed = relax(springs, structures, starts, descent)
+    found = deviations(springs, structures, starts, relaxed, descent.fmax)
+    others = [i for i in range(len(structures)) if i != 1]
+    assert found["displacements"][1] == found["energy_changes_ev"][1] == np.inf
+    assert not found["converged"][1] and found["broken"][1]
+    assert all(found["converged"][i] and not found["broken"][i] for i in others)
+    share = 1 / len(structures)
+    for key in ("exploded_fraction", "drifted_fraction", "broken_fraction"):
+        assert found[key] == pytest.approx(share)
+    assert found["converged_fraction"] == pytest.approx(1 - share)
+    assert found["delta_p_a"] == pytest.approx(np.mean([found["displacements"][i] for i in others]))
+    assert found["median_delta_p_a"] < 0.1
+
+
+def test_energies_are_the_models(trained, structures):
+    predictor = load_predictor(trained / "checkpoints/run/best_checkpoint.pt")
+    energies = energies_at(predictor, structures, batch_size=4)
+    there = [s.pos.numpy() for s in structures]
+    for optimizer in OPTIMIZERS[:2]:
+        relaxed = relax(predictor, structures, there, Descent(optimizer, steps=0), batch_size=4)
+        np.testing.assert_allclose(relaxed.energies, energies, atol=1e-3)
+    moved = placed(structures[0], structures[0].pos.numpy() * 1.1)
+    assert abs(energies_at(predictor, [moved])[0] - energies[0]) > 1e-3
