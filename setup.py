@@ -30,5 +30,5 @@ setup(
         "baselines": ["torch_scatter==2.1.2", "torch_sparse==0.6.18"],
         "dev": ["pytest", "ruff"],
     },
-    entry_points={"console_scripts": ["ocp-physmol=ocp_physmol.run.cli:main"]},
+    entry_points={"console_scripts": ["ocp-physmol=ocp_physmol.__main__:main"]},
 )

@@ -1,0 +1,100 @@
+"""The one command: ocp-physmol, or python -m ocp_physmol. `--help` lists what it can do."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+import click
+
+from ocp_physmol.errors import exit_on_user_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DATA = {
+    "Make data": {
+        "qm9": ("datasets.qm9", "QM9, from the package qm9pack or the original archive."),
+        "oc20": ("datasets.oc20", "OC20 (S2EF or IS2RE), downloaded and converted."),
+        "emt": ("datasets.emt", "Small made-up data in the shape of OC20's; no download."),
+        "files": ("datasets.ase_files", "Your own files, of any format that ASE reads."),
+    }
+}
+COMMANDS = {
+    "Data": {"data": (DATA, "Make a data set: qm9, oc20, emt or files.")},
+    "Train and use a model": {
+        "train": ("run.cli --mode train", "Train the model of a config."),
+        "validate": ("run.cli --mode validate", "Errors of a checkpoint on dataset.val."),
+        "predict": ("run.cli --mode predict", "Predictions for dataset.test."),
+        "relax": ("run.cli --mode run-relaxations", "Relax the structures of dataset.relax."),
+    },
+    "Judge a model's energy minima": {
+        "recover": ("evaluation.recovery", "Relax displaced molecules back to their minima."),
+        "assemble": ("evaluation.assembly", "Relax molecules from their functional groups."),
+        "vibrations": ("evaluation.vibrations", "Harmonic frequencies, beside QM9's."),
+        "bond-parameters": ("evaluation.bond_parameters", "Bond strengths and lengths of Eq. 5."),
+    },
+    "Experiments": {
+        "experiments": ("experiments.command", "Train and judge a list of configs."),
+        "report": ("experiments.report", "Tables and figures of all records in one page."),
+        "quickstart": ("experiments.quickstart", "Data, training and judging in minutes."),
+        "oc20-demo": ("experiments.oc20_demo", "OC20's tasks from data to submission, small."),
+    },
+    "Open Catalyst leaderboard": {
+        "leaderboard": ("leaderboard.command", "Gather, check or score a submission."),
+    },
+}
+HIDDEN = {"judge": ("experiments.judge", "Judge one checkpoint; what `experiments` calls.")}
+
+
+class LazyGroup(click.Group):
+    """Subcommands by task, whose modules are imported only when they are called."""
+
+    def __init__(self, by_task: dict, hidden: dict | None = None, **attributes) -> None:
+        super().__init__(**attributes)
+        self.by_task = by_task
+        self.places = {name: entry for task in by_task.values() for name, entry in task.items()}
+        self.places.update(hidden or {})
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all subcommands."""
+        return list(self.places)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """The subcommand of this name; None if there is none."""
+        if name not in self.places:
+            return None
+        place, line = self.places[name]
+        if isinstance(place, dict):
+            return LazyGroup(place, name=name, help=line)
+        module_name, *arguments = place.split()
+        module = importlib.import_module(f"ocp_physmol.{module_name}")
+        return getattr(module, "command", None) or _pass_on(name, line, module.main, arguments)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the subcommands under their tasks."""
+        for task, entries in self.by_task.items():
+            with formatter.section(task):
+                formatter.write_dl([(name, line) for name, (_, line) in entries.items()])
+
+
+def _pass_on(name: str, line: str, main: Callable, before: list[str]) -> click.Command:
+    """A command that leaves the parsing of its arguments, --help included, to `main`."""
+
+    def call(arguments: tuple[str, ...]) -> None:
+        main([*before, *arguments])
+
+    rest = click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)
+    settings = {"ignore_unknown_options": True, "help_option_names": []}
+    return click.Command(name, settings, call, [rest], help=line)
+
+
+@exit_on_user_error
+def main(arguments: list[str] | None = None) -> None:
+    """Run the subcommand that the arguments name; exit with status 2 if its input is wrong."""
+    help_text = "PhysMol, a physics-empowered potential, as a plugin of fairchem-core 1.10."
+    LazyGroup(COMMANDS, HIDDEN, help=help_text).main(arguments, prog_name="ocp-physmol")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""The one command: what --help lists, and how its subcommands end."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from conftest import REPOSITORY
+
+from ocp_physmol.__main__ import COMMANDS, DATA, main
+
+NAMES = [name for task in COMMANDS.values() for name in task]
+
+
+def ends(status: int, *arguments: str) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(list(arguments))
+    assert stop.value.code == status
+
+
+def test_help_lists_every_subcommand_under_its_task(capsys):
+    ends(0, "--help")
+    lines = capsys.readouterr().out.splitlines()
+    for task, entries in COMMANDS.items():
+        assert f"{task}:" in lines
+        for name, (_, line) in entries.items():
+            assert any(x.split(maxsplit=1) == [name, line] for x in lines)
+    assert not any(line.split()[:1] == ["judge"] for line in lines)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "judge", *(f"data {name}" for name in DATA["Make data"])])
+def test_every_subcommand_explains_itself(name, capsys):
+    ends(0, *name.split(), "--help")
+    assert "sage: " in capsys.readouterr().out
+
+
+def test_an_unknown_subcommand(capsys):
+    ends(2, "traim")
+    assert "No such command 'traim'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mode", ["train", "validate", "predict", "relax"])
+def test_a_users_error_is_one_sentence(mode, capsys):
+    ends(2, mode, "--config-yml", "nowhere.yml", "--checkpoint", "nowhere.pt", "--cpu")
+    assert capsys.readouterr().err.startswith("error: config nowhere.yml cannot be read")
+
+
+def test_the_package_is_the_command(tmp_path):
+    """Also in a folder that is not the repository."""
+    result = subprocess.run(
+        [sys.executable, "-m", "ocp_physmol", "leaderboard", "--help"], cwd=tmp_path,
+        env={"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 0 and "check" in result.stdout
