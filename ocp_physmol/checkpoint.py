@@ -1,8 +1,7 @@
-"""Reading and writing checkpoints safely."""
+"""Reading checkpoints safely."""
 
 from __future__ import annotations
 
-import os
 import pickle
 from pathlib import Path
 
@@ -58,12 +57,3 @@ def require_same_architecture(
                 f"checkpoint {path} was trained with model.{key} {trained_with[key]}, not "
                 f"{options[key]}; use the 'model' section that it was trained with"
             )
-
-
-def move_into_place(partial: str, name: str) -> str:
-    """Give a completely written file its final name in one step; return the new path."""
-    with open(partial, "rb") as f:
-        os.fsync(f.fileno())
-    path = os.path.join(os.path.dirname(partial), name)
-    os.replace(partial, path)
-    return path

@@ -20,9 +20,10 @@ from fairchem.core.preprocessing import AtomsToGraphs
 from tqdm import tqdm
 
 from ocp_physmol.datasets.lmdb_dataset import find_problem
-from ocp_physmol.datasets.lmdb_writer import data_folder, write_lmdb
+from ocp_physmol.datasets.lmdb_writer import write_lmdb
 from ocp_physmol.datasets.splits import Frame, cut, deal
 from ocp_physmol.errors import UserError, exit_on_user_error
+from ocp_physmol.files import complete_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -198,7 +199,7 @@ def convert(
     report = {
         "source": str(source), "val": val, "test": test, "seed": seed, "max_force": max_force,
     }  # fmt: skip
-    with data_folder(output, report) as folder:  # opened first: is `output` ours to replace?
+    with complete_folder(output, report) as folder:  # opened first: is `output` ours to replace?
         frames, left_out = index_frames(files, source, max_force or np.inf)
         if not frames:
             reason, entry = max(left_out.items(), key=lambda item: item[1]["count"])

@@ -26,9 +26,10 @@ from ase.optimize import LBFGS
 from torch_geometric.data import Data
 from tqdm import tqdm
 
-from ocp_physmol.datasets.lmdb_writer import data_folder, write_lmdb
+from ocp_physmol.datasets.lmdb_writer import write_lmdb
 from ocp_physmol.datasets.splits import EVALUATION
 from ocp_physmol.errors import UserError, exit_on_user_error
+from ocp_physmol.files import complete_folder
 
 FACETS = {"111": fcc111, "100": fcc100, "110": fcc110}
 METALS, UNSEEN_METALS = ("Cu", "Ag", "Ni", "Pd", "Pt"), ("Au", "Al")
@@ -187,7 +188,7 @@ def write(trajectories: list[Trajectory], output: Path, frames: int, report: dic
     by_split = defaultdict(list)
     for trajectory in trajectories:
         by_split[trajectory.system.split].append(trajectory)
-    with data_folder(output, report) as folder:
+    with complete_folder(output, report) as folder:
         for task in ("s2ef", "is2re"):
             (folder / task).mkdir()
             for split, members in by_split.items():

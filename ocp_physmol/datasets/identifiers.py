@@ -5,6 +5,6 @@ from __future__ import annotations
 import torch
 
 
-def plain(identifier) -> int | str:
+def identifier(value) -> int | str:
     """A `sid` or `fid` as a number or text."""
-    return identifier.item() if torch.is_tensor(identifier) else identifier
+    return value.item() if torch.is_tensor(value) else value

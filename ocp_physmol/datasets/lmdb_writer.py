@@ -1,58 +1,22 @@
-"""Write structures as OCP LMDBs that are either complete or not there."""
+"""Write structures as OCP LMDBs."""
 
 from __future__ import annotations
 
 import io
-import json
-import os
 import pickle
-import shutil
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import lmdb
 import numpy as np
 import torch
 
-from ocp_physmol.errors import UserError
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
+    from pathlib import Path
 
     from torch_geometric.data import Data
 
-REPORT = "report.json"
 GROWTH = 1 << 26  # bytes by which the memory map grows when it is full
-
-
-@contextmanager
-def data_folder(output: Path, report: dict) -> Iterator[Path]:
-    """A folder to write a data set to; it becomes `output`, with `report` in it, only at the end.
-
-    What was there before stays until then, and is replaced only if it is a data set too.
-
-    Raises:
-        UserError: if `output` holds something else.
-    """
-    replaceable = not output.exists() or (
-        output.is_dir() and ((output / REPORT).is_file() or not any(output.iterdir()))
-    )
-    if not replaceable:
-        raise UserError(f"{output} exists and is no data set of ours; choose another --output")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
-    old = output.with_name(f".{output.name}.{os.getpid()}.old")
-    partial.mkdir()
-    try:
-        yield partial
-        (partial / REPORT).write_text(json.dumps(report, indent=2) + "\n")
-        if output.exists():
-            output.rename(old)
-        partial.rename(output)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def write_lmdb(folder: Path, structures: Iterable[Data]) -> int:

@@ -19,8 +19,9 @@ from torch_geometric.data import Data
 from tqdm import tqdm
 
 from ocp_physmol.arguments import positive
-from ocp_physmol.datasets.lmdb_writer import data_folder, write_lmdb
+from ocp_physmol.datasets.lmdb_writer import write_lmdb
 from ocp_physmol.errors import UserError, exit_on_user_error
+from ocp_physmol.files import complete_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -197,7 +198,7 @@ def convert(
         "source": source, "max_heavy_atoms": max_heavy_atoms, "num_molecules": num_molecules,
         "seed": seed, **counts,
     }  # fmt: skip
-    with data_folder(output, report) as folder:
+    with complete_folder(output, report) as folder:
         for split, part in parts.items():
             bar = tqdm(part, desc=f"Writing {split}", unit=" molecules", mininterval=1)
             write_lmdb(folder / split, (to_data(chosen[k]) for k in bar))

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ocp_physmol.datasets.identifiers import plain
+from ocp_physmol.datasets.identifiers import identifier
 from ocp_physmol.errors import UserError, exit_on_user_error
-from ocp_physmol.evaluation.deviations import aligned, bond_graph, deviations
+from ocp_physmol.evaluation.deviations import aligned, deviations
 from ocp_physmol.evaluation.functional_groups import Group, disjoint_pairs, functional_groups
 from ocp_physmol.evaluation.structure_tasks import (
     descent_of,
@@ -25,10 +25,11 @@ from ocp_physmol.evaluation.structure_tasks import (
     panel_rows,
     structure_parser,
     table,
-    write_json,
 )
 from ocp_physmol.figures.distributions import distribution_figure
 from ocp_physmol.figures.molecules import molecules_figure
+from ocp_physmol.files import write_json
+from ocp_physmol.geometry import bonds
 from ocp_physmol.relaxation.batched import Descent, relax
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def assemble(
         "num_skipped": len(structures) - len(kept),
         **found,
         "success": success,
-        "sids": [plain(s.sid) for s in molecules],
+        "sids": [identifier(s.sid) for s in molecules],
         "groups": [[list(group.atoms) for group in groups] for _, groups in kept],
         "cut": aligned(starts, molecules),
         "assembled": aligned(relaxed.positions, molecules),
@@ -98,7 +99,7 @@ def choose_groups(structure, seed: int = 0) -> tuple[Group, ...]:
     groups = functional_groups(structure.atomic_numbers.int().numpy(), structure.pos.numpy())
     if not groups:
         return ()
-    rng = np.random.default_rng([seed, zlib.crc32(str(plain(structure.sid)).encode())])
+    rng = np.random.default_rng([seed, zlib.crc32(str(identifier(structure.sid)).encode())])
     pairs = disjoint_pairs(groups)
     if pairs and rng.random() < 0.5:
         return pairs[rng.integers(len(pairs))]
@@ -116,7 +117,7 @@ def pull(positions: np.ndarray, groups: Sequence[Group], distance: float) -> np.
 
 def _intact(structure, positions: np.ndarray) -> bool:
     numbers = structure.atomic_numbers.int().numpy()
-    return bond_graph(numbers, positions) == bond_graph(numbers, structure.pos.numpy())
+    return bonds(numbers, positions) == bonds(numbers, structure.pos.numpy())
 
 
 @exit_on_user_error

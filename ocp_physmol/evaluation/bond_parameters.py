@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from ase.data import chemical_symbols, covalent_radii
+from ase.data import chemical_symbols
 from tqdm import tqdm
 
 from ocp_physmol.arguments import positive
 from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
 from ocp_physmol.errors import UserError, exit_on_user_error
-from ocp_physmol.evaluation.deviations import BOND
-from ocp_physmol.evaluation.structure_tasks import write_json
 from ocp_physmol.figures.bond_parameters import bond_parameters_figure
+from ocp_physmol.files import write_json
+from ocp_physmol.geometry import bonded
 from ocp_physmol.model.energy import PhysicsReadout, pair_energy
 from ocp_physmol.model.physmol import PhysMol
 from ocp_physmol.model.radial import cosine_envelope
@@ -45,7 +45,7 @@ def bond_parameters(
         samples: pairs to keep of each kind (elements, bonded or not), drawn with `seed`.
 
     Returns:
-        `pairs`, by elements ("C-H") and "bonded" or "not bonded" (as `bond_graph` has it):
+        `pairs`, by elements ("C-H") and "bonded" or "not bonded" (as `geometry.bonded` has it):
         their `count`; median, 10th and 90th percentile of `distance_a` and each of PARAMETERS;
         `correlation` of beta_4 and distance; and `samples`, lists of the same quantities.
         `curves`, by elements, for the bonded pair of median length: its `distance_a` and `beta`,
@@ -72,10 +72,10 @@ def bond_parameters(
     table = pd.concat(tables, ignore_index=True)
     molecules = pd.concat(molecules, ignore_index=True)
     kinds, curves = {}, {}
-    for (elements, bonded), group in table.groupby(["elements", "bonded"]):
-        kind = "bonded" if bonded else "not bonded"
+    for (elements, has_bond), group in table.groupby(["elements", "bonded"]):
+        kind = "bonded" if has_bond else "not bonded"
         kinds.setdefault(elements, {})[kind] = _kind(group, samples, seed)
-        if bonded:
+        if has_bond:
             curves[elements] = _curve(group, model.cutoff, scale)
     return {
         "pairs": kinds,
@@ -122,11 +122,10 @@ def _pair_table(out: dict, numbers: torch.Tensor, cutoff: float, scale: float) -
     pair = numbers[out["bond_index"]].numpy()  # [2, P]
     rank = np.select([pair == 6, pair == 1], [0, 1000], pair)  # C first and H last, as in C-H, N-H
     first, second = np.take_along_axis(pair, rank.argsort(axis=0), axis=0)
-    reach = BOND * (covalent_radii[first] + covalent_radii[second])
     coulomb, lennard_jones = scale * torch.stack(_split_energy(distance, beta, cutoff))
     return pd.DataFrame({
         "elements": [f"{chemical_symbols[a]}-{chemical_symbols[b]}" for a, b in zip(first, second)],
-        "bonded": distance.numpy() < reach,
+        "bonded": bonded(first, second, distance.numpy()),
         "atom": out["bond_index"][0],
         "distance_a": distance,
         "equilibrium_a": beta[:, 4],

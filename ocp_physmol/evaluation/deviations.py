@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from ase import Atoms
-from ase.neighborlist import natural_cutoffs, neighbor_list
+import torch
 
+from ocp_physmol import geometry
+from ocp_physmol.geometry import bonds
 from ocp_physmol.relaxation.batched import energies_at
 
 if TYPE_CHECKING:
@@ -16,33 +17,17 @@ if TYPE_CHECKING:
     from ocp_physmol.relaxation.batched import Relaxed
 
 DRIFTED = 0.5  # Angstrom, of mean displacement
-BOND = 1.25  # times the sum of two covalent radii; a hydrogen bond is half as long again
 
 
 def align(positions: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Move `positions` [n, 3] rigidly, without reflection, onto `reference` [n, 3] (Kabsch)."""
-    center = reference.mean(axis=0, dtype=float)  # float32 would show up in small displacements
-    positions = positions - positions.mean(axis=0, dtype=float)
-    u, _, vt = np.linalg.svd((reference - center).T @ positions)
-    handed = np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
-    return positions @ (u @ handed @ vt).T + center
+    """`positions` [n, 3] moved rigidly onto `reference` [n, 3], in double precision."""
+    pair = (torch.from_numpy(p.astype(float)) for p in (positions, reference))
+    return geometry.align(*pair).numpy()
 
 
 def mean_displacement(positions: np.ndarray, reference: np.ndarray) -> float:
     """Delta P of one structure: mean distance of its atoms from `reference`, aligned, in A."""
     return float(np.linalg.norm(align(positions, reference) - reference, axis=1).mean())
-
-
-def bond_graph(numbers: np.ndarray, positions: np.ndarray) -> set[tuple[int, int]]:
-    """Pairs of atoms closer than BOND times the sum of their covalent radii, each once.
-
-    Args:
-        numbers: [n], atomic numbers.
-        positions: [n, 3], Angstrom, of a structure that is not periodic.
-    """
-    atoms = Atoms(numbers, positions)
-    first, second = neighbor_list("ij", atoms, natural_cutoffs(atoms, mult=BOND))
-    return {(i, j) for i, j in zip(first.tolist(), second.tolist()) if i < j}
 
 
 def deviations(
@@ -79,9 +64,7 @@ def deviations(
     ):
         numbers = structure.atomic_numbers.int().numpy()
         after.append(np.inf if lost else mean_displacement(positions, reference))
-        broken.append(
-            bool(lost or bond_graph(numbers, positions) != bond_graph(numbers, reference))
-        )
+        broken.append(bool(lost or bonds(numbers, positions) != bonds(numbers, reference)))
     before = [mean_displacement(*pair) for pair in zip(starts, references)]
     changes = relaxed.energies - energies_at(predictor, structures, batch_size)
     changes = np.where(exploded, np.inf, changes)

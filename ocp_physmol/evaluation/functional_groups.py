@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdDetermineBonds
 
+from ocp_physmol.geometry import bonds
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -53,7 +55,8 @@ def to_rdkit(numbers: np.ndarray, positions: np.ndarray) -> Chem.Mol:
     conformer = Chem.Conformer(len(numbers))
     conformer.SetPositions(positions.astype(float))
     mol.AddConformer(conformer)
-    rdDetermineBonds.DetermineConnectivity(mol)
+    for i, j in sorted(bonds(numbers, positions)):
+        mol.AddBond(i, j, Chem.BondType.SINGLE)
     ordered = Chem.Mol(mol)
     try:
         with rdBase.BlockLogs():

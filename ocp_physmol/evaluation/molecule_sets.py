@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ocp_physmol.datasets.identifiers import plain
+from ocp_physmol.datasets.identifiers import identifier
 from ocp_physmol.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def paper_set(
     Size is the number of atoms; of equal ones the lower `sid` comes first. All indices, if there
     are not as many structures.
     """
-    sizes = [(int(s.natoms), plain(s.sid)) for s in structures]
+    sizes = [(int(s.natoms), identifier(s.sid)) for s in structures]
     order = sorted(range(len(sizes)), key=sizes.__getitem__)
     rest = np.random.default_rng(seed).permutation(order[smallest:])
     return order[:smallest] + rest[:random].tolist()
@@ -33,7 +33,7 @@ def by_gdb_index(structures: Sequence, indices: Sequence[int]) -> list:
     Raises:
         UserError: if one is not there.
     """
-    found = {plain(s.sid): s for s in structures}
+    found = {identifier(s.sid): s for s in structures}
     for index in indices:
         if index not in found:
             name = getattr(structures, "path", "the data")

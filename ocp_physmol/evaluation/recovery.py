@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ocp_physmol.datasets.identifiers import plain
+from ocp_physmol.datasets.identifiers import identifier
 from ocp_physmol.errors import exit_on_user_error
 from ocp_physmol.evaluation.deviations import aligned, deviations
 from ocp_physmol.evaluation.structure_tasks import (
@@ -23,10 +23,10 @@ from ocp_physmol.evaluation.structure_tasks import (
     panel_rows,
     structure_parser,
     table,
-    write_json,
 )
 from ocp_physmol.figures.distributions import distribution_figure
 from ocp_physmol.figures.molecules import molecules_figure
+from ocp_physmol.files import write_json
 from ocp_physmol.relaxation.batched import Descent, relax
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def recover(
     relaxed = relax(predictor, structures, starts, protocol, batch_size, f"{name} relaxations")
     return {
         **deviations(predictor, structures, starts, relaxed, protocol.fmax, batch_size),
-        "sids": [plain(s.sid) for s in structures],
+        "sids": [identifier(s.sid) for s in structures],
         "perturbed": aligned(starts, structures),
         "relaxed": aligned(relaxed.positions, structures),
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ocp_physmol.arguments import positive
-from ocp_physmol.datasets.identifiers import plain
+from ocp_physmol.datasets.identifiers import identifier
 from ocp_physmol.errors import UserError
 from ocp_physmol.evaluation.molecule_sets import by_gdb_index, paper_set
-from ocp_physmol.leaderboard.submission import complete_or_absent
 from ocp_physmol.relaxation.batched import OPTIMIZERS, Descent
 from ocp_physmol.relaxation.predictor import load_predictor, open_labelled
 
@@ -139,7 +137,7 @@ def panel_rows(
         }
         for name, result in results.items():
             panels[f"{name}\n{_outcome(result, i)}"] = result[after][i]
-        rows.append({"title": f"GDB {plain(structure.sid)}", "panels": panels,
+        rows.append({"title": f"GDB {identifier(structure.sid)}", "panels": panels,
                      "numbers": structure.atomic_numbers.int().numpy()})  # fmt: skip
     return rows
 
@@ -149,14 +147,3 @@ def _outcome(result: dict, i: int) -> str:
     if not np.isfinite(shift):
         return ""  # the panel says what happened
     return f"ΔP {shift:.2f} Å" + (", broken" if result["broken"][i] else "")
-
-
-def write_json(path: Path, record: dict) -> None:
-    """Write a record and say so. Infinity stands in it as Python's json writes and reads it.
-
-    Raises:
-        UserError: if the file cannot be written.
-    """
-    with complete_or_absent(path) as partial:
-        partial.write_text(json.dumps(record, default=np.ndarray.tolist) + "\n")
-    print(f"\nWritten: {path} and the figures beside it")

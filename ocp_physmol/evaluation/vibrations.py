@@ -14,8 +14,9 @@ from tqdm import tqdm
 
 from ocp_physmol.arguments import positive
 from ocp_physmol.errors import UserError, exit_on_user_error
-from ocp_physmol.evaluation.structure_tasks import named_paths, write_json
+from ocp_physmol.evaluation.structure_tasks import named_paths
 from ocp_physmol.figures.vibrations import vibrations_figure
+from ocp_physmol.files import write_json
 from ocp_physmol.relaxation.batched import Descent, placed, relax
 from ocp_physmol.relaxation.predictor import batches, load_predictor, open_labelled, quiet
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ocp_physmol.arguments import positive
 from ocp_physmol.checkpoint import read_checkpoint
-from ocp_physmol.datasets.identifiers import plain
+from ocp_physmol.datasets.identifiers import identifier
 from ocp_physmol.datasets.qm9 import SPLITS
 from ocp_physmol.errors import UserError, exit_on_user_error
 from ocp_physmol.evaluation import assembly, recovery, vibrations
@@ -61,7 +61,7 @@ def judge(checkpoints: Path, data: Path, molecules: int) -> dict:
         "data": {**json.loads((data / "report.json").read_text()), "judged": len(structures)},
         "protocol": protocols(),
         "errors": {key: errors[key] for key in ("energy_mae_mev", "force_mae_ev_per_a")},
-        "sids": [plain(s.sid) for s in chosen],
+        "sids": [identifier(s.sid) for s in chosen],
         "recovery": recoveries(predictor, chosen),
         "vibrations": frequencies(predictor, structures, min(VIBRATING, molecules)),
         "assembly": assemblies(predictor, chosen),
@@ -131,9 +131,9 @@ def pictures(predictor, data: Path, structures) -> dict[str, list[dict]]:
     """
     found = _by_index(data, {*RECOVERED, *ASSEMBLED})
     large = max(structures, key=lambda s: int((s.atomic_numbers > 1).sum()))
-    found.setdefault(plain(large.sid), (large, "test"))
+    found.setdefault(identifier(large.sid), (large, "test"))
     chosen = {
-        "recovery": [i for i in (*RECOVERED, plain(large.sid)) if i in found],
+        "recovery": [i for i in (*RECOVERED, identifier(large.sid)) if i in found],
         "assembly": [i for i in ASSEMBLED if i in found],
     }
     drawn = {}
@@ -161,8 +161,8 @@ def _by_index(data: Path, indices: set[int]) -> dict[int, tuple]:
     found = {}
     for split in SPLITS:
         for entry in open_labelled(data / split):
-            if plain(entry.sid) in indices:
-                found[plain(entry.sid)] = (entry, split)
+            if identifier(entry.sid) in indices:
+                found[identifier(entry.sid)] = (entry, split)
     return found
 
 

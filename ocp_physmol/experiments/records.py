@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ocp_physmol.errors import UserError
-from ocp_physmol.leaderboard.submission import complete_or_absent
+from ocp_physmol.files import complete_or_absent
 
 if TYPE_CHECKING:
     from pathlib import Path

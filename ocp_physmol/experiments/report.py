@@ -24,7 +24,7 @@ from ocp_physmol.experiments.tables import (
     vibration_columns,
 )
 from ocp_physmol.figures import report as report_figures
-from ocp_physmol.leaderboard.submission import complete_or_absent
+from ocp_physmol.files import complete_or_absent
 
 TEMPLATE = "report.html"
 OWN_SECTIONS = ("table1", "ablation", "curve")  # all other experiments share one

@@ -14,7 +14,7 @@ from ase.data import chemical_symbols, covalent_radii
 from ase.data.colors import jmol_colors
 from matplotlib.patches import Circle, Polygon
 
-from ocp_physmol.evaluation.deviations import bond_graph
+from ocp_physmol.geometry import bonds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,7 +73,7 @@ def draw_molecule(ax: Axes, numbers: np.ndarray, positions: np.ndarray) -> None:
         ax.text(0, 0, "exploded", ha="center", va="center", fontsize=9, color="#a11d33")
         return
     depth = positions[:, 2]
-    for i, j in bond_graph(numbers, positions):
+    for i, j in bonds(numbers, positions):
         _draw_bond(ax, numbers, positions, i, j)
     # what lies behind is paler
     back = (depth.max() - depth) / max(np.ptp(depth), 1.0)

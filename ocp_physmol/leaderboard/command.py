@@ -16,7 +16,6 @@ relaxed_positions.npz that `main.py --mode run-relaxations` writes.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from tqdm import tqdm
@@ -24,15 +23,15 @@ from tqdm import tqdm
 from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
 from ocp_physmol.datasets.splits import EVALUATION as SPLITS
 from ocp_physmol.errors import UserError, exit_on_user_error
+from ocp_physmol.files import complete_or_absent, write_json
 from ocp_physmol.leaderboard.scores import require_labels, score_split, table
 from ocp_physmol.leaderboard.submission import (
     FIELDS,
     Size,
-    complete_or_absent,
-    find_problem,
     open_npz,
     read_arrays,
     read_predictions,
+    reason_to_refuse,
     system_id,
     write_arrays,
 )
@@ -162,7 +161,7 @@ def check_splits(
         arrays = read_arrays(task, file, split, f"{split}_")
         systems = read_systems(task, dataset)
         others = ((s, read_systems(task, d)) for s, d in datasets.items() if s != split)
-        problem = find_problem(arrays, systems, others)
+        problem = reason_to_refuse(arrays, systems, others)
         if problem:
             raise UserError(f"{named[split]}, split {split}: {problem}")
         sizes[split] = len(systems)
@@ -199,8 +198,7 @@ def main(arguments: list[str] | None = None) -> None:
         scores = score(args.task, args.file, args.data, args.part)
         print(table(scores))
         if args.json:
-            with complete_or_absent(args.json) as partial:
-                partial.write_text(json.dumps(scores, indent=2) + "\n")
+            write_json(args.json, scores, indent=2)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,18 +13,17 @@ apart again.
 
 from __future__ import annotations
 
-import os
 import zipfile
 import zlib
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import ase.io
 import numpy as np
 from tqdm import tqdm
 
-from ocp_physmol.datasets.identifiers import plain
+from ocp_physmol.datasets.identifiers import identifier
 from ocp_physmol.errors import UserError
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ class Size(NamedTuple):
 def system_id(task: str, entry) -> str:
     """The leaderboard's name of an LMDB's entry."""
     values = [entry[key] for key in (("sid", "fid") if task == "s2ef" else ("sid",))]
-    return "_".join(str(plain(value)) for value in values)
+    return "_".join(str(identifier(value)) for value in values)
 
 
 # ---- reading and writing
@@ -142,28 +141,10 @@ def write_arrays(file: Path, arrays: Iterable[tuple[str, np.ndarray]]) -> None:
                 np.lib.format.write_array(member, array, allow_pickle=False)
 
 
-@contextmanager
-def complete_or_absent(output: Path) -> Iterator[Path]:
-    """A file to write to, which becomes `output` at the end, if nothing goes wrong before."""
-    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
-    try:
-        if output.is_dir():
-            raise IsADirectoryError("it is a folder")
-        output.parent.mkdir(parents=True, exist_ok=True)
-        partial.touch()  # now is a better time to fail than after the work
-        yield partial
-        os.replace(partial, output)
-    except OSError as e:
-        raise UserError(f"{output} cannot be written ({e}); choose another --output") from e
-    finally:
-        with suppress(OSError):
-            partial.unlink()
-
-
 # ---- checking
 
 
-def find_problem(
+def reason_to_refuse(
     arrays: dict[str, np.ndarray],
     systems: dict[str, Size],
     others: Iterable[tuple[str, dict[str, Size]]],

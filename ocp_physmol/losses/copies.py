@@ -12,7 +12,7 @@ import zlib
 import numpy as np
 import torch
 
-from ocp_physmol.datasets.identifiers import plain
+from ocp_physmol.datasets.identifiers import identifier
 
 EQUILIBRIUM_FORCE = 0.05  # eV/Angstrom; below, the largest force on a free atom counts as zero
 
@@ -20,7 +20,7 @@ EQUILIBRIUM_FORCE = 0.05  # eV/Angstrom; below, the largest force on a free atom
 def structure_generators(batch, seed: int, step: int, purpose: str) -> list[np.random.Generator]:
     """One generator for each structure of the batch, by its `sid` (and `fid`)."""
     sids, fids = batch.sid, batch.fid if "fid" in batch else [0] * len(batch.natoms)
-    names = [f"{purpose} {plain(s)} {plain(f)}" for s, f in zip(sids, fids)]
+    names = [f"{purpose} {identifier(s)} {identifier(f)}" for s, f in zip(sids, fids)]
     return [np.random.default_rng([seed, step, zlib.crc32(name.encode())]) for name in names]
 
 

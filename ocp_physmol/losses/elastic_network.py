@@ -15,6 +15,7 @@ from functools import cached_property
 import torch
 from torch_geometric.utils import to_dense_batch
 
+from ocp_physmol.geometry import align, sharp_soft_bonds
 from ocp_physmol.model.elements import covalent_radii
 
 STRETCH = 30.0  # eV/A^2, of a bond as long as its two covalent radii,
@@ -23,8 +24,6 @@ ANGLE = 4.5  # eV/A^2, between second neighbours
 TORSION = 0.3  # eV/A^2, between third neighbours
 ACROSS = 0.03  # of a bond's stiffness, across it
 SOFTEST = 1.0  # eV/A^2, added to all stiffnesses where displacements and errors are weighed
-BOND_REACH = 1.3  # two atoms are bonded up to this many sums of their covalent radii
-BOND_SOFTNESS = 0.02  # of the radii over the distance
 
 
 class ElasticNetwork:
@@ -45,11 +44,11 @@ class ElasticNetwork:
         both = self.mask[:, :, None] & self.mask[:, None, :]
         other = both & ~torch.eye(both.shape[1], dtype=torch.bool, device=both.device)
         radii = covalent_radii().to(pos)[numbers]
-        ratio = (radii[:, :, None] + radii[:, None, :]) / self.distance
-        bond = torch.sigmoid((ratio - 1 / BOND_REACH) / BOND_SOFTNESS) * other
+        radii = radii[:, :, None] + radii[:, None, :]
+        bond = sharp_soft_bonds(self.distance, radii) * other
         second = (bond @ bond).clamp(max=1) * (1 - bond)
         third = (bond @ bond @ bond).clamp(max=1) * (1 - bond) * (1 - second)
-        stretch = STRETCH * bond * torch.where(other, ratio, 0.0) ** STRETCH_POWER
+        stretch = STRETCH * bond * torch.where(other, radii / self.distance, 0.0) ** STRETCH_POWER
         self.along = (stretch + ANGLE * second + TORSION * third) * other  # k_ij, [B, n, n]
         self.across = ACROSS * stretch  # s_ij
 
@@ -101,14 +100,7 @@ class ElasticNetwork:
 
     def align(self, pos: torch.Tensor) -> torch.Tensor:
         """Positions [B, n, 3] moved rigidly onto the minima (Kabsch)."""
-        weight = self.mask[..., None].to(pos)
-        count = weight.sum(1, keepdim=True)
-        center = (self.minimum * weight).sum(1, keepdim=True) / count
-        moved = (pos - (pos * weight).sum(1, keepdim=True) / count) * weight
-        u, _, vt = torch.linalg.svd(moved.transpose(1, 2) @ ((self.minimum - center) * weight))
-        handed = torch.ones_like(u[:, 0])
-        handed[:, 2] = torch.det(u @ vt).sign()
-        return moved @ (u * handed[:, None]) @ vt + center * weight
+        return align(pos, self.minimum, self.mask)
 
 
 def _pairs(pos):

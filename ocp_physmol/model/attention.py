@@ -8,13 +8,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ocp_physmol.geometry import soft_bonds
 from ocp_physmol.model.elements import covalent_radii
 from ocp_physmol.model.fast import kernels
 from ocp_physmol.model.fast.knots import Knots
 from ocp_physmol.model.graph import Graph
-
-BOND_REACH = 1.3  # two atoms are bonded up to this many sums of their covalent radii
-BOND_SOFTNESS = 0.05  # in the same unit
 
 
 @dataclass
@@ -36,7 +34,7 @@ class Context:
 def soft_adjacency(atom_type, graph: Graph, radii) -> torch.Tensor:
     """A_ij as a smooth function of distance, so that it does not jump while atoms move. [E]."""
     bond = radii[atom_type[graph.center]] + radii[atom_type[graph.neighbor]]
-    return torch.sigmoid((BOND_REACH - graph.distance / bond) / BOND_SOFTNESS)
+    return soft_bonds(graph.distance, bond)
 
 
 class ClsToken(nn.Module):

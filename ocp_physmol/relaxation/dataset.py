@@ -28,8 +28,9 @@ from fairchem.core.common.relaxation.ase_utils import batch_to_atoms
 from fairchem.core.datasets import data_list_collater
 from tqdm import tqdm
 
-from ocp_physmol.datasets.identifiers import plain
+from ocp_physmol.datasets.identifiers import identifier
 from ocp_physmol.errors import UserError
+from ocp_physmol.files import complete_or_absent
 from ocp_physmol.leaderboard.scores import has_labels, score_split
 from ocp_physmol.leaderboard.submission import read_predictions, system_id
 from ocp_physmol.relaxation.optimizable import MovedBatch
@@ -63,7 +64,9 @@ def run(trainer: PhysMolTrainer) -> None:
     for first in tqdm(range(0, len(own), batch_size), "Relaxing", unit=" batches"):
         entries = [dataset[index] for index in own[first : first + batch_size]]
         for entry, frames in zip(entries, relax(trainer, entries)):
-            write(folder / f"{system_id('is2rs', entry)}.traj", frames)
+            path = folder / f"{system_id('is2rs', entry)}.traj"
+            with complete_or_absent(path) as partial:
+                ase.io.write(partial, frames, format="traj")
     distutils.synchronize()
     if distutils.is_master():
         report(trainer, folder)
@@ -148,14 +151,7 @@ def relaxed_atoms(relaxed) -> dict[str, Atoms]:
     forces = torch.split(relaxed.forces.cpu(), relaxed.natoms.tolist())
     for atoms, energy, force in zip(structures, relaxed.energy.view(-1).tolist(), forces):
         atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=force.numpy())
-    return {str(plain(sid)): atoms for sid, atoms in zip(relaxed.sid, structures)}
-
-
-def write(path: Path, frames: list[Atoms]) -> None:
-    """A trajectory is complete or not there."""
-    partial = path.with_name(f".{path.name}.partial")
-    ase.io.write(partial, frames, format="traj")
-    os.replace(partial, path)
+    return {str(identifier(sid)): atoms for sid, atoms in zip(relaxed.sid, structures)}
 
 
 def report(trainer: PhysMolTrainer, folder: Path) -> None:

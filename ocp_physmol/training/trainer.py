@@ -12,8 +12,9 @@ from fairchem.core.modules.evaluator import Evaluator
 from fairchem.core.modules.exponential_moving_average import ExponentialMovingAverage
 from torch.nn import functional as F
 
-from ocp_physmol.checkpoint import move_into_place, read_checkpoint, require_same_architecture
+from ocp_physmol.checkpoint import read_checkpoint, require_same_architecture
 from ocp_physmol.errors import UserError
+from ocp_physmol.files import move_into_place
 from ocp_physmol.losses import copies
 from ocp_physmol.losses.functions import PHYSICS_TERMS, LossTerm, active_terms
 from ocp_physmol.losses.pushes import Push, require_molecule

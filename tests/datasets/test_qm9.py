@@ -12,6 +12,7 @@ from conftest import SAMPLE_ARCHIVE, SAMPLE_CSV
 
 from ocp_physmol.datasets import lmdb_writer, qm9
 from ocp_physmol.errors import UserError
+from ocp_physmol.files import complete_folder
 from ocp_physmol.relaxation.predictor import batches, open_labelled
 
 SPLITS = ("train", "val", "test")
@@ -163,7 +164,7 @@ def test_nothing_is_left_of_a_failed_conversion(tmp_path):
     before = (tmp_path / "qm9/report.json").read_text()
     with pytest.raises(UserError):
         qm9.convert(failing(), tmp_path / "qm9")
-    with pytest.raises(RuntimeError), lmdb_writer.data_folder(tmp_path / "qm9", {}) as folder:
+    with pytest.raises(RuntimeError), complete_folder(tmp_path / "qm9", {}) as folder:
         lmdb_writer.write_lmdb(folder / "train", map(qm9.to_data, qm9.read_csv(SAMPLE_CSV)))
         raise RuntimeError("killed half way")
     assert (tmp_path / "qm9/report.json").read_text() == before

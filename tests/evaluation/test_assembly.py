@@ -12,7 +12,7 @@ from springs import Springs
 from ocp_physmol.errors import UserError
 from ocp_physmol.evaluation import assembly
 from ocp_physmol.evaluation.assembly import Protocol, assemble, choose_groups, pull
-from ocp_physmol.evaluation.deviations import bond_graph
+from ocp_physmol.geometry import bonds
 from ocp_physmol.relaxation.predictor import open_labelled
 
 
@@ -29,7 +29,7 @@ def test_exactly_the_chosen_bonds_are_cut(structures):
         counts.add(len(groups))
         moved = pull(positions, groups, 0.7)
         lost = {tuple(sorted(group.bond)) for group in groups}
-        assert bond_graph(numbers, positions) - bond_graph(numbers, moved) == lost
+        assert bonds(numbers, positions) - bonds(numbers, moved) == lost
         for group in groups:
             rest, first = positions[list(group.bond)]
             shifts = (moved - positions)[list(group.atoms)]

@@ -1,4 +1,4 @@
-"""Alignment, bonds, and what is said of relaxed structures."""
+"""Displacements, and what is said of relaxed structures."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from conftest import to_data
 from scipy.spatial.transform import Rotation
 from springs import Springs
 
-from ocp_physmol.evaluation.deviations import align, bond_graph, deviations, mean_displacement
+from ocp_physmol.evaluation.deviations import deviations, mean_displacement
 from ocp_physmol.relaxation.batched import Relaxed
 
 
@@ -21,33 +21,6 @@ def test_rigid_motion_is_no_displacement(name):
 def test_mirror_image_is_a_displacement():
     reference = molecule("CH3CH2OH").positions + np.random.default_rng(0).normal(size=(9, 3)) * 0.2
     assert mean_displacement(reference * [1, 1, -1], reference) > 0.1
-
-
-def test_alignment_is_the_best_one():
-    """Against scipy's, which minimises the same squares."""
-    rng = np.random.default_rng(1)
-    reference = molecule("CH3CH2OH").positions
-    moved = reference + rng.normal(size=reference.shape) * 0.3
-    rssd = Rotation.align_vectors(reference - reference.mean(axis=0), moved - moved.mean(axis=0))[1]
-    assert np.linalg.norm(align(moved, reference) - reference) == pytest.approx(rssd)
-
-
-def test_bonds_of_known_molecules():
-    def bonds(atoms) -> set:
-        return bond_graph(atoms.numbers, atoms.positions)
-
-    assert bonds(molecule("CH4")) == {(0, 1), (0, 2), (0, 3), (0, 4)}
-    assert len(bonds(molecule("CH3CH2OH"))) == 8 and len(bonds(molecule("C6H6"))) == 12
-    assert len(bonds(molecule("H2"))) == 1 and bonds(molecule("H")) == set()
-
-
-def test_hydrogen_bonds_are_none():
-    first, second = molecule("H2O"), molecule("H2O")
-    along = first.positions[1] - first.positions[0]
-    second.translate(along / np.linalg.norm(along) * 2.8)
-    dimer = first + second
-    assert dimer.get_distance(1, 3) < 1.9
-    assert bond_graph(dimer.numbers, dimer.positions) == {(0, 1), (0, 2), (3, 4), (3, 5)}
 
 
 def test_what_is_said_of_four_fates():

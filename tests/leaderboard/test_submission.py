@@ -11,10 +11,9 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ocp_physmol.errors import UserError
 from ocp_physmol.leaderboard.submission import (
     Size,
-    complete_or_absent,
-    find_problem,
     read_arrays,
     read_predictions,
+    reason_to_refuse,
     write_arrays,
 )
 
@@ -33,7 +32,7 @@ def arrays(field: str = "forces", sizes=(2, 1, 5)) -> dict[str, np.ndarray]:
 
 
 def problem(**changes) -> str | None:
-    return find_problem({**arrays(), **changes}, SYSTEMS, iter(OTHERS))
+    return reason_to_refuse({**arrays(), **changes}, SYSTEMS, iter(OTHERS))
 
 
 # ---- what is found
@@ -41,9 +40,9 @@ def problem(**changes) -> str | None:
 
 def test_nothing_is_wrong_with_good_arrays():
     assert problem() is None
-    assert find_problem(arrays("pos", (3, 4, 5)), SYSTEMS, iter(OTHERS)) is None
+    assert reason_to_refuse(arrays("pos", (3, 4, 5)), SYSTEMS, iter(OTHERS)) is None
     one = {"ids": np.array(["7"]), "pos": np.zeros((3, 3)), "chunk_idx": np.cumsum([3])[:-1]}
-    assert find_problem(one, {"7": SYSTEMS["7"]}, iter(OTHERS)) is None
+    assert reason_to_refuse(one, {"7": SYSTEMS["7"]}, iter(OTHERS)) is None
 
 
 def test_other_splits_are_not_read_in_vain():
@@ -51,7 +50,7 @@ def test_other_splits_are_not_read_in_vain():
         raise AssertionError
         yield
 
-    assert find_problem(arrays(), SYSTEMS, others()) is None
+    assert reason_to_refuse(arrays(), SYSTEMS, others()) is None
 
 
 @pytest.mark.parametrize("ids, message", [
@@ -104,7 +103,7 @@ def test_the_owner_of_a_bad_force_is_named(row, owner):
 
 
 def test_positions_are_those_of_all_atoms():
-    found = find_problem(arrays("pos", (2, 1, 5)), SYSTEMS, iter(OTHERS))
+    found = reason_to_refuse(arrays("pos", (2, 1, 5)), SYSTEMS, iter(OTHERS))
     assert "id '7' has 2 rows of pos for 3 atoms (all" in found
 
 
@@ -193,22 +192,3 @@ def test_damaged_trajectories(tmp_path):
         for task in ("is2re-relaxations", "is2rs"):
             with pytest.raises(UserError, match=r"5.traj, split id: .* cannot be read"):
                 read_predictions(task, tmp_path, "id")
-
-
-# ---- writing
-
-
-def test_a_file_is_complete_or_not_there(tmp_path):
-    file = tmp_path / "new/file.npz"
-    with pytest.raises(KeyError), complete_or_absent(file) as partial:
-        partial.write_text("half")
-        raise KeyError
-    assert not any(file.parent.iterdir())
-    with complete_or_absent(file) as partial:
-        partial.write_text("whole")
-        assert not file.exists()
-    assert [f.read_text() for f in file.parent.iterdir()] == ["whole"]
-    for impossible in (tmp_path, file / "below"):
-        refused = pytest.raises(UserError, match=r"cannot be written .*choose another --output")
-        with refused, complete_or_absent(impossible):
-            pass

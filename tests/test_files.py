@@ -1,0 +1,51 @@
+"""Files and folders that are complete or not there."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ocp_physmol.errors import UserError
+from ocp_physmol.files import complete_folder, complete_or_absent, write_json
+
+
+def test_a_file_is_complete_or_not_there(tmp_path):
+    file = tmp_path / "new/file.npz"
+    with pytest.raises(KeyError), complete_or_absent(file) as partial:
+        partial.write_text("half")
+        raise KeyError
+    assert not any(file.parent.iterdir())
+    with complete_or_absent(file) as partial:
+        partial.write_text("whole")
+        assert not file.exists()
+    assert [f.read_text() for f in file.parent.iterdir()] == ["whole"]
+    for impossible in (tmp_path, file / "below"):
+        refused = pytest.raises(UserError, match=r"cannot be written .*choose another place")
+        with refused, complete_or_absent(impossible):
+            pass
+
+
+def test_json_holds_arrays_infinity_and_text(tmp_path):
+    content = {"Å": np.eye(2), "lost": float("inf")}
+    for indent in (None, 2):
+        write_json(tmp_path / "content.json", content, indent)
+        text = (tmp_path / "content.json").read_text(encoding="utf-8")
+        assert json.loads(text) == {"Å": [[1, 0], [0, 1]], "lost": float("inf")}
+        assert "Å" in text and (text.count("\n") == 1) == (indent is None)
+
+
+def test_a_folder_is_complete_or_as_it_was(tmp_path):
+    folder = tmp_path / "data"
+    for content in ("first", "second"):
+        with complete_folder(folder, {"is": content}) as partial:
+            (partial / "file").write_text(content)
+        with pytest.raises(KeyError), complete_folder(folder, {}) as partial:
+            (partial / "file").write_text("half")
+            raise KeyError
+        assert (folder / "file").read_text() == content
+        assert json.loads((folder / "report.json").read_text()) == {"is": content}
+        assert [p.name for p in tmp_path.iterdir()] == ["data"]
+    (folder / "report.json").unlink()
+    refused = pytest.raises(UserError, match="no data set of ours; choose another --output")
+    with refused, complete_folder(folder, {}):
+        pass

@@ -1,0 +1,58 @@
+"""Alignment, and what is a bond."""
+
+import numpy as np
+import pytest
+import torch
+from ase.build import molecule
+from ase.data import covalent_radii
+from scipy.spatial.transform import Rotation
+
+from ocp_physmol.geometry import align, bonded, bonds, sharp_soft_bonds, soft_bonds
+
+
+def test_alignment_is_the_best_one():
+    """Against scipy's, which minimises the same squares."""
+    rng = np.random.default_rng(1)
+    reference = molecule("CH3CH2OH").positions
+    moved = reference + rng.normal(size=reference.shape) * 0.3
+    rssd = Rotation.align_vectors(reference - reference.mean(axis=0), moved - moved.mean(axis=0))[1]
+    found = align(torch.from_numpy(moved), torch.from_numpy(reference)).numpy()
+    assert np.linalg.norm(found - reference) == pytest.approx(rssd)
+
+
+def test_alignment_of_padded_molecules_is_that_of_each():
+    generator = torch.Generator().manual_seed(0)
+    positions, reference = torch.randn(2, 3, 7, 3, generator=generator, dtype=torch.float64)
+    mask = torch.arange(7) < torch.tensor([4, 7, 5])[:, None]
+    together = align(positions, reference, mask)
+    for i, own in enumerate(mask):
+        alone = align(positions[i, own], reference[i, own])
+        torch.testing.assert_close(together[i, own], alone)
+
+
+def test_bonds_of_known_molecules():
+    def found(name) -> set:
+        atoms = molecule(name)
+        return bonds(atoms.numbers, atoms.positions)
+
+    assert found("CH4") == {(0, 1), (0, 2), (0, 3), (0, 4)}
+    assert len(found("CH3CH2OH")) == 8 and len(found("C6H6")) == 12
+    assert len(found("H2")) == 1 and found("H") == set()
+
+
+def test_hydrogen_bonds_are_none():
+    first, second = molecule("H2O"), molecule("H2O")
+    along = first.positions[1] - first.positions[0]
+    second.translate(along / np.linalg.norm(along) * 2.8)
+    dimer = first + second
+    assert dimer.get_distance(1, 3) < 1.9
+    assert bonds(dimer.numbers, dimer.positions) == {(0, 1), (0, 2), (3, 4), (3, 5)}
+
+
+def test_all_bonds_agree_away_from_where_they_break():
+    radii = 2 * covalent_radii[6]
+    for ratio, expected in ((0.8, 1), (1.1, 1), (1.6, 0), (3.0, 0)):
+        distance = torch.tensor(ratio * radii)
+        assert bool(bonded(6, 6, float(distance))) == bool(expected)
+        for soft in (soft_bonds, sharp_soft_bonds):
+            assert float(soft(distance, torch.tensor(radii))) == pytest.approx(expected, abs=0.02)
