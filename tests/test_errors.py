@@ -1,0 +1,75 @@
+"""What is wrong with the content of a file, in one sentence."""
+
+from __future__ import annotations
+
+from typing import Literal, Optional, Union
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from ocp_physmol.errors import UserError, validate
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    width: int = Field(ge=1)
+    rate: float = Field(0.5, gt=0, le=1)
+    kind: Literal["a", "b"] = "a"
+    name: Optional[str] = Field(None, examples=["physmol"])  # noqa: UP045
+
+    @field_validator("width")
+    @classmethod
+    def _even(cls, value: int) -> int:
+        if value % 2:
+            raise ValueError("it must be even")
+        return value
+
+
+class Whole(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    part: Part
+    parts: list[Part] = []
+    by_name: dict[str, Part] = {}
+    either: Union[str, Part] = "x"  # noqa: UP007
+
+
+PART = {"width": 2}
+SENTENCES = [
+    ({}, "section 'part' is missing"),
+    ({"part": 5}, "part: 5 is not possible; it must be a mapping of keys to values"),
+    ({"prat": PART}, "top level has the unknown key 'prat'; did you mean 'part'?"),
+    ({"part": {}}, "part.width is missing; it must be a whole number >= 1"),
+    ({"part": {"width": 0}}, "part.width: 0 is not possible; it must be a whole number >= 1"),
+    ({"part": {"width": "2"}}, "part.width: '2' is not possible; it must be a whole number >= 1"),
+    ({"part": {"width": 3}}, "part.width: 3 is not possible; it must be even"),
+    ({"part": {"width": 2, "rate": 2}}, "part.rate: 2 is not possible; it must be a number > 0 "
+     "and <= 1"),
+    ({"part": {"width": 2, "rate": float("nan")}}, "part.rate: nan is not possible"),
+    ({"part": {"width": 2, "rate": "1e-3"}}, "YAML takes this for text"),
+    ({"part": {"width": 2, "kind": "c"}}, "part.kind: 'c' is not possible; it must be one of a, b"),
+    ({"part": {"width": 2, "nme": "c"}}, "part has the unknown key 'nme'; did you mean 'name'?"),
+    ({"part": {"width": 2, "name": 1}}, "part.name: 1 is not possible; it must be text or null"),
+    ({"part": PART, "parts": [PART, {"width": 0}]}, "parts[1].width: 0 is not possible"),
+    ({"part": PART, "parts": PART}, "parts: {'width': 2} is not possible; it must be a list"),
+    ({"part": PART, "by_name": {"x": {"width": 0}}}, "by_name.x.width: 0 is not possible"),
+    ({"part": PART, "either": {"width": 0}}, "either.width: 0 is not possible"),
+    ({"part": PART, "either": 3}, "either: 3 is not possible; it must be text or a mapping"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("content, sentence", SENTENCES)
+def test_every_problem_has_its_path_its_value_and_its_cure(content, sentence):
+    with pytest.raises(UserError) as error:
+        validate(Whole, content)
+    assert sentence in str(error.value)
+
+
+def test_a_section_is_named_with_its_place_in_the_file():
+    with pytest.raises(UserError, match=r"runs\.mine\.width: 0 is not possible"):
+        validate(Part, {"width": 0}, "runs.mine")
+
+
+def test_what_is_right_comes_back():
+    assert validate(Whole, {"part": PART}).part.width == 2
