@@ -17,6 +17,7 @@ from ase.build import bulk, fcc111, molecule
 from fairchem.core.datasets import data_list_collater
 from torch_geometric.data import Data
 
+from ocp_physmol.__main__ import main
 from ocp_physmol.model.physmol import PhysMol
 
 torch.set_num_threads(1)  # small tensors; threads only get into each other's way
@@ -132,6 +133,13 @@ def small_run(qm9_folder: Path) -> list[str]:
 
 def command(*arguments) -> list[str]:
     return [sys.executable, "main.py", *map(str, arguments)]
+
+
+def ends(status: int, *arguments) -> None:
+    """Call `ocp-physmol ...` in this process, and see with what status it ends."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    assert stop.value.code == status
 
 
 def run_main(*arguments, timeout: int = 180) -> subprocess.CompletedProcess:

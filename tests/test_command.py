@@ -6,17 +6,11 @@ import subprocess
 import sys
 
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, ends
 
-from ocp_physmol.__main__ import COMMANDS, DATA, main
+from ocp_physmol.__main__ import COMMANDS, DATA
 
 NAMES = [name for task in COMMANDS.values() for name in task]
-
-
-def ends(status: int, *arguments: str) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(list(arguments))
-    assert stop.value.code == status
 
 
 def test_help_lists_every_subcommand_under_its_task(capsys):

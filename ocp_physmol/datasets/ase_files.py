@@ -1,4 +1,4 @@
-"""Files that ASE reads as OCP LMDBs: python -m ocp_physmol.datasets.ase_files --help
+"""Files that ASE reads, as OCP LMDBs: ocp-physmol data files --help
 
 Takes what has an energy and forces, and says what it leaves out, and why. Frames of one file with
 the same atoms, cell and periodicity are one system, such as a relaxation (in a .traj the cell may
@@ -7,12 +7,12 @@ change); being alike, they go into one split together. Files are taken for indep
 
 from __future__ import annotations
 
-import argparse
 import re
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import click
 import numpy as np
 import torch
 from ase.io import iread
@@ -22,7 +22,7 @@ from tqdm import tqdm
 from ocp_physmol.datasets.lmdb_dataset import find_problem
 from ocp_physmol.datasets.lmdb_writer import write_lmdb
 from ocp_physmol.datasets.splits import Frame, cut, deal
-from ocp_physmol.errors import UserError, exit_on_user_error
+from ocp_physmol.errors import UserError
 from ocp_physmol.files import complete_folder
 
 if TYPE_CHECKING:
@@ -191,8 +191,6 @@ def convert(
         raise UserError(
             f"--val {val} and --test {test} are not possible; give fractions whose sum is below 1"
         )
-    if max_force is not None and not max_force > 0:
-        raise UserError(f"--max-force {max_force} leaves no frame; give a positive force")
     fractions = {"train": 1 - val - test, "val": val, "test": test}
     fractions = {split: share for split, share in fractions.items() if share > 0}
     files = find_files(source)
@@ -234,30 +232,21 @@ def summary(report: dict, output: Path) -> str:
     return "\n".join(lines)
 
 
-@exit_on_user_error
-def main(arguments: list[str] | None = None) -> None:
-    """Command line of the converter."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ocp_physmol.datasets.ase_files",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "source", type=Path, metavar="FOLDER",
-        help=f"searched with its subfolders for {', '.join(SUFFIXES)}; or a single file",
-    )  # fmt: skip
-    parser.add_argument("--output", type=Path, required=True, help="folder to make")
-    parser.add_argument("--val", type=float, default=0.1, help="fraction to validate on (0.1)")
-    parser.add_argument("--test", type=float, default=0.1, help="fraction to test on (0.1)")
-    parser.add_argument("--seed", type=int, default=0, help="of the splits (0)")
-    parser.add_argument(
-        "--max-force", type=float,
-        help="leave out frames with a larger force on a free atom, eV/Angstrom (no limit)",
-    )  # fmt: skip
-    args = parser.parse_args(arguments)
-    report = convert(args.source, args.output, args.val, args.test, args.seed, args.max_force)
-    print(summary(report, args.output))
+@click.command(context_settings={"show_default": True})
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="folder to make")
+@click.option("--val", type=float, default=0.1, help="fraction to validate on")
+@click.option("--test", type=float, default=0.1, help="fraction to test on")
+@click.option("--seed", type=click.IntRange(0), default=0, help="of the splits")
+@click.option(
+    "--max-force", type=click.FloatRange(0, min_open=True), show_default="no limit",
+    help="leave out frames with a larger force on a free atom, eV/Angstrom",
+)  # fmt: skip
+def command(source: Path, output: Path, **options: Any) -> None:
+    """Convert SOURCE, a file that ASE reads or a folder of such files, to OCP LMDBs.
 
-
-if __name__ == "__main__":
-    main()
+    Takes the frames that have an energy and forces, and says what it leaves out, and why. A folder
+    is searched with its subfolders for .traj, .xyz, .extxyz and .db files. Frames of one file with
+    the same atoms, cell and periodicity are one system and go into one split together.
+    """
+    print(summary(convert(source, output, **options), output))

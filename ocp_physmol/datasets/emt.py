@@ -1,4 +1,4 @@
-"""OC20-shaped data that need no download: python -m ocp_physmol.datasets.emt --output data/emt
+"""OC20-shaped data that need no download: ocp-physmol data emt --output data/emt
 
 Adsorbates on fcc slabs, relaxed and labelled with ASE's effective medium theory (EMT), which takes
 milliseconds where density functional theory takes hours. EMT knows little of H, C, N and O: these
@@ -8,13 +8,14 @@ are for running everything, never a benchmark.
 
 from __future__ import annotations
 
-import argparse
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
+import click
 import numpy as np
 import torch
 from ase import Atoms
@@ -28,7 +29,6 @@ from tqdm import tqdm
 
 from ocp_physmol.datasets.lmdb_writer import write_lmdb
 from ocp_physmol.datasets.splits import EVALUATION
-from ocp_physmol.errors import UserError, exit_on_user_error
 from ocp_physmol.files import complete_folder
 
 FACETS = {"111": fcc111, "100": fcc100, "110": fcc110}
@@ -201,53 +201,51 @@ def write(trajectories: list[Trajectory], output: Path, frames: int, report: dic
     return report["entries"]
 
 
-@exit_on_user_error
-def main(arguments: list[str] | None = None) -> None:
-    """Command line of the EMT set."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ocp_physmol.datasets.emt",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--output", type=Path, required=True, help="folder to make")
-    parser.add_argument(
-        "--relaxations", type=int, default=300,
-        help="to train on (300); each of the eight splits val_* and test_* gets a tenth of it",
-    )  # fmt: skip
-    parser.add_argument("--frames", type=int, default=20, help="at most, of a relaxation (20)")
-    parser.add_argument("--seed", type=int, default=0, help="of everything drawn (0)")
-    parser.add_argument("--workers", type=int, default=2, help="processes (2)")
-    args = parser.parse_args(arguments)
-    for name in ("relaxations", "frames", "workers"):
-        if getattr(args, name) < 1:
-            raise UserError(
-                f"--{name} {getattr(args, name)} is not possible; it must be at least 1"
-            )
-
-    systems = plan(args.relaxations, args.seed)
+def make(
+    output: Path, relaxations: int = 300, frames: int = 20, seed: int = 0, workers: int = 2
+) -> dict[str, int]:
+    """Write the set to `output` and print its size; the options are those of the command."""
+    systems = plan(relaxations, seed)
     bar = {"total": len(systems), "desc": "Relaxing", "unit": " systems", "mininterval": 1}
-    with get_context("spawn").Pool(args.workers) as pool:
+    with get_context("spawn").Pool(workers) as pool:
         trajectories = list(tqdm(pool.imap(relax, systems, chunksize=4), **bar))
-    settled = sum(bool(_largest(t) < FMAX) for t in trajectories)
+    settled = sum(_largest_force(t) < FMAX for t in trajectories)
     report = {
         "source": "ASE's EMT, no benchmark",
-        "seed": args.seed,
+        "seed": seed,
         "relaxations": len(systems),
         "converged": settled,
         "entries": {},
     }
-    entries = write(trajectories, args.output, args.frames, report)
+    entries = write(trajectories, output, frames, report)
     total = sum(n for name, n in entries.items() if name.startswith("s2ef"))
-    print(f"Wrote {total} frames of {len(systems)} relaxations, {settled} of them converged, "
-          f"to {args.output}")  # fmt: skip
+    print(
+        f"Wrote {total} frames of {len(systems)} relaxations, {settled} of them converged, "
+        f"to {output}"
+    )
+    return entries
 
 
-def _largest(trajectory: Trajectory) -> float:
+def _largest_force(trajectory: Trajectory) -> float:
     """Largest force on a free atom of the last frame, eV/Angstrom."""
     free = np.ones(len(trajectory.atoms), dtype=bool)
     free[trajectory.atoms.constraints[0].index] = False
     return float(np.linalg.norm(trajectory.forces[-1][free], axis=1).max())
 
 
-if __name__ == "__main__":
-    main()
+@click.command(context_settings={"show_default": True})
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="folder to make")
+@click.option(
+    "--relaxations", type=click.IntRange(1), default=300,
+    help="to train on; each of the eight splits val_* and test_* gets a tenth of it",
+)  # fmt: skip
+@click.option("--frames", type=click.IntRange(1), default=20, help="at most, of a relaxation")
+@click.option("--seed", type=click.IntRange(0), default=0, help="of everything drawn")
+@click.option("--workers", type=click.IntRange(1), default=2, help="processes")
+def command(**options: Any) -> None:
+    """Relax adsorbates on slabs with ASE's effective medium theory, as data in OC20's shape.
+
+    EMT takes milliseconds where density functional theory takes hours, and knows little of H, C, N
+    and O: these data are for running everything, never a benchmark.
+    """
+    make(**options)

@@ -1,31 +1,24 @@
-"""OC20 where the configs look for it: python -m ocp_physmol.datasets.oc20 s2ef --split 200k val_id
+"""OC20 where the configs look for it: ocp-physmol data oc20 --help
 
-Runs fairchem's own download script, with adsorption energies and without edges, and adds the
-metadata.npz that balance work over ranks. What is there already is skipped; a download that broke
-off is continued; an archive that lies in DATA_PATH under its own name is used, and stays there.
-
-Archives and what is in them, by fairchem's documentation:
-  s2ef   200k 344M, 1.7G;  2M 3.4G, 17G;  20M 34G, 165G;  all 225G, 1.1T;  rattled 29G, 136G;
-         md 42G, 306G;  each val_* at most 1.9G, 9.5G;  test 30G, 415G
-  is2re  8.1G, 97G
+Downloads an archive, converts it with fairchem's own functions, with adsorption energies and
+without edges, and adds the metadata.npz by which work is balanced over ranks.
 """
 
 from __future__ import annotations
 
 import argparse
+import lzma
 import os
-import shlex
 import shutil
 import subprocess
-import sys
-from functools import partial
 from pathlib import Path
-from unittest.mock import patch
 
-from fairchem.core.scripts import download_data, make_lmdb_sizes
+import click
+import lmdb
+from fairchem.core.scripts import download_data, make_lmdb_sizes, preprocess_ef, uncompress
 
 from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
-from ocp_physmol.errors import UserError, exit_on_user_error
+from ocp_physmol.errors import UserError
 
 S2EF = download_data.DOWNLOAD_LINKS_s2ef["s2ef"]
 ADDRESSES = {**S2EF, **download_data.DOWNLOAD_LINKS_is2re}  # of archives; all of IS2RE is one
@@ -44,6 +37,27 @@ def find_folders(root: Path, split: str) -> list[Path]:
     return sorted({path.parent for path in root.glob(f"{pattern}/*.lmdb")})
 
 
+# what a damaged archive or a full disk leads to; anything else is a bug, and keeps its traceback
+DAMAGE = (
+    OSError, EOFError, lzma.LZMAError, lmdb.Error, AssertionError, RuntimeError, ValueError,
+    IndexError, KeyError,
+)  # fmt: skip
+
+
+def make(task: str, splits: list[str], data_path: Path, num_workers: int, keep: bool) -> None:
+    """Put the data of a task into `data_path`; the options are those of the command."""
+    for split in ["is2re"] if task == "is2re" else splits:
+        there = bool(find_folders(data_path, split))
+        if not there:
+            prepare(split, data_path, num_workers, keep)
+        folders = find_folders(data_path, split)
+        for folder in folders:
+            tested = folder.name.startswith("test")  # hundreds of GB to read, for one prediction
+            if not tested and not (folder / "metadata.npz").exists():
+                write_sizes(folder, num_workers)
+        print(f"{split} is {'already ' * there}in {os.path.commonpath(folders)}", flush=True)
+
+
 def prepare(split: str, data_path: Path, num_workers: int, keep: bool = False) -> None:
     """Download and convert; the folders get to their places in `data_path` when all is complete.
 
@@ -57,64 +71,68 @@ def prepare(split: str, data_path: Path, num_workers: int, keep: bool = False) -
     for path in work.iterdir():  # what an earlier attempt left, but for the archive
         if path.is_dir():
             shutil.rmtree(path)
-    (work / "s2ef/all").mkdir(parents=True)  # the script moves the test splits there
+    if archive != given:
+        download(ADDRESSES[split], work)
     try:
-        run_script(split, work, archive, num_workers)
-        folders = find_folders(work, split)
+        if run("tar", "-xvf", archive, "-C", work):
+            raise OSError("tar cannot unpack it")
+        converted = convert(split, work / archive.name.split(".")[0], work, num_workers)
+        folders = find_folders(converted, split)
         if not folders:
             raise FileNotFoundError("no *.lmdb file in it")
     except UserError:
         raise
-    except Exception as e:  # whatever the script and its workers stumble over
+    except DAMAGE as e:
         raise UserError(
             f"{archive} could not be prepared ({type(e).__name__}: {e}); make room if the disk is "
             "full, else remove this archive, for it is damaged, and run the command again"
         ) from e
     for folder in folders:
-        target = data_path / folder.relative_to(work)
+        target = data_path / folder.relative_to(converted)
         target.parent.mkdir(parents=True, exist_ok=True)
         folder.rename(target)
     if not keep:
         shutil.rmtree(work)
 
 
-def run_script(split: str, work: Path, archive: Path, num_workers: int) -> None:
-    """Call the script's `get_data` with what it takes from a process of its own.
-
-    It imports its neighbours by their bare names, and they read options from `sys.argv`.
-    """
-    task = "is2re" if split == "is2re" else "s2ef"
-    path = [str(Path(download_data.__file__).parent), *sys.path]
-    argv = ["download_data.py", "--num-workers", str(num_workers), "--ref-energy"]
-    system = partial(run_command, address=ADDRESSES[split], work=work, archive=archive)
-    with patch("sys.path", path), patch("sys.argv", argv), patch("os.system", system):
-        download_data.get_data(str(work), task, split, del_intmd_files=False)
-
-
-def run_command(command: str, address: str, work: Path, archive: Path) -> None:
-    """Run one of the script's commands, after which it would go on whatever became of them.
-
-    Paths get quoted; wget is left out if `archive` is not to be downloaded to `work`, and tar
-    reads it from where it is.
-    """
-    program = command.split()[0]
-    if program == "wget":
-        if archive.parent != work:
-            return
-        command += " --continue"
-    if shutil.which(program) is None:
-        raise UserError(f"the program {program} is not on PATH; install it")
-    folder = shlex.quote(str(work))
-    command = command.replace(str(work), folder)
-    command = command.replace(f"{folder}/{archive.name}", shlex.quote(str(archive)))
-    status = subprocess.call(command, shell=True)
-    if status and program == "wget":
+def download(address: str, folder: Path) -> None:
+    """Download an archive, or what is missing of it."""
+    status = run("wget", address, "-P", folder, "--continue")
+    if status:
         raise UserError(
             f"{address} could not be downloaded (wget's status is {status}); check the network, "
-            f"or download it by hand and put it in {work.parent}"
+            f"or download it by hand and put it in {folder.parent}"
         )
-    if status:
-        raise OSError(f"the status of {program} is {status}")
+
+
+def run(program: str, *arguments: str | Path) -> int:
+    """Run a program and return its exit status."""
+    if shutil.which(program) is None:
+        raise UserError(f"the program {program} is not on PATH; install it")
+    return subprocess.call([program, *map(str, arguments)])
+
+
+def convert(split: str, unpacked: Path, work: Path, num_workers: int) -> Path:
+    """Convert what was in the archive of a split; return the folder that `find_folders` takes."""
+    if split == "is2re":
+        return unpacked / "data"
+    if split == "test":
+        return unpacked / "test_data"
+    frames = unpacked.with_name(f"{unpacked.name}_uncompressed")
+    output = work / "s2ef" / (f"all/{split}" if split.startswith("val") else f"{split}/train")
+    uncompress.main(
+        argparse.Namespace(
+            ipdir=str(unpacked / unpacked.name), opdir=str(frames), num_workers=num_workers
+        )
+    )
+    preprocess_ef.main(
+        argparse.Namespace(
+            data_path=str(frames), out_path=str(output), num_workers=num_workers, ref_energy=True,
+            test_data=False, get_edges=False,
+        )
+    )  # fmt: skip
+    download_data.verify_count(str(output), "s2ef", split)
+    return work
 
 
 def write_sizes(folder: Path, num_workers: int) -> None:
@@ -128,45 +146,40 @@ def write_sizes(folder: Path, num_workers: int) -> None:
     make_lmdb_sizes.make_lmdb_sizes(args)
 
 
-@exit_on_user_error
-def main(arguments: list[str] | None = None) -> None:
-    """Command line of the download."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ocp_physmol.datasets.oc20",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("task", choices=("s2ef", "is2re"), help="whose data; is2re has all splits")
-    parser.add_argument(
-        "--split", nargs="+", choices=list(S2EF), metavar="SPLIT",
-        help=f"of s2ef, one or several of {', '.join(S2EF)} (200k val_id)",
-    )  # fmt: skip
-    parser.add_argument("--data-path", type=Path, default=Path("data"), help="folder (data)")
-    parser.add_argument(
-        "--num-workers", type=int, default=len(os.sched_getaffinity(0)),
-        help="processes, each of which writes a file of an s2ef split (as many as cores)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--keep", action="store_true",
-        help="keep the downloaded archive and what is unpacked of it, in DATA_PATH/oc20_SPLIT",
-    )  # fmt: skip
-    args = parser.parse_args(arguments)
-    if args.num_workers < 1:
-        raise UserError(f"--num-workers {args.num_workers} is not possible; it must be at least 1")
-    if args.task == "is2re" and args.split:
+@click.command(context_settings={"show_default": True})
+@click.argument("task", type=click.Choice(["s2ef", "is2re"]))
+@click.option(
+    "--split", multiple=True, type=click.Choice(list(S2EF)), default=("200k", "val_id"),
+    help="of s2ef; give it several times for several splits",
+)  # fmt: skip
+@click.option("--data-path", type=click.Path(path_type=Path), default="data", help="folder")
+@click.option(
+    "--num-workers", type=click.IntRange(1), default=lambda: len(os.sched_getaffinity(0)),
+    show_default="as many as cores",
+    help="processes, each of which writes a file of an s2ef split",
+)  # fmt: skip
+@click.option(
+    "--keep", is_flag=True,
+    help="keep the downloaded archive and what is unpacked of it, in DATA_PATH/oc20_SPLIT",
+)  # fmt: skip
+@click.pass_context
+def command(
+    ctx: click.Context, task: str, split: tuple[str, ...], data_path: Path, num_workers: int,
+    keep: bool,
+) -> None:  # fmt: skip
+    """Download OC20's data for TASK and convert them to the folders that the configs name.
+
+    What is there already is skipped. A download that broke off is continued. An archive that lies
+    in DATA_PATH under its own name is used, and stays there.
+
+    \b
+    Size of the archive, and of what is in it, by fairchem's documentation:
+      s2ef   200k 344M, 1.7G;  2M 3.4G, 17G;  20M 34G, 165G;  all 225G, 1.1T;
+             rattled 29G, 136G;  md 42G, 306G;  each val_* at most 1.9G, 9.5G;
+             test 30G, 415G
+      is2re  8.1G, 97G, all its splits
+    """
+    given = ctx.get_parameter_source("split") is not click.core.ParameterSource.DEFAULT
+    if task == "is2re" and given:
         raise UserError("--split is of s2ef; is2re comes with all its splits, so leave it out")
-
-    for split in ["is2re"] if args.task == "is2re" else args.split or ["200k", "val_id"]:
-        there = bool(find_folders(args.data_path, split))
-        if not there:
-            prepare(split, args.data_path, args.num_workers, args.keep)
-        folders = find_folders(args.data_path, split)
-        for folder in folders:
-            tested = folder.name.startswith("test")  # hundreds of GB to read, for one prediction
-            if not tested and not (folder / "metadata.npz").exists():
-                write_sizes(folder, args.num_workers)
-        print(f"{split} is {'already ' * there}in {os.path.commonpath(folders)}", flush=True)
-
-
-if __name__ == "__main__":
-    main()
+    make(task, list(split), data_path, num_workers, keep)

@@ -1,26 +1,25 @@
-"""QM9 (section 4.1) as OCP LMDBs: python -m ocp_physmol.datasets.qm9 --help"""
+"""QM9 (section 4.1) as OCP LMDBs: ocp-physmol data qm9 --help"""
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import importlib.util
 import re
 import tarfile
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ase.data
 import ase.units
+import click
 import numpy as np
 import pandas as pd
 import torch
 from torch_geometric.data import Data
 from tqdm import tqdm
 
-from ocp_physmol.arguments import positive
 from ocp_physmol.datasets.lmdb_writer import write_lmdb
-from ocp_physmol.errors import UserError, exit_on_user_error
+from ocp_physmol.errors import UserError
 from ocp_physmol.files import complete_folder
 
 if TYPE_CHECKING:
@@ -205,54 +204,54 @@ def convert(
     return counts
 
 
-@exit_on_user_error
-def main(arguments: list[str] | None = None) -> None:
-    """Command line of the converter."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ocp_physmol.datasets.qm9",
-        description="Turn QM9 into OCP LMDBs: training 80 %, validation 5 %, test 15 %.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("--output", type=Path, default=Path("data/qm9"), help="folder to write to")
-    parser.add_argument(
-        "--source",
-        default="qm9pack",
-        help="'qm9pack' (the PyPI package) or the path of dsgdb9nsd.xyz.tar.bz2",
-    )
-    parser.add_argument(
-        "--exclude",
-        type=Path,
-        help="with an archive: its uncharacterized.txt, the molecules to leave out",
-    )
-    parser.add_argument("--max-heavy-atoms", type=positive, help="largest molecule to take")
-    parser.add_argument("--num-molecules", type=positive, help="take this many, at random")
-    parser.add_argument("--seed", type=int, default=0, help="of the draw and of the split")
-    args = parser.parse_args(arguments)
+def make(
+    output: Path,
+    source: str = "qm9pack",
+    exclude: Path | None = None,
+    max_heavy_atoms: int | None = None,
+    num_molecules: int | None = None,
+    seed: int = 0,
+) -> dict[str, int]:
+    """Write QM9 to `output` and print its sizes; the options are those of the command.
 
-    if args.source == "qm9pack":
+    Raises:
+        UserError: if the source is missing or damaged, or `output` holds something else.
+    """
+    if source == "qm9pack":
         molecules = read_qm9pack()
+    elif Path(source).is_file():
+        molecules = read_archive(Path(source), _read_excluded(exclude))
     else:
-        path = Path(args.source)
-        if not path.is_file():
-            raise UserError(f"--source {path} does not exist; give 'qm9pack' or the archive's path")
-        molecules = read_archive(path, _read_excluded(args.exclude))
-    counts = convert(
-        molecules, args.output, args.max_heavy_atoms, args.num_molecules, args.seed, args.source
-    )
-    total = sum(counts.values())
+        raise UserError(f"--source {source} does not exist; give 'qm9pack' or the archive's path")
+    counts = convert(molecules, output, max_heavy_atoms, num_molecules, seed, source)
     parts = ", ".join(f"{split} {count}" for split, count in counts.items())
-    print(f"Wrote {total} molecules to {args.output}: {parts}")
+    print(f"Wrote {sum(counts.values())} molecules to {output}: {parts}")
+    return counts
 
 
 def _read_excluded(path: Path | None) -> frozenset[int]:
     """Indices in uncharacterized.txt: the first number of each line that begins with one."""
     if path is None:
         return frozenset()
-    if not path.is_file():
-        raise UserError(f"--exclude {path} does not exist; correct the path")
     words = (line.split() for line in path.read_text().splitlines())
     return frozenset(int(w[0]) for w in words if w and w[0].isdigit())
 
 
-if __name__ == "__main__":
-    main()
+@click.command(context_settings={"show_default": True})
+@click.option(
+    "--output", type=click.Path(path_type=Path), default="data/qm9", help="folder to write to"
+)
+@click.option(
+    "--source", default="qm9pack",
+    help="'qm9pack' (the PyPI package) or the path of dsgdb9nsd.xyz.tar.bz2",
+)  # fmt: skip
+@click.option(
+    "--exclude", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="with an archive: its uncharacterized.txt, the molecules to leave out",
+)  # fmt: skip
+@click.option("--max-heavy-atoms", type=click.IntRange(1), help="largest molecule to take")
+@click.option("--num-molecules", type=click.IntRange(1), help="take this many, at random")
+@click.option("--seed", type=click.IntRange(0), default=0, help="of the draw and of the split")
+def command(**options: Any) -> None:
+    """Turn QM9 into OCP LMDBs: training 80 %, validation 5 %, test 15 %."""
+    make(**options)

@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
     title, runs = read_experiment(args.experiment, args.data, args.seconds)
     wanted = _chosen(runs, args)
     if not (args.data / "report.json").is_file():
-        qm9.main(["--output", str(args.data), "--max-heavy-atoms", str(MAX_HEAVY_ATOMS)])
+        qm9.make(args.data, max_heavy_atoms=MAX_HEAVY_ATOMS)
     require_frequencies(args.data / "test")
     records = {n: args.records / args.experiment.stem / f"{r.slug}.json" for n, r in runs.items()}
     chains = {

@@ -61,8 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     started = time.time()
     if not (args.data / "report.json").is_file():
-        emt.main(["--output", str(args.data), "--relaxations", str(args.relaxations),
-                  "--seed", str(args.seed)])  # fmt: skip
+        emt.make(args.data, args.relaxations, seed=args.seed)
     for name in (*(f"{task}_{model}" for task in TASKS for model in MODELS), "relaxations"):
         shutil.rmtree(args.output / name, ignore_errors=True)
     steps = {

@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     started = time.time()
     if not (args.data / "report.json").is_file():
-        qm9.main(["--output", str(args.data), "--max-heavy-atoms", str(MAX_HEAVY_ATOMS)])
+        qm9.make(args.data, max_heavy_atoms=MAX_HEAVY_ATOMS)
     if (args.output / "metrics.json").is_file():
         # a finished quickstart starts anew, an interrupted one goes on
         (args.output / "metrics.json").unlink()

@@ -13,7 +13,7 @@ from ase.constraints import FixAtoms
 from ase.db import connect
 from ase.io import Trajectory, read, write
 from ase.optimize import LBFGS
-from conftest import small_model
+from conftest import ends, small_model
 from fairchem.core.datasets import data_list_collater
 
 from ocp_physmol.datasets import ase_files, splits
@@ -81,7 +81,7 @@ def source(tmp_path_factory):
 @pytest.fixture(scope="module")
 def converted(source, tmp_path_factory):
     output = tmp_path_factory.mktemp("lmdb") / "data"
-    ase_files.main([str(source), "--output", str(output), "--val", "0.2", "--max-force", "30"])
+    ase_files.convert(source, output, val=0.2, max_force=30)
     return output
 
 
@@ -168,7 +168,7 @@ def test_everything_left_out_is_reported(source, converted, tmp_path, capsys):
     assert any(e[0].startswith("garbage.traj, frame 0 (InvalidULMFileError: ") for e in examples)
     assert report["source"] == str(source) and report["val"] == 0.2 and report["max_force"] == 30
     assert sum(split["frames"] for split in report["splits"].values()) == len(entries(converted))
-    ase_files.main([str(source), "--output", str(tmp_path / "again"), "--test", "0"])
+    ends(0, "data", "files", source, "--output", tmp_path / "again", "--test", 0)
     printed = capsys.readouterr().out
     assert "Left out:\n      2  no forces; first: bad.extxyz, frame 0\n" in printed
     assert "above --max-force" not in printed and "contiguous" not in printed
@@ -205,7 +205,7 @@ def test_zero_vectors_are_no_period():
 
 def test_single_trajectory_is_cut_in_blocks(tmp_path, capsys):
     relax(tmp_path / "one.traj", steps=19)
-    ase_files.main([str(tmp_path / "one.traj"), "--output", str(tmp_path / "data")])
+    ends(0, "data", "files", tmp_path / "one.traj", "--output", tmp_path / "data")
     assert "errors on val and test will be optimistic" in capsys.readouterr().out
     assert json.loads((tmp_path / "data/report.json").read_text())["systems_divided"]
     fids = {s: [e.fid for e in open_labelled(tmp_path / "data" / s)] for s in ("val", "test")}
@@ -259,7 +259,7 @@ def test_a_model_reads_what_is_written(source, converted):
         (["empty"], "empty holds no .traj, .xyz, .extxyz, .db file"),
         (["good", "--val", "0.6", "--test", "0.4"], "give fractions whose sum is below 1"),
         (["good", "--val", "-0.1"], "--val -0.1 and --test 0.1 are not possible"),
-        (["good", "--max-force", "0"], "--max-force 0.0 leaves no frame"),
+        (["good", "--max-force", "0"], "'--max-force': 0.0 is not in the range x>0"),
         (["good", "--max-force", "1e-9"], "most often (2 times): a force of # eV/Angstrom"),
         (["good"], "2 usable frames are too few for 3 splits"),
         (["unlabelled"], "most often (1 times): no energy; first: n2.xyz, frame 0"),
@@ -272,8 +272,7 @@ def test_wrong_input_is_explained(arguments, message, tmp_path, monkeypatch, cap
         (tmp_path / folder).mkdir()
     write("good/two.xyz", [labelled(molecule("H2O"), seed) for seed in range(2)])
     write("unlabelled/n2.xyz", molecule("N2"))
-    with pytest.raises(SystemExit):
-        ase_files.main([arguments[0], "--output", "data", *arguments[1:]])
+    ends(2, "data", "files", arguments[0], "--output", "data", *arguments[1:])
     assert message in capsys.readouterr().err
     assert not (tmp_path / "data").exists() and (tmp_path / "good/two.xyz").exists()
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.calculators.emt import EMT
+from conftest import ends
 from fairchem.core.datasets.lmdb_dataset import LmdbDataset
 
 from ocp_physmol.datasets import emt
@@ -17,7 +18,7 @@ SPLITS = ["train", *(f"{part}_{kind}" for part in ("val", "test") for kind in em
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("emt") / "data"
-    emt.main(["--output", str(path), "--relaxations", "4", "--frames", "5"])
+    ends(0, "data", "emt", "--output", path, "--relaxations", 4, "--frames", 5)
     return path
 
 
@@ -82,8 +83,7 @@ def test_splits_hold_out_what_they_say(folder):
 
 
 def test_the_seed_decides(folder, tmp_path):
-    emt.main(["--output", str(tmp_path / "again"), "--relaxations", "4", "--frames", "5",
-              "--workers", "1"])  # fmt: skip
+    emt.make(tmp_path / "again", relaxations=4, frames=5, workers=1)
     for one, two in zip(read(folder, "s2ef", "val_id"), read(tmp_path / "again", "s2ef", "val_id")):
         assert one.keys() == two.keys() and one.y == two.y
         for key in ("pos", "cell", "atomic_numbers", "force", "tags", "fixed"):
@@ -93,7 +93,6 @@ def test_the_seed_decides(folder, tmp_path):
 
 
 def test_nothing_to_do(tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        emt.main(["--output", str(tmp_path / "none"), "--relaxations", "0"])
-    assert "--relaxations 0 is not possible" in capsys.readouterr().err
+    ends(2, "data", "emt", "--output", tmp_path / "none", "--relaxations", 0)
+    assert "'--relaxations': 0 is not in the range x>=1" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()

@@ -8,7 +8,7 @@ import ase.units
 import numpy as np
 import pytest
 import torch
-from conftest import SAMPLE_ARCHIVE, SAMPLE_CSV
+from conftest import SAMPLE_ARCHIVE, SAMPLE_CSV, ends
 
 from ocp_physmol.datasets import lmdb_writer, qm9
 from ocp_physmol.errors import UserError
@@ -96,8 +96,8 @@ def test_seed_decides_the_split(tmp_path):
 
 
 def test_options_choose_molecules(tmp_path):
-    qm9.main(["--source", str(SAMPLE_ARCHIVE), "--output", str(tmp_path / "a"),
-              "--max-heavy-atoms", "2"])  # fmt: skip
+    ends(0, "data", "qm9", "--source", SAMPLE_ARCHIVE, "--output", tmp_path / "a",
+         "--max-heavy-atoms", 2)  # fmt: skip
     report = json.loads((tmp_path / "a/report.json").read_text())
     data = list(itertools.chain(*entries(tmp_path / "a").values()))
     assert report["max_heavy_atoms"] == 2 and len(data) == sum(report[s] for s in SPLITS)
@@ -185,9 +185,8 @@ def test_too_few_molecules(tmp_path):
 
 @pytest.mark.parametrize("arguments", [["--source", "nowhere.tar.bz2"], ["--seed", "x"]])
 def test_command_line_says_what_is_wrong(arguments, capsys):
-    with pytest.raises(SystemExit) as stop:
-        qm9.main(arguments)
-    assert stop.value.code == 2 and "Traceback" not in capsys.readouterr().err
+    ends(2, "data", "qm9", *arguments)
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_map_grows(tmp_path, monkeypatch):
