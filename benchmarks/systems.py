@@ -13,11 +13,11 @@ import torch
 from ase.build import add_adsorbate, bulk, fcc111, molecule
 from fairchem.core.datasets import data_list_collater
 from fairchem.core.preprocessing import AtomsToGraphs
+from ocp_physmol.losses.functions import bound, masked_atoms, zero_force
 from tqdm import tqdm
 
 from ocp_physmol.datasets import qm9
 from ocp_physmol.losses import copies
-from ocp_physmol.losses.functions import bound, masked_atoms, zero_force
 
 
 def models(width: int, layers: int, cutoff: float) -> dict[str, tuple[str, dict]]:

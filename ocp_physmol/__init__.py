@@ -8,9 +8,9 @@ from ocp_physmol.fairchem_compat import scatter_fallback
 
 scatter_fallback.install()  # before anything imports fairchem
 
+from ocp_physmol import losses as _losses  # noqa: E402, F401
 from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset  # noqa: E402
 from ocp_physmol.fairchem_compat.conservative import ConservativeModel  # noqa: E402
-from ocp_physmol.losses import functions as _losses  # noqa: E402, F401
 from ocp_physmol.model.physmol import PhysMol  # noqa: E402
 from ocp_physmol.training.trainer import PhysMolTrainer  # noqa: E402
 

@@ -43,7 +43,7 @@ def small_model(seed: int = 0, cutoff: float = 4.0, **options) -> PhysMol:
     torch.manual_seed(seed)
     sizes = {"hidden_channels": 16, "attention_channels": 8, "num_layers": 2, "num_heads": 4}
     model = PhysMol(**{**sizes, "num_rbf": 8, "cutoff": cutoff, **options}).double().eval()
-    for parameter in model.readout.parameters():
+    for parameter in model.energy.readout.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     return model
 

@@ -203,7 +203,7 @@ def test_relaxed_structures_give_zero_force_and_bound(emt_folder, tmp_path):
     log = main("train", "is2re/physmol.yml", emt_folder / "is2re", tmp_path, EPOCHS)
     losses = re.findall(r"zero_force_loss: (\S+), bound_loss: (\S+),", log)
     assert len(losses) == 8 and all(float(zero) > 0 for zero, _ in losses[1:])
-    assert "is off" not in log
+    assert "is left out" not in log
 
 
 def test_zero_force_at_relaxed_positions_needs_our_model(emt_folder, tmp_path):
@@ -229,7 +229,7 @@ def test_is2re_files_of_ones_own(emt_folder, tmp_path):
             entry.cell[0, 1, 0] += 1.0
         write_lmdb(tmp_path / "data" / split, changed)
     log = main("train", "is2re/physmol.yml", tmp_path / "data", tmp_path, EPOCHS)
-    assert "zero_force is off" in log and "bound is off" in log
+    assert "zero_force is left out" in log and "bound is left out" in log
     assert "energy_loss" in log and "zero_force_loss" not in log
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import pickle
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 
 import lmdb
@@ -68,12 +69,18 @@ class PhysMolLmdbDataset(LmdbDataset):
             problem = f" cannot be unpacked ({cause}); the file is damaged, {cure}"
             raise self._refusal(idx, problem) from e
         if not self._checked[idx]:
-            problem = find_problem(data, self.required)
+            problem = find_problem(data, [*self.required, *self._of_all_or_none])
             if problem:
                 raise self._refusal(idx, f": {problem}")
             self._checked[idx] = True
         self._complete(data, idx)
         return data
+
+    @cached_property
+    def _of_all_or_none(self) -> list[str]:
+        """What every entry must hold because the first one does: a batch has it for all of its
+        structures or for none."""
+        return ["pos_relaxed"] if "pos_relaxed" in super().__getitem__(0) else []
 
     def _complete(self, data, idx: int) -> None:
         """Add what fairchem takes for granted, and give lattices the shapes that batches need."""

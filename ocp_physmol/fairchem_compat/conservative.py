@@ -1,18 +1,29 @@
-"""Any of fairchem's energy models, with forces that are the exact derivative of its energy and with
-the displaced copies that the physics losses compare (section 3.6)."""
+"""Any of fairchem's energy models, with forces that are the exact derivative of its energy.
+
+It evaluates the copies of a batch, too, that the terms of the objective compare (section 3.6).
+"""
 
 from __future__ import annotations
 
 import copy
 import inspect
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from fairchem.core.common.registry import registry
 from fairchem.core.models.base import GraphModelMixin
+from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from ocp_physmol.errors import UserError
 from ocp_physmol.model.forces import forces_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch_geometric.data import Batch
+
+    from ocp_physmol.model.copies import Copy
 
 # what an inner model may not choose, each for the reason that a refusal gives
 SETTLED = {
@@ -20,40 +31,41 @@ SETTLED = {
     "direct_forces": (False, "forces are differentiated outside of it"),
     "otf_graph": (True, "atoms move, so neighbours are found for every batch"),
     "use_pbc": (True, "without it fairchem needs torch_cluster; give molecules a large cell"),
-    "use_pbc_single": (False, "displaced copies are made from the batch as a whole"),
+    "use_pbc_single": (False, "copies are made from the batch as a whole"),
 }
-PER_ATOM = ("atomic_numbers", "tags", "fixed")
-PER_STRUCTURE = ("natoms", "cell", "pbc")
+
+
+class ConservativeConfig(BaseModel):
+    """Section `model` of a configuration, without its `name`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, title="model")
+
+    energy_model: dict[str, Any]  # `name` and options of the model inside, without the SETTLED
+    regress_forces: bool = True  # forces as -dE/dx
+    otf_graph: Literal[True] = True  # neighbours are always found by the model
 
 
 @registry.register_model("conservative")
 class ConservativeModel(nn.Module, GraphModelMixin):
-    """Wraps a model that returns energies, so that every loss of the trainer but that of masked
-    atoms applies to it.
+    """Wraps a model that returns energies, so that every term of the trainer applies to it but that
+    of masked atoms.
 
     PaiNN and GemNet run unscaled where no `scale_file` is given; neither can evaluate a structure
     in which no two atoms are within the cutoff.
 
-    Args:
-        energy_model (dict): the `model` section of the model inside, `name` and options, without
-            those that are SETTLED.
-        regress_forces (bool): forces as -dE/dx. (default: True)
-        otf_graph (bool): must be True: neighbours are always found here. (default: True)
+    Args: the options of `ConservativeConfig`.
 
     Raises:
         ValueError: for options that the model inside cannot have; the message names the key.
     """
 
-    copies = ("displaced",)
+    Config = ConservativeConfig
 
-    def __init__(
-        self, energy_model: dict, regress_forces: bool = True, otf_graph: bool = True
-    ) -> None:
+    def __init__(self, energy_model: dict, **options) -> None:
         super().__init__()
-        if not otf_graph:
-            raise ValueError("model.otf_graph: False is not possible; it must be true")
-        self.regress_forces = regress_forces
-        self.otf_graph = otf_graph
+        self.config = ConservativeConfig(energy_model=energy_model, **options)
+        self.outputs = ("energy", "forces") if self.config.regress_forces else ("energy",)
+        self.otf_graph = True
         self.energy_model = _build(**energy_model)
         parents = {parent.__name__ for parent in type(self.energy_model).__mro__}
         self.detaches = "DimeNetPlusPlus" in parents
@@ -61,41 +73,35 @@ class ConservativeModel(nn.Module, GraphModelMixin):
     def generate_graph(self, data, **options):
         return self.energy_model.generate_graph(data, **options)
 
-    def forward(self, data) -> dict[str, torch.Tensor]:
-        """Energies and forces of a batch, and of its displaced copies where it brings any.
+    def forward(
+        self, data: Batch, outputs: Sequence[str] = (), copies: Sequence[Copy] = ()
+    ) -> dict:
+        """Energies and forces of a batch, and of copies of it. Each costs what it would by itself.
 
         Args:
             data: a fairchem batch with `pos` [N, 3] (Angstrom), `atomic_numbers` [N], `natoms` [B],
-                `batch` [N] and `cell` [B, 3, 3]. Optional: `displaced` [B] (bool), the structures
-                that have a displaced copy, with `pos_displaced` [M, 3], the positions of its atoms,
-                and `displaced_forces` (bool), whether their forces are wanted too.
+                `batch` [N] and `cell` [B, 3, 3].
+            outputs: of the batch itself, "energy" and "forces"; none: those of `regress_forces`.
+            copies: evaluated in this one call, as DistributedDataParallel wants it.
 
         Returns:
-            `energy` [B] (eV), `forces` [N, 3] (eV/Angstrom) if regress_forces, and where the batch
-            brings displaced copies `energy_displaced` [displaced.sum()], with `forces_displaced`
-            [M, 3] if asked for.
+            `energy` [B] (eV), `forces` [N, 3] (eV/Angstrom), and by the name of each copy a
+            dictionary of its own.
 
         Raises:
             UserError: if the model inside cannot do without neighbours, and a structure has none.
         """
-        energy, forces = self._evaluate(copy.copy(data), self.regress_forces)
-        out = {"energy": energy}
-        if self.regress_forces:
-            out["forces"] = forces
-        if "pos_displaced" in data:  # by itself: forces, which cost most, are often not wanted
-            wanted = "displaced_forces" in data and bool(data.displaced_forces)
-            energy, forces = self._evaluate(displaced_structures(data), wanted)
-            out["energy_displaced"] = energy
-            if wanted:
-                out["forces_displaced"] = forces
+        out: dict = self._evaluate(copy.copy(data), outputs or self.outputs)
+        for one in copies:
+            out[one.name] = self._evaluate(one.of(data), one.outputs)
         return out
 
-    def _evaluate(self, batch, with_forces: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Energies, and forces if wanted; sets what it needs on `batch`."""
+    def _evaluate(self, batch: Batch, outputs: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Outputs of a batch, on which it sets what it needs."""
         if len(batch.natoms) == 0:
-            return batch.pos.new_zeros(0), torch.zeros_like(batch.pos)
-        if not with_forces:
-            return self._energy(batch), None
+            return {"energy": batch.pos.new_zeros(0), "forces": torch.zeros_like(batch.pos)}
+        if "forces" not in outputs:
+            return {"energy": self._energy(batch)}
         training = torch.is_grad_enabled()
         with torch.enable_grad():
             if not batch.pos.requires_grad:
@@ -105,14 +111,18 @@ class ConservativeModel(nn.Module, GraphModelMixin):
                 batch.pos = pos.as_subclass(Attached)
             energy = self._energy(batch)
             forces = forces_of(energy, pos, create_graph=training)
-        return (energy, forces) if training else (energy.detach(), forces.detach())
+        if not training:
+            energy, forces = energy.detach(), forces.detach()
+        return {"energy": energy, "forces": forces}
 
     def _energy(self, batch) -> torch.Tensor:
         try:
             return self.energy_model(batch)["energy"].view(-1).as_subclass(torch.Tensor)
         except ImportError as e:  # where torch_sparse is missing
             raise UserError(str(e)) from e
-        except Exception as e:
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except Exception as e:  # each model stumbles over lone atoms in its own way
             alone = (self.generate_graph(batch).neighbors == 0).nonzero()
             if len(alone) == 0:
                 raise
@@ -138,19 +148,6 @@ class Attached(torch.Tensor):
         if func is torch.Tensor.norm:  # has no second derivative for three atoms in line
             return (args[0] ** 2).sum(dim=kwargs["dim"]).clamp(min=1e-12).sqrt()
         return super().__torch_function__(func, types, args, kwargs)
-
-
-def displaced_structures(data):
-    """The displaced copies of a batch as a batch of their own."""
-    chosen = data.displaced
-    copies = copy.copy(data)
-    copies.pos = data.pos_displaced
-    for keys, rows in ((PER_ATOM, chosen[data.batch]), (PER_STRUCTURE, chosen)):
-        for key in keys:
-            if key in data:
-                copies[key] = data[key][rows]
-    copies.batch = torch.repeat_interleave(copies.natoms)
-    return copies
 
 
 def _build(name: str, **options) -> nn.Module:

@@ -1,53 +1,35 @@
-"""Molecules pushed out of their minima, and how hard an elastic network pulls them back.
-
-Eq. 9 asks that a displaced structure lies higher. That says little of the few soft directions in
-which relaxations escape; what pulls a structure back says it of all directions at once.
-"""
+"""Molecules pushed out of their minima, and how hard an elastic network pulls them back."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from ocp_physmol.errors import UserError
 from ocp_physmol.losses.elastic_network import ElasticNetwork
-from ocp_physmol.model.graph import find_neighbors
 
-SCALES = 12.0  # largest push over smallest; how far it comes, a relaxation does not know
-CLEFT = 0.15  # share of molecules that are cleft in two, as in the assembly of section 4.4;
-APART = 0.8  # Angstrom, that the parts are moved at most
-BOND = 3.0  # Angstrom, longer than any
+if TYPE_CHECKING:
+    from torch_geometric.data import Batch
+
+SCALES = 12.0  # largest push over smallest: a relaxation passes all distances from the minimum
+CLEFT = 0.15  # share of molecules that are cleft in two, as in the assembly of section 4.4
+APART = 0.8  # Angstrom, the largest distance that the parts of a cleft molecule are moved
 SOFT = 0.5  # share of the others that are pushed along soft directions, as by heat
 
 
-def require_molecule(entry) -> None:
-    """Raise a UserError if a data set's entry is no free molecule, or is not at its minimum."""
-    problem = None
-    if "pos_relaxed" in entry:
-        problem = "pos_relaxed beside other positions"
-    elif "cell" in entry:
-        natoms = torch.tensor([len(entry.pos)])
-        pbc = entry.pbc.reshape(-1, 3) if "pbc" in entry else None
-        cell = entry.cell.reshape(-1, 3, 3)
-        if find_neighbors(entry.pos, natoms, BOND, cell, pbc).shift is not None:
-            problem = "atoms that are bonded across the boundaries of the cell"
-    if problem:
-        raise UserError(
-            f"loss_functions.restoring_force is for free molecules at their minima, and the "
-            f"training data has {problem}; use bound instead"
-        )
-
-
 class Push:
-    """The structures in `batch.displaced` [B], pushed.
+    """Some structures of a batch, pushed.
 
     Some are cleft along a random plane, its sides moved apart. All others are displaced evenly, or
     further along soft directions, by root mean squares that are log-uniform between noise / SCALES
     and noise.
 
     Args:
-        batch: a fairchem batch of molecules, those in `displaced` [B] at their minima.
-        noise: Angstrom.
+        batch: a fairchem batch of molecules.
+        chosen: [B] bool, the structures to push, D molecules of M atoms at their minima.
+        noise: largest root mean square of a push, Angstrom.
         generators: one for each structure of the batch.
 
     Attributes:
@@ -58,16 +40,22 @@ class Push:
         UserError: if an atom cannot move; the network is one of free molecules.
     """
 
-    def __init__(self, batch, noise: float, generators) -> None:
-        atoms = batch.displaced[batch.batch]
+    def __init__(
+        self,
+        batch: Batch,
+        chosen: torch.Tensor,
+        noise: float,
+        generators: list[np.random.Generator],
+    ) -> None:
+        atoms = chosen[batch.batch]
         if batch.fixed[atoms].any():
             raise UserError(
                 "loss_functions.restoring_force is for free molecules, and the training data has "
                 "fixed atoms; use bound instead"
             )
-        natoms = batch.natoms[batch.displaced]
+        natoms = batch.natoms[chosen]
         self.network = ElasticNetwork(batch.pos[atoms], batch.atomic_numbers[atoms], natoms)
-        generators = [g for g, yes in zip(generators, batch.displaced.tolist()) if yes]
+        generators = [g for g, yes in zip(generators, chosen.tolist()) if yes]
         pushed = self._pushed(noise, generators)
         size = self._size(pushed - self.network.minimum).clamp(min=noise / SCALES)
         self._weight = (natoms * size / noise).rsqrt()[:, None]

@@ -11,8 +11,6 @@ from torch.nn import functional as F
 from ocp_physmol.model.elements import covalent_radii
 from ocp_physmol.model.graph import Graph
 
-READOUTS = ("atom", "cls", "physics")
-
 COULOMB_CORE = 0.3  # Angstrom; 1/d stays finite below, and is exact beyond twice this distance
 MAX_EXPONENT = 5.0  # of (beta_4/d)^beta_3; a repulsion of e^10 beta_2 is high enough
 
@@ -133,6 +131,6 @@ class PhysicsReadout(AtomReadout):
 
 
 def make_readout(name: str, hidden_channels: int) -> nn.Module:
-    """The readout called `name`, one of READOUTS."""
+    """The readout called `name`: "atom", "cls" or "physics"."""
     classes = {"atom": AtomReadout, "cls": ClsReadout, "physics": PhysicsReadout}
     return classes[name](hidden_channels)

@@ -9,16 +9,35 @@ single precision rounding adds some 1e-4 of the whole gradient, 1e-3 for structu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
-from torch import nn
 from torch.func import functional_call
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from ocp_physmol.model.architecture import PhysMolEnergy, Structures
 
 DISPLACEMENT = 0.005  # Angstrom, of the atom that moves most in each structure
+
+
+def energy_and_forces(
+    model: PhysMolEnergy, structures: Structures, exact: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Energies [B] and their exact forces [N, 3].
+
+    In training they are differentiable in the model's parameters: once, or, if `exact`, as often as
+    anybody wants, in the positions too.
+
+    Raises:
+        RuntimeError: in backward, if a second derivative is asked for where there is only a first.
+    """
+    training = torch.is_grad_enabled()
+    pos = structures.pos
+    if training and not exact:
+        weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        return _FirstOrder.apply(model, structures, list(weights), pos, *weights.values())
+    with torch.enable_grad():
+        leaf = pos if pos.requires_grad else pos.detach().requires_grad_()
+        energy = model(structures._replace(pos=leaf), exact, trained=training)
+        forces = forces_of(energy, leaf, create_graph=training)
+    return (energy, forces) if training else (energy.detach(), forces.detach())
 
 
 def forces_of(energy: torch.Tensor, pos: torch.Tensor, create_graph: bool = False) -> torch.Tensor:
@@ -26,24 +45,17 @@ def forces_of(energy: torch.Tensor, pos: torch.Tensor, create_graph: bool = Fals
     return -torch.autograd.grad(energy.sum(), pos, create_graph=create_graph)[0]
 
 
-class _Energy(nn.Module):
-    """`energy_at` as a module whose weights can be replaced for one call."""
-
-    def __init__(self, model: nn.Module, energy_at: Callable) -> None:
-        super().__init__()
-        self.model = model
-        self.forward = energy_at
-
-
 class _FirstOrder(torch.autograd.Function):
+    """Energies and forces whose gradients come from energies at displaced copies."""
+
     @staticmethod
-    def forward(ctx, model, energy_at, names, pos, batch, *parameters):
+    def forward(ctx, model, structures, names, pos, *weights):
         with torch.enable_grad():
             leaf = pos.detach().requires_grad_()
-            energy = energy_at(leaf, trained=False)
+            energy = model(structures._replace(pos=leaf), trained=False)
             forces = forces_of(energy, leaf)
-        ctx.energy, ctx.names = _Energy(model, energy_at), names
-        ctx.save_for_backward(pos, batch, *parameters)
+        ctx.model, ctx.structures, ctx.names = model, structures, names
+        ctx.save_for_backward(pos, *weights)
         return energy.detach(), forces
 
     @staticmethod
@@ -52,39 +64,23 @@ class _FirstOrder(torch.autograd.Function):
             raise RuntimeError(
                 "energies and forces are differentiable once here; let the positions require grad"
             )
-        pos, batch, *parameters = ctx.saved_tensors
+        pos, *weights = ctx.saved_tensors
+        _, atom_type, neighbors = ctx.structures
+        batch = neighbors.batch
         largest = torch.zeros_like(grad_energy).scatter_reduce(
             0, batch, grad_forces.norm(dim=-1).to(grad_energy.dtype), "amax"
         )  # [B]
         step = DISPLACEMENT / largest.clamp(min=torch.finfo(largest.dtype).tiny)
         shift = grad_forces * step[batch, None]
+        displaced = Structures(
+            torch.cat([pos + shift, pos - shift]), atom_type.repeat(2), neighbors.repeat(2)
+        )
         slope = largest / (2 * DISPLACEMENT)
-        weights = torch.cat([grad_energy / 2 - slope, grad_energy / 2 + slope])
-        leaves = {n: p.detach().requires_grad_() for n, p in zip(ctx.names, parameters)}
+        grads = torch.cat([grad_energy / 2 - slope, grad_energy / 2 + slope])  # [2 B]
+        leaves = {n: p.detach().requires_grad_() for n, p in zip(ctx.names, weights)}
         with torch.enable_grad():
-            replaced = {f"model.{name}": leaf for name, leaf in leaves.items()}
-            displaced = torch.cat([pos + shift, pos - shift])
-            energy = functional_call(ctx.energy, replaced, (displaced,))
+            energy = functional_call(ctx.model, leaves, (displaced,))  # [2 B]
         if not energy.requires_grad:  # all that it depends on is frozen
-            return (None,) * (5 + len(leaves))
-        grads = torch.autograd.grad(energy, list(leaves.values()), weights, allow_unused=True)
-        return None, None, None, None, None, *grads
-
-
-def energy_and_forces(
-    model: nn.Module, energy_at: Callable, pos: torch.Tensor, batch: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Energies [B] and their exact forces [N, 3], differentiable once in the model's parameters.
-
-    Args:
-        model: whose parameters are trained.
-        energy_at: energies [k * B] of k copies of the structures, one after the other, from their
-            positions [k * N, 3]; with `trained=False` differentiable in these alone.
-        pos: [N, 3], Angstrom.
-        batch: [N], the structure of each atom.
-
-    Raises:
-        RuntimeError: in backward, if a second derivative is asked for.
-    """
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    return _FirstOrder.apply(model, energy_at, list(trained), pos, batch, *trained.values())
+            return (None,) * (4 + len(leaves))
+        found = torch.autograd.grad(energy, list(leaves.values()), grads, allow_unused=True)
+        return None, None, None, None, *found

@@ -13,13 +13,14 @@ import yaml
 from fairchem.core.common.relaxation.optimizers.lbfgs_torch import LBFGS
 from fairchem.core.common.utils import build_config, setup_imports
 from fairchem.core.datasets.base_dataset import create_dataset
+from pydantic import ValidationError
 
-from ocp_physmol.checkpoint import has_classifier, read_checkpoint, require_same_architecture
+from ocp_physmol.checkpoint import read_checkpoint, require_same_architecture
 from ocp_physmol.datasets.lmdb_dataset import find_problem
 from ocp_physmol.errors import UserError
-from ocp_physmol.losses.functions import active_terms
 from ocp_physmol.run.config_values import lookup, require_known, require_number
 from ocp_physmol.run.loss_checks import check_copies, check_losses
+from ocp_physmol.training.resolve import model_options, resolve
 from ocp_physmol.training.trainer import PhysMolTrainer
 
 SECTIONS = {
@@ -87,9 +88,7 @@ def check_config(args, config: dict) -> None:
     try:
         setup_imports(config)
         checkpoint = read_checkpoint(args.checkpoint) if args.checkpoint else None
-        if checkpoint and args.mode != "train" and has_classifier(checkpoint):
-            config["model"]["use_masking"] = True  # whatever the losses of this config are
-        model = _check_sections(config)
+        model = _check_sections(config, checkpoint if args.mode != "train" else None)
         if args.mode == "run-relaxations":
             _check_relaxation(config.get("task") or {})
         _check_data(config, SPLIT_OF_MODE[args.mode])
@@ -100,7 +99,7 @@ def check_config(args, config: dict) -> None:
         raise UserError(f"config {args.config_yml}: {e}") from e
 
 
-def _check_sections(config: dict) -> torch.nn.Module:
+def _check_sections(config: dict, checkpoint: dict | None) -> torch.nn.Module:
     """Check every section; return the model that the config describes."""
     run_keys = {
         "mode", "identifier", "timestamp_id", "seed", "is_debug", "run_dir", "print_every", "amp",
@@ -125,6 +124,7 @@ def _check_sections(config: dict) -> torch.nn.Module:
     metric = config.get("evaluation_metrics", {}).get("primary_metric")
     if metric is None:
         raise UserError("evaluation_metrics.primary_metric is missing; for example energy_mae")
+    config["model"] = resolve(config, checkpoint)["model"]
     return _build_model(config, model_class)
 
 
@@ -169,19 +169,21 @@ def _check_optim(optim: dict) -> None:
 
 def _build_model(config: dict, model_class: type) -> torch.nn.Module:
     options = {key: value for key, value in config["model"].items() if key != "name"}
-    if "masked_atoms" in active_terms(config["loss_functions"]):
-        options["use_masking"] = True
     require_known("model", options.keys(), _options_of(model_class))
     if "energy_model" in options:
         _check_energy_model(options["energy_model"])
     try:
         return model_class(**options)
+    except ValidationError as e:
+        error = e.errors()[0]
+        where, reason = ".".join(map(str, error["loc"])), error["msg"].replace("Value error, ", "")
+        raise UserError(f"model.{where}: {error['input']!r} is not possible; {reason}") from e
     except (ValueError, TypeError, AssertionError) as e:
         raise UserError(str(e)) from e
 
 
 def _options_of(model_class: type) -> set[str]:
-    return set(inspect.signature(model_class.__init__).parameters) - {"self"}
+    return set(model_options(model_class))
 
 
 def _check_energy_model(options) -> None:

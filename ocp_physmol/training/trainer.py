@@ -1,8 +1,10 @@
-"""Section 3.7: an OCPTrainer that trains with the physics losses beside fairchem's own."""
+"""Section 3.7: an OCPTrainer that trains with the physics terms beside fairchem's own losses."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
+import inspect
 import logging
 
 import torch
@@ -10,34 +12,32 @@ from fairchem.core.common import distutils
 from fairchem.core.common.registry import registry
 from fairchem.core.modules.evaluator import Evaluator
 from fairchem.core.modules.exponential_moving_average import ExponentialMovingAverage
-from torch.nn import functional as F
 
 from ocp_physmol.checkpoint import read_checkpoint, require_same_architecture
 from ocp_physmol.errors import UserError
 from ocp_physmol.files import move_into_place
-from ocp_physmol.losses import copies
-from ocp_physmol.losses.functions import PHYSICS_TERMS, LossTerm, active_terms
-from ocp_physmol.losses.pushes import Push, require_molecule
-from ocp_physmol.model.elements import NUM_TYPES
+from ocp_physmol.losses.draws import structure_generators
+from ocp_physmol.losses.term import MeanOverRanks, Term, active_entries
+from ocp_physmol.model.copies import Copy, merged
 from ocp_physmol.training.budget import BudgetScheduler, BudgetSpent, TimeBudget
 from ocp_physmol.training.preemption import DeferredSignal, warning_signal
+from ocp_physmol.training.resolve import resolve
 from ocp_physmol.training.sharded_evaluation import SharedEvaluation
 
 
 def import_path(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
+    """How a checkpoint names a class: by its package where that exports it, so files may move."""
+    package = importlib.import_module(cls.__module__.split(".")[0])
+    exported = getattr(package, cls.__name__, None) is cls
+    return f"{package.__name__ if exported else cls.__module__}.{cls.__name__}"
 
 
 @registry.register_trainer("physmol")
 class PhysMolTrainer(SharedEvaluation):
     """Takes OCPTrainer's configuration, and in addition:
 
-    Four names in `loss_functions` that are no outputs of the model but terms of Eq. 10:
-        masked_atoms: {fn, coefficient, mask_ratio}, Masked Atomic Modeling (Eq. 7);
-        zero_force: {fn, coefficient}, on structures at equilibrium (Eq. 8);
-        bound: {fn, coefficient, noise}, displaced copies of those, noise in Angstrom (Eq. 9);
-        restoring_force: {fn, coefficient, noise}, how hard these are pulled back; of molecules.
-    A coefficient of 0 switches a term off, at no cost.
+    `loss_functions` may hold terms (see `losses.term`) under names that are no outputs of the
+    model. A coefficient of 0 switches a term off, at no cost.
 
     `optim.max_seconds`: stop after this many seconds of training steps, with a learning rate that
     falls by the time used; `max_epochs` is then an upper limit.
@@ -48,165 +48,138 @@ class PhysMolTrainer(SharedEvaluation):
     def __init__(self, **config) -> None:
         # Gaussians far from their centre are denormal floats, several times slower on a CPU
         torch.set_flush_denormal(True)
-        super().__init__(**config)
+        super().__init__(**resolve(config))
         # a checkpoint must open in a process that has not imported this package
         self.config["trainer"] = import_path(type(self))
         self.config["model"]["name"] = import_path(type(self._unwrapped_model))
 
     # ---- what is computed: all outputs in evaluation, in training only what a loss needs
 
-    @property
-    def output_targets(self) -> dict:
-        training = hasattr(self, "physics_terms") and self.model.training
-        return self._trained_targets if training else self._all_targets
-
-    @output_targets.setter
-    def output_targets(self, targets: dict) -> None:
-        self._all_targets = targets
-
-    def load_model(self) -> None:
-        if "masked_atoms" in active_terms(self.config["loss_functions"]):
-            self.config["model"]["use_masking"] = True  # only then: DDP wants no idle parameters
-        super().load_model()
-
     def load_datasets(self) -> None:
         for split in ("dataset", "val_dataset", "test_dataset", "relax_dataset"):
             labelled = split in ("dataset", "val_dataset")
             if self.config[split]:
-                self.config[split]["required"] = list(self._all_targets) if labelled else []
+                self.config[split]["required"] = list(self.output_targets) if labelled else []
         super().load_datasets()
 
     def load_loss(self) -> None:
-        terms = {
-            name: (LossTerm(options["fn"], options.get("reduction")), options)
-            for name, options in active_terms(self.config["loss_functions"]).items()
-        }
-        self.loss_functions = [
-            (name, {"fn": term, "coefficient": options["coefficient"]})
-            for name, (term, options) in terms.items()
-            if name not in PHYSICS_TERMS
-        ]
-        self._trained_targets = {
+        self.loss_functions, self.terms = [], {}
+        for name, options in active_entries(self.config["loss_functions"]).items():
+            loss_class, reduction = registry.get_loss_class(options["fn"]), options.get("reduction")
+            if not issubclass(loss_class, Term):
+                loss = MeanOverRanks(loss_class(), reduction)
+                coefficient = options["coefficient"]
+                self.loss_functions.append((name, {"fn": loss, "coefficient": coefficient}))
+                continue
+            term = loss_class(loss_class.Options(**options))
+            if self._is_for_the_data(name, term):
+                self.terms[name] = MeanOverRanks(term, reduction)
+        compared = {name for name, _ in self.loss_functions}
+        compared.update(*(loss.loss_fn.outputs for loss in self.terms.values()))
+        self.trained_targets = {
             name: target
-            for name, target in self._all_targets.items()
-            if name != "forces" or terms.keys() & {"forces", "zero_force"}
+            for name, target in self.output_targets.items()
+            if name != "forces" or name in compared
         }
         metrics = self.evaluation_metrics.get("metrics", {})
-        self.evaluator = Evaluator(
-            task=self.name,
-            eval_metrics={k: v for k, v in metrics.items() if k in self._trained_targets},
-        )
-        self.physics_terms = {k: v for k, v in terms.items() if k in PHYSICS_TERMS}
-        self._require_minima()
+        trained_metrics = {k: v for k, v in metrics.items() if k in self.trained_targets}
+        self.evaluator = Evaluator(task=self.name, eval_metrics=trained_metrics)
 
-    def _require_minima(self) -> None:
-        """Switch zero_force and bound off where nothing in the training data says what is a
-        minimum: neither IS2RE's `pos_relaxed` nor forces."""
-        data = self.train_dataset
-        self.knows_relaxed = data is not None and "pos_relaxed" in data[0]
-        if self.knows_relaxed and hasattr(data.dataset, "required"):
-            # a batch has it for all of its structures or for none
-            data.dataset.required = [*data.dataset.required, "pos_relaxed"]
-        if "restoring_force" in self.physics_terms and data is not None:
-            require_molecule(data[0])
-        minima = sorted(self.physics_terms.keys() & {"zero_force", "bound"})
-        if minima and self.knows_relaxed and not self._takes_copies("equilibrium"):
-            raise UserError(
-                f"loss_functions.{minima[0]} at relaxed positions needs a model that evaluates "
-                "these too; only physmol does, so leave it out"
-            )
-        if self.knows_relaxed or "forces" in self._all_targets:
-            return
-        for name in self.physics_terms.keys() & {"zero_force", "bound", "restoring_force"}:
-            del self.physics_terms[name]
-            logging.warning(f"No pos_relaxed and no forces in the training data: {name} is off.")
+    def _is_for_the_data(self, name: str, term: Term) -> bool:
+        """Whether a term applies to the training data.
 
-    def _takes_copies(self, kind: str) -> bool:
-        return kind in getattr(self._unwrapped_model, "copies", ())
+        Raises:
+            UserError: if it does not, and is not optional.
+        """
+        if self.train_dataset is None:
+            return True
+        problem = term.problem(self.train_dataset[0], set(self.output_targets))
+        if problem is None:
+            return True
+        if not term.options.optional:
+            raise UserError(f"loss_functions.{name} {problem}")
+        logging.warning(f"loss_functions.{name} is left out: it {problem}")
+        return False
 
     # ---- one training step
 
     def _forward(self, batch):
         self._stop_if_asked()
-        self._unwrapped_model.regress_forces = "forces" in self.output_targets
-        if not self.model.training:
-            out = super()._forward(batch)
-        else:
-            batch = batch.to(self.device)
-            self._add_copies(batch)
-            out = self.model(batch)
-            for name, target in self.output_targets.items():
-                rows = len(batch.pos) if target["level"] == "atom" else len(batch.natoms)
-                out[name] = out[name].view(rows, -1)
+        out = self._forward_training(batch) if self.model.training else super()._forward(batch)
         if "energy" in out:
             out["energy"] = out["energy"].double()
         return out
 
-    def _add_copies(self, batch) -> None:
-        """Give the batch the copies that the active losses compare; the model evaluates them."""
-        where = (self.config["cmd"]["seed"] or 0, self.step)
-        if self.knows_relaxed and self.physics_terms.keys() & {"zero_force", "bound"}:
-            batch.pos_equilibrium = batch.pos_relaxed
-        else:
-            for name in self.physics_terms.keys() & {"bound", "restoring_force"}:  # one at most
-                self._displace(name, batch, copies.structure_generators(batch, *where, name))
-        if "masked_atoms" in self.physics_terms:
-            generators = copies.structure_generators(batch, *where, "masked_atoms")
-            ratio = self.physics_terms["masked_atoms"][1]["mask_ratio"]
-            batch.masked = copies.masked_atoms(batch, ratio, generators)
+    def _forward_training(self, batch) -> dict:
+        """Outputs of the batch, and under "terms" what each term compares."""
+        batch = batch.to(self.device)
+        seed, losses = self.config["cmd"]["seed"] or 0, self.terms.items()
+        copies = {
+            name: loss.loss_fn.copy(batch, structure_generators(batch, seed, self.step, name))
+            for name, loss in losses
+        }
+        out = self.model(batch, **self._asked_for([c for c in copies.values() if c is not None]))
+        physical = self._in_ev(out)
+        compared = {n: loss.loss_fn.compare(physical, batch, copies[n]) for n, loss in losses}
+        rows = {"atom": len(batch.pos), "system": len(batch.natoms)}
+        own = {n: out[n].view(rows[t["level"]], -1) for n, t in self.trained_targets.items()}
+        return {**own, "terms": compared}
 
-    def _displace(self, name: str, batch, generators) -> None:
-        noise = self.physics_terms[name][1]["noise"]
-        batch.displaced = copies.at_equilibrium(batch)
-        if name == "bound":
-            batch.pos_displaced = copies.displaced_positions(batch, noise, generators)
-        else:
-            batch.push = Push(batch, noise, generators)
-            batch.pos_displaced, batch.displaced_forces = batch.push.pos, True
+    def _asked_for(self, copies: list[Copy]) -> dict:
+        """What the model is told beside the batch; fairchem's own models know neither.
+
+        Raises:
+            UserError: if a term needs a copy, and the model evaluates none.
+        """
+        if "copies" in inspect.signature(self._unwrapped_model.forward).parameters:
+            return {"outputs": tuple(self.trained_targets), "copies": merged(copies)}
+        if copies:
+            raise UserError(
+                f"model.name {type(self._unwrapped_model).__name__} evaluates no copies of a "
+                f"batch, which a term for '{copies[0].name}' needs; put it into a conservative one"
+            )
+        return {}
+
+    def _in_ev(self, out: dict) -> dict:
+        """Outputs in eV and eV/Angstrom. Models are trained in units of the normalizer's stdev.
+
+        Offsets of energies are left out: they are the same for all copies of a structure.
+        """
+        scale = {n: self.normalizers[n].rmsd for n in ("energy", "forces") if n in self.normalizers}
+        scale.setdefault("forces", scale.get("energy", 1.0))
+
+        def scaled(name: str, value):
+            if isinstance(value, dict):
+                return {n: scaled(n, v) for n, v in value.items()}
+            return value * scale[name] if name in scale else value
+
+        return scaled("", out)
 
     def _compute_loss(self, out, batch) -> torch.Tensor:
         loss = super()._compute_loss(out, batch)
-        if self.model.training:
-            for name, (term, options) in self.physics_terms.items():
-                prediction, target = getattr(self, f"_{name}")(out, batch)
-                loss = loss + options["coefficient"] * term(prediction, target, batch.natoms)
-            if not torch.isfinite(loss):
-                raise UserError(
-                    f"the loss is {float(loss)} at step {self.step}; lower optim.lr_initial or set "
-                    "optim.clip_grad_norm, and resume from the last checkpoint"
-                )
+        for name, (prediction, target) in out.get("terms", {}).items():
+            term = self.terms[name]
+            value = term(prediction, target, batch.natoms)
+            loss = loss + term.loss_fn.options.coefficient * value
+        if self.model.training and not torch.isfinite(loss):
+            raise UserError(
+                f"the loss is {float(loss)} at step {self.step}; lower optim.lr_initial or set "
+                "optim.clip_grad_norm, and resume from the last checkpoint"
+            )
         return loss
 
-    def _masked_atoms(self, out, batch):
-        numbers = batch.atomic_numbers[batch.masked].long()
-        logits = out["masked_logits"][batch.masked]
-        return logits, F.one_hot(numbers, NUM_TYPES).to(logits.dtype)
-
-    def _zero_force(self, out, batch):
-        free = batch.fixed == 0
-        if self.knows_relaxed:
-            forces = out["forces_equilibrium"][free]
-        else:
-            forces = out["forces"][copies.at_equilibrium(batch)[batch.batch] & free]
-        return forces, torch.zeros_like(forces)
-
-    def _bound(self, out, batch):
-        """Energies at equilibrium, and displaced from it: IS2RE's initial structures are."""
-        energy = out["energy"][:, 0]
-        if self.knows_relaxed:
-            return out["energy_equilibrium"].to(energy.dtype), energy
-        return energy[batch.displaced], out["energy_displaced"].to(energy.dtype)
-
-    def _restoring_force(self, out, batch):
-        return batch.push.weighed(out["forces_displaced"]), batch.push.target
-
     def _compute_metrics(self, out, batch, evaluator, metrics=None):
-        metrics = super()._compute_metrics(out, batch, evaluator, metrics)
-        if self.model.training:
-            terms = {name: info["fn"] for name, info in self.loss_functions}
-            terms.update((name, term) for name, (term, _) in self.physics_terms.items())
-            for name, term in terms.items():
-                metrics = evaluator.update(f"{name}_loss", float(term.value), metrics)
+        if not self.model.training:
+            return super()._compute_metrics(out, batch, evaluator, metrics)
+        own = {name: value for name, value in out.items() if name != "terms"}
+        every, self.output_targets = self.output_targets, self.trained_targets
+        try:
+            metrics = super()._compute_metrics(own, batch, evaluator, metrics)
+        finally:
+            self.output_targets = every
+        losses = {name: info["fn"] for name, info in self.loss_functions}
+        for name, loss in {**losses, **self.terms}.items():
+            metrics = evaluator.update(f"{name}_loss", float(loss.value), metrics)
         return metrics
 
     # ---- training for a given time

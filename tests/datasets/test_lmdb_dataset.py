@@ -246,3 +246,11 @@ def test_entry_that_does_not_unpickle(value, message, tmp_path):
     assert data[0].natoms == 3
     with pytest.raises(UserError, match=message):
         data[1]
+
+
+def test_relaxed_positions_are_there_for_all_entries_or_for_none(tmp_path):
+    relaxed = entry(pos_relaxed=torch.rand(3, 3))
+    mixed = dataset(tmp_path, relaxed, entry())
+    assert "pos_relaxed" in mixed[0]
+    with pytest.raises(UserError, match="entry 1: has no 'pos_relaxed'"):
+        mixed[1]

@@ -1,4 +1,4 @@
-"""fairchem's models inside ConservativeModel: derivatives of the energy, and displaced copies."""
+"""fairchem's models inside ConservativeModel: derivatives of the energy, and copies."""
 
 import copy
 import subprocess
@@ -13,6 +13,7 @@ from fairchem.core.common.utils import setup_imports
 
 from ocp_physmol.errors import UserError
 from ocp_physmol.fairchem_compat.conservative import ConservativeModel
+from ocp_physmol.model.copies import Copy
 
 setup_imports()
 
@@ -68,14 +69,11 @@ def batch():
     return batch_of(boxed("CH3CH2OH"), boxed("H2O"), boxed("HCN"))
 
 
-def displaced(batch, chosen):
-    """The batch asking for copies, and these copies as a batch of their own."""
-    moved = batch.clone()
+def displaced(batch, chosen, *outputs):
+    """A copy of the chosen structures, and all structures displaced as a batch of their own."""
+    moved, chosen = batch.clone(), torch.tensor(chosen)
     moved.pos = batch.pos + 0.1 * torch.randn(batch.pos.shape, generator=_generator())
-    asking = batch.clone()
-    asking.displaced = torch.tensor(chosen)
-    asking.pos_displaced = moved.pos[asking.displaced[batch.batch]]
-    return asking, moved
+    return Copy("moved", outputs, moved.pos[chosen[batch.batch]], chosen), moved
 
 
 def _generator():
@@ -125,37 +123,32 @@ def test_three_atoms_in_line_can_be_trained_on(model):
 
 
 @pytest.mark.parametrize("chosen", [[True, False, True], [True] * 3, [False] * 3])
-def test_displaced_copies_are_structures_like_others(model, batch, chosen):
-    asking, moved = displaced(batch, chosen)
-    plain, expected = model(batch), model(moved)
-    atoms = asking.displaced[batch.batch]
-    out = model(asking)
-    assert "forces_displaced" not in out
-    asking.displaced_forces = True
-    out = model(asking)
+def test_copies_are_structures_like_others(model, batch, chosen):
+    copy_, moved = displaced(batch, chosen, "energy", "forces")
+    alone, expected = model(batch), model(moved)
+    out = model(batch, copies=[copy_])
     close = {"rtol": 1e-4, "atol": 1e-4}
     for key in ("energy", "forces"):
-        torch.testing.assert_close(out[key], plain[key], **close)
-    torch.testing.assert_close(
-        out["energy_displaced"], expected["energy"][asking.displaced], **close
-    )
-    torch.testing.assert_close(out["forces_displaced"], expected["forces"][atoms], **close)
+        torch.testing.assert_close(out[key], alone[key], **close)
+    energy, forces = expected["energy"][copy_.chosen], expected["forces"][copy_.atoms(batch)]
+    torch.testing.assert_close(out["moved"]["energy"], energy, **close)
+    torch.testing.assert_close(out["moved"]["forces"], forces, **close)
 
 
 def test_no_forces_where_none_are_asked_for(model, batch):
-    model.regress_forces = False
-    out = model(displaced(batch, [True] * 3)[0])
-    assert out.keys() == {"energy", "energy_displaced"}
+    copy_, _ = displaced(batch, [True] * 3, "energy")
+    out = model(batch, outputs=["energy"], copies=[copy_])
+    assert out.keys() == {"energy", "moved"} and out["moved"].keys() == {"energy"}
     assert out["energy"].shape == (3,)
 
 
 def test_the_batch_stays_as_it_is(model, batch):
-    asking, _ = displaced(batch, [True] * 3)
-    before = {key: value.clone() for key, value in asking.to_dict().items() if key != "sid"}
-    model(asking)
-    assert {*asking.keys()} == {*before, "sid"}
-    assert not asking.pos.requires_grad and not asking.pos_displaced.requires_grad
-    assert all(torch.equal(asking[key], value) for key, value in before.items())
+    copy_, _ = displaced(batch, [True] * 3, "energy", "forces")
+    before = {key: value.clone() for key, value in batch.to_dict().items() if key != "sid"}
+    model(batch, copies=[copy_])
+    assert {*batch.keys()} == {*before, "sid"}
+    assert not batch.pos.requires_grad and not copy_.pos.requires_grad
+    assert all(torch.equal(batch[key], value) for key, value in before.items())
 
 
 def test_a_lone_atom():

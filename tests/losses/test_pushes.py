@@ -2,18 +2,20 @@
 
 import pytest
 import torch
-from ase.build import bulk, molecule
-from conftest import slab, to_batch, to_data
+from ase.build import molecule
+from conftest import slab, to_batch
 
 from ocp_physmol.errors import UserError
-from ocp_physmol.losses import copies, pushes
-from ocp_physmol.losses.pushes import SCALES, Push, require_molecule
+from ocp_physmol.losses import pushes
+from ocp_physmol.losses.draws import structure_generators
+from ocp_physmol.losses.pushes import SCALES, Push
 
 
-def pushed(batch, noise=0.12, step=0):
-    if "displaced" not in batch:
-        batch.displaced = torch.ones(len(batch.natoms), dtype=torch.bool)
-    return Push(batch, noise, copies.structure_generators(batch, 0, step, "test"))
+def pushed(batch, noise=0.12, step=0, chosen=None):
+    if chosen is None:
+        chosen = [True] * len(batch.natoms)
+    generators = structure_generators(batch, 0, step, "test")
+    return Push(batch, torch.tensor(chosen), noise, generators)
 
 
 def many(name="CH3CH2OH", count=200):
@@ -94,23 +96,14 @@ def test_a_molecule_is_pushed_the_same_in_any_batch():
 
 def test_only_the_structures_asked_for_are_pushed():
     batch = to_batch(molecule("C6H6"), molecule("H2O"))
-    batch.displaced = torch.tensor([False, True])
-    assert pushed(batch).pos.shape == (3, 3)
-    batch.displaced = torch.tensor([False, False])
-    push = pushed(batch)
+    assert pushed(batch, chosen=[False, True]).pos.shape == (3, 3)
+    push = pushed(batch, chosen=[False, False])
     assert push.pos.shape == (0, 3) and push.weighed(push.pos).shape == push.target.shape == (0, 0)
 
 
 def test_an_atom_alone_has_nothing_to_be_pushed():
     batch = to_batch(molecule("H"))
     assert torch.isfinite(pushed(batch).target).all()
-
-
-def test_crystals_are_refused_and_molecules_in_a_box_are_not():
-    require_molecule(to_data(molecule("H2O", vacuum=10.0, pbc=True)))
-    require_molecule(to_data(molecule("H2O")))
-    with pytest.raises(UserError, match="bonded across the boundaries"):
-        require_molecule(to_data(bulk("Cu", cubic=True)))
 
 
 def test_fixed_atoms_are_refused():

@@ -41,7 +41,10 @@ def envelope(d):
 
 def psi(model, z, d):
     """Eq. 2 for one pair."""
-    mu, sqrt_beta = array(model.radial_basis.mu)[z], array(model.radial_basis.sqrt_beta)[z]
+    mu, sqrt_beta = (
+        array(model.energy.radial_basis.mu)[z],
+        array(model.energy.radial_basis.sqrt_beta)[z],
+    )
     return envelope(d) * np.exp(-(sqrt_beta**2) * (np.exp(-d) - mu) ** 2)
 
 
@@ -51,16 +54,17 @@ def distances(atoms):
 
 def embed(model, atoms):
     """Eq. 1 and 4, atom by atom."""
-    table, d, z = array(model.embedding.type_embedding.weight), distances(atoms), atoms.numbers
+    module, d, z = model.energy.embedding, distances(atoms), atoms.numbers
+    table = array(module.type_embedding.weight)
     own = np.array([[*table[k], float(electronegativities()[k])] for k in z])
     x = []
     for i in range(len(atoms)):
         around = np.zeros(own.shape[1])
         for j in range(len(atoms)):
             if i != j and d[i, j] < CUTOFF:
-                projected = linear(model.embedding.radial_projection, psi(model, z[i], d[i, j]))
-                around += linear(model.embedding.neighbor_projection, own[j] * projected)
-        x.append(linear(model.embedding.combine, np.concatenate([own[i], around])))
+                projected = linear(module.radial_projection, psi(model, z[i], d[i, j]))
+                around += linear(module.neighbor_projection, own[j] * projected)
+        x.append(linear(module.combine, np.concatenate([own[i], around])))
     return np.array(x)
 
 
@@ -105,14 +109,14 @@ def energy(model, atoms, readout, use_cls, use_adjacency):
     """The whole forward pass, Eq. 1-6."""
     x = embed(model, atoms)
     if use_cls:
-        x = np.vstack([x, array(model.attention.cls_token.embedding)])
-    for module in model.attention.blocks:
+        x = np.vstack([x, array(model.energy.attention.cls_token.embedding)])
+    for module in model.energy.attention.blocks:
         x = block(module, x, model, atoms, use_cls, use_adjacency)
     if readout == "cls":
-        return linear(model.readout.f_mol, x[-1])[0]
-    total = linear(model.readout.f_atom, x[: len(atoms)]).sum()
+        return linear(model.energy.readout.f_mol, x[-1])[0]
+    total = linear(model.energy.readout.f_atom, x[: len(atoms)]).sum()
     if readout == "physics":
-        bond, d, z = model.readout.f_bond, distances(atoms), atoms.numbers
+        bond, d, z = model.energy.readout.f_bond, distances(atoms), atoms.numbers
         for i in range(len(atoms)):
             for j in range(i + 1, len(atoms)):
                 if d[i, j] < CUTOFF:
@@ -173,9 +177,9 @@ def test_like_charges_attract_when_beta_0_is_positive_and_repel_when_negative():
 
 
 def test_each_periodic_image_is_one_bond():
-    model = small_model(readout="physics", cutoff=3.0, bond_parameters=True)
-    out = model(to_batch(Atoms("He", cell=[2.2] * 3, pbc=True)))
-    assert len(out["bond_parameters"]) == 3  # six neighbours, every bond counted once
+    model = small_model(readout="physics", cutoff=3.0)
+    bonds = model.bond_parameters(to_batch(Atoms("He", cell=[2.2] * 3, pbc=True)))
+    assert len(bonds.beta) == 3  # six neighbours, every bond counted once
 
 
 def test_tables_of_elements():
@@ -189,10 +193,10 @@ def test_tables_of_elements():
 def test_bond_parameters_start_as_documented():
     from ocp_physmol.model.physmol import PhysMol
 
-    out = PhysMol(bond_parameters=True)(to_batch(slab()).apply(
-        lambda t: t.float() if t.is_floating_point() else t))  # fmt: skip
-    b0, _, b2, b3, b4 = out["bond_parameters"].detach().T
-    i, j = out["bond_index"]
+    batch = to_batch(slab()).apply(lambda t: t.float() if t.is_floating_point() else t)
+    bonds = PhysMol().bond_parameters(batch)
+    b0, _, b2, b3, b4 = bonds.beta.T
+    i, j = bonds.pair_index
     radii = covalent_radii()[to_batch(slab()).atomic_numbers]
     assert (b0 == 0).all()
     torch.testing.assert_close(b2, torch.full_like(b2, 0.5))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from ase.build import molecule
+from conftest import slab, small_model, to_batch
 
+from ocp_physmol.model.copies import Copy
 from ocp_physmol.model.physmol import PhysMol
-from tests.conftest import slab, small_model, to_batch
 
 LOSSES = {
     "zero force": lambda out: out["forces"].square().sum(-1).mean(),
@@ -18,7 +19,7 @@ LOSSES = {
 
 
 def gradient(model, batch, loss, exact: bool, monkeypatch) -> list[torch.Tensor]:
-    monkeypatch.setattr(PhysMol, "_must_be_plain", lambda self, *positions: exact)
+    monkeypatch.setattr(PhysMol, "_must_be_exact", lambda self, pos: exact)
     model.zero_grad()
     loss(model(batch)).backward()
     return [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
@@ -56,8 +57,7 @@ def test_no_force_loss_no_displacement():
     model(batch)["energy"].sum().backward()
     found = [p.grad.clone() for p in model.parameters() if p.grad is not None]
     model.zero_grad()
-    model.regress_forces = False
-    model(batch)["energy"].sum().backward()
+    model(batch, outputs=["energy"])["energy"].sum().backward()
     for grad, p in zip(found, (p for p in model.parameters() if p.grad is not None)):
         torch.testing.assert_close(grad, p.grad, rtol=1e-9, atol=1e-12)
 
@@ -67,7 +67,7 @@ def test_a_second_derivative_is_refused():
     out = model(to_batch(molecule("H2O")))
     loss = out["energy"].square().sum() + out["forces"].square().sum()
     with pytest.raises(RuntimeError, match="differentiable once"):
-        torch.autograd.grad(loss, list(model.readout.parameters()), create_graph=True)
+        torch.autograd.grad(loss, list(model.energy.readout.parameters()), create_graph=True)
 
 
 def test_parameters_put_in_their_place_for_one_call():
@@ -86,11 +86,11 @@ def test_hooks_on_parameters_run_once():
     model = small_model().train()
     batch = to_batch(molecule("CH3CH2OH"))
     model(batch)["forces"].square().sum().backward()
-    once = model.embedding.combine.weight.grad.clone()
+    once = model.energy.embedding.combine.weight.grad.clone()
     model.zero_grad()
-    model.embedding.combine.weight.register_hook(lambda g: 2 * g)
+    model.energy.embedding.combine.weight.register_hook(lambda g: 2 * g)
     model(batch)["forces"].square().sum().backward()
-    torch.testing.assert_close(model.embedding.combine.weight.grad, 2 * once)
+    torch.testing.assert_close(model.energy.embedding.combine.weight.grad, 2 * once)
 
 
 def test_frozen_parameters():
@@ -98,9 +98,10 @@ def test_frozen_parameters():
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith("classifier"))
     batch = to_batch(molecule("CH3CH2OH"))
-    batch.masked = torch.arange(len(batch.pos)) < 3
-    out = model(batch)
-    (out["energy"].sum() + out["forces"].sum() + out["masked_logits"].sum()).backward()
+    masked = torch.arange(len(batch.pos)) < 3
+    out = model(batch, copies=[Copy("hidden", ("masked_logits",), masked=masked)])
+    logits = out["hidden"]["masked_logits"]
+    (out["energy"].sum() + out["forces"].sum() + logits.sum()).backward()
     assert model.classifier[0].weight.grad.abs().max() > 0
 
 
@@ -108,7 +109,7 @@ def test_frozen_parameters():
 def test_a_gradient_that_is_no_number_stays_one(scale):
     model = small_model().train()
     (scale * model(to_batch(molecule("H2O")))["forces"].sum()).backward()
-    assert torch.isnan(model.embedding.combine.weight.grad).any()
+    assert torch.isnan(model.energy.embedding.combine.weight.grad).any()
 
 
 def test_whoever_tracks_the_positions_may_differentiate_twice():
@@ -123,13 +124,13 @@ def test_whoever_tracks_the_positions_may_differentiate_twice():
     torch.testing.assert_close(hessian, hessian.T, rtol=1e-9, atol=1e-9)
 
 
-def test_tracked_positions_and_plain_ones_agree():
-    """The plain formulation and filters on knots."""
+def test_tracked_positions_and_others_agree():
+    """The formulas themselves, and filters on knots."""
     model = small_model(num_rbf=32, hidden_channels=32)
     batch = to_batch(molecule("CH3CH2OH"), slab(), molecule("H2O"))
     knots = model(batch)
     batch.pos.requires_grad_()
-    plain = model(batch)
+    exact = model(batch)
     for name in ("energy", "forces"):
-        error = (knots[name] - plain[name]).abs().max()
-        assert error < 1e-3 * plain[name].abs().max()
+        error = (knots[name] - exact[name]).abs().max()
+        assert error < 1e-3 * exact[name].abs().max()

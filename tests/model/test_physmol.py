@@ -8,6 +8,8 @@ from ase.build import bulk, molecule
 from conftest import VARIANTS, slab, small_model, tiny_crystal, to_batch
 from scipy.spatial.transform import Rotation
 
+from ocp_physmol.model.copies import Copy
+
 CUTOFF = 4.0  # of small_model
 
 
@@ -195,20 +197,28 @@ def test_autocast_loses_little(variant, structures):
     """Half precision where torch thinks it safe; sums and pair energies stay in single."""
     model = small_model(use_masking=True, **variant).float().train()
     batch = to_batch(*structures).apply(lambda t: t.float() if t.is_floating_point() else t)
-    batch.masked = torch.ones(len(batch.pos), dtype=torch.bool)
-    batch.displaced = torch.ones(len(batch.natoms), dtype=torch.bool)
-    batch.pos_displaced = batch.pos + 0.1
-    exact = model(batch)
+    masked = torch.ones(len(batch.pos), dtype=torch.bool)
+    copies = [
+        Copy("moved", ("energy",), pos=batch.pos + 0.1),
+        Copy("hidden", ("masked_logits",), masked=masked),
+    ]
+    exact = model(batch, copies=copies)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        out = model(batch)
+        out = model(batch, copies=copies)
         (out["energy"].sum() + out["forces"].square().sum()).backward()
     assert out["energy"].dtype == out["forces"].dtype == torch.float32
     scale = 1 + exact["energy"].abs().max()
     assert float((out["energy"] - exact["energy"]).abs().max()) < 0.05 * float(scale)
-    assert all(torch.isfinite(value).all() for value in out.values())
+    for values in (out, out.pop("moved"), out.pop("hidden")):
+        assert all(torch.isfinite(value).all() for value in values.values())
 
 
 # ---- masking
+
+
+def masked_logits(model, batch, masked):
+    copy = Copy("hidden", ("masked_logits",), masked=masked)
+    return model(batch, copies=[copy])["hidden"]["masked_logits"]
 
 
 def test_identity_of_a_masked_atom_is_unreachable(variant):
@@ -218,11 +228,10 @@ def test_identity_of_a_masked_atom_is_unreachable(variant):
     for symbol in ("C", "H", "Pt"):
         atoms = slab()
         atoms.symbols[-2] = symbol
-        batch = to_batch(atoms)
-        batch.masked = torch.zeros(len(atoms), dtype=torch.bool)
-        batch.masked[-2] = True
+        masked = torch.zeros(len(atoms), dtype=torch.bool)
+        masked[-2] = True
         with torch.no_grad():
-            logits.append(model(batch)["masked_logits"])
+            logits.append(masked_logits(model, to_batch(atoms), masked))
     assert torch.equal(logits[0], logits[1]) and torch.equal(logits[0], logits[2])
 
 
@@ -231,8 +240,7 @@ def test_visible_atoms_are_seen_by_the_masked_one():
     logits = []
     for symbol in ("O", "S"):
         batch = to_batch(Atoms(f"C{symbol}", [[0, 0, 0], [0, 0, 1.2]]))
-        batch.masked = torch.tensor([True, False])
-        logits.append(model(batch)["masked_logits"][0])
+        logits.append(masked_logits(model, batch, torch.tensor([True, False]))[0])
     assert not torch.allclose(logits[0], logits[1])
 
 
@@ -240,44 +248,49 @@ def test_copies_are_structures_of_their_own():
     """They leave the energy alone, and get what they would get by themselves."""
     model = small_model(use_masking=True)
     batch, moved = (to_batch(molecule("H2O"), slab(), molecule("CH4")) for _ in range(2))
-    plain = model(batch)
+    alone = model(batch)
     moved.pos = batch.pos + 0.1 * torch.randn_like(batch.pos)
     expected = model(moved)
-    batch.masked = torch.ones(len(batch.pos), dtype=torch.bool)
-    batch.pos_equilibrium = moved.pos
-    batch.displaced = torch.tensor([False, True, True])
-    batch.pos_displaced = moved.pos[3:]
-    out = model(batch)
-    assert torch.equal(out["energy"], plain["energy"])
-    assert torch.equal(out["forces"], plain["forces"])
-    torch.testing.assert_close(out["energy_displaced"], expected["energy"][1:])
-    torch.testing.assert_close(out["energy_equilibrium"], expected["energy"])
-    torch.testing.assert_close(out["forces_equilibrium"], expected["forces"])
+    copies = [
+        Copy("hidden", ("masked_logits",), masked=torch.ones(len(batch.pos), dtype=torch.bool)),
+        Copy("all", ("energy", "forces"), pos=moved.pos),
+        Copy("some", ("energy",), pos=moved.pos[3:], chosen=torch.tensor([False, True, True])),
+    ]
+    out = model(batch, copies=copies)
+    assert torch.equal(out["energy"], alone["energy"])
+    assert torch.equal(out["forces"], alone["forces"])
+    torch.testing.assert_close(out["some"]["energy"], expected["energy"][1:])
+    torch.testing.assert_close(out["all"]["energy"], expected["energy"])
+    torch.testing.assert_close(out["all"]["forces"], expected["forces"])
+    assert out["some"].keys() == {"energy"} and out["hidden"].keys() == {"masked_logits"}
 
 
-def test_a_batch_may_have_nothing_to_displace():
-    model, batch = small_model(), to_batch(molecule("H2O"))
-    batch.displaced, batch.pos_displaced = torch.tensor([False]), torch.zeros(0, 3)
-    assert model(batch)["energy_displaced"].shape == (0,)
+def test_a_batch_may_have_nothing_to_copy():
+    copy = Copy("none", ("energy",), pos=torch.zeros(0, 3), chosen=torch.tensor([False]))
+    assert small_model()(to_batch(molecule("H2O")), copies=[copy])["none"]["energy"].shape == (0,)
 
 
 # ---- outputs and configuration
 
 
 def test_bond_parameters_on_request():
-    out = small_model(bond_parameters=True)(to_batch(molecule("H2O")))
-    assert out["bond_parameters"].shape == (3, 5) and out["bond_index"].shape == (2, 3)
-    assert (out["bond_parameters"][:, 1:] > 0).all()
-    assert "bond_parameters" not in small_model()(to_batch(molecule("H2O")))
+    model, batch = small_model(), to_batch(molecule("H2O"))
+    bonds = model.bond_parameters(batch)
+    assert bonds.beta.shape == (3, 5) and bonds.pair_index.shape == (2, 3)
+    assert (bonds.beta[:, 1:] > 0).all()
+    torch.testing.assert_close(bonds.energy, model(batch)["energy"].detach())
+    with pytest.raises(ValueError, match="readout 'atom' has no pair energy"):
+        small_model(readout="atom").bond_parameters(batch)
 
 
 @pytest.mark.parametrize("scale", [-1e4, 1e4])
 def test_no_weights_make_bond_parameters_vanish_or_explode(scale):
-    model = small_model(bond_parameters=True).float()
-    torch.nn.init.constant_(model.readout.f_bond.regress.bias, scale)
+    model = small_model().float()
+    torch.nn.init.constant_(model.energy.readout.f_bond.regress.bias, scale)
     batch = to_batch(molecule("CH3CH2OH"), slab())
-    out = model(batch.apply(lambda t: t.float() if t.is_floating_point() else t))
-    assert (out["bond_parameters"][:, 1:] > 1e-4).all() and (out["bond_parameters"] < 50).all()
+    batch = batch.apply(lambda t: t.float() if t.is_floating_point() else t)
+    out, beta = model(batch), model.bond_parameters(batch).beta
+    assert (beta[:, 1:] > 1e-4).all() and (beta < 50).all()
     assert torch.isfinite(out["energy"]).all() and torch.isfinite(out["forces"]).all()
 
 
@@ -290,7 +303,7 @@ def test_no_weights_make_bond_parameters_vanish_or_explode(scale):
     ],
 )  # fmt: skip
 def test_impossible_options_are_named(key, value):
-    with pytest.raises(ValueError, match=r"model\.(use_cls|" + key + ")"):
+    with pytest.raises(ValueError, match=rf"(use_cls|{key})\n"):
         small_model(**{key: value})
 
 

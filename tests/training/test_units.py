@@ -51,7 +51,6 @@ def loss(folder, term: str, stdev: float) -> float:
     return trainer._compute_loss(trainer._forward(batch), batch).item()
 
 
-@pytest.mark.xfail(strict=True, reason="the terms see what the model returns, in units of stdev")
 @pytest.mark.parametrize("term", TERMS)
 def test_physics_losses_do_not_depend_on_the_normalizer(term, qm9_folder):
     assert loss(qm9_folder, term, STDEV) == pytest.approx(loss(qm9_folder, term, 1.0), rel=1e-9)

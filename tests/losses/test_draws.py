@@ -1,11 +1,13 @@
-"""Displaced and masked copies: what they are, and that they do not depend on the batch."""
+"""Displaced and masked structures: what is drawn, and that it does not depend on the batch."""
 
 import pytest
 import torch
 from ase.build import molecule
 from conftest import slab, to_batch
 
-from ocp_physmol.losses import copies
+from ocp_physmol.losses.draws import displaced_positions, structure_generators
+from ocp_physmol.losses.equilibrium import at_equilibrium
+from ocp_physmol.losses.masked_atoms import draw_masked
 
 
 def batch_with_fixed_atoms():
@@ -15,13 +17,12 @@ def batch_with_fixed_atoms():
 
 
 def displaced(batch, noise, generators):
-    """Positions of displaced copies of all structures."""
-    batch.displaced = torch.ones(len(batch.natoms), dtype=torch.bool)
-    return copies.displaced_positions(batch, noise, generators)
+    """Positions of all structures, displaced."""
+    return displaced_positions(batch, torch.ones(len(batch.natoms), dtype=bool), noise, generators)
 
 
 def generators(batch, step=0, seed=0):
-    return copies.structure_generators(batch, seed, step, "test")
+    return structure_generators(batch, seed, step, "test")
 
 
 def test_only_free_atoms_are_displaced():
@@ -33,11 +34,10 @@ def test_only_free_atoms_are_displaced():
 def test_only_the_structures_asked_for_are_displaced():
     batch = batch_with_fixed_atoms()
     every = displaced(batch, 0.5, generators(batch))
-    batch.displaced = torch.tensor([False, True, False])
-    moved = copies.displaced_positions(batch, 0.5, generators(batch))
+    second, none = torch.tensor([False, True, False]), torch.zeros(3, dtype=torch.bool)
+    moved = displaced_positions(batch, second, 0.5, generators(batch))
     assert torch.equal(moved, every[batch.batch == 1])
-    batch.displaced[1] = False
-    assert copies.displaced_positions(batch, 0.5, generators(batch)).shape == (0, 3)
+    assert displaced_positions(batch, none, 0.5, generators(batch)).shape == (0, 3)
 
 
 def test_noise_has_the_width_asked_for():
@@ -50,9 +50,9 @@ def test_noise_has_the_width_asked_for():
 def test_about_the_ratio_and_at_least_one_atom_a_structure_is_masked():
     batch = to_batch(*[molecule("C60")] * 20)
     batch.sid = list(range(20))
-    share = copies.masked_atoms(batch, 0.3, generators(batch)).double().mean()
+    share = draw_masked(batch, 0.3, generators(batch)).double().mean()
     assert float(share) == pytest.approx(0.3, abs=0.05)
-    masked = copies.masked_atoms(batch, 0.0, generators(batch))
+    masked = draw_masked(batch, 0.0, generators(batch))
     assert (torch.stack([m.sum() for m in masked.split(60)]) == 1).all()
 
 
@@ -62,7 +62,7 @@ def test_a_structure_draws_the_same_in_any_batch():
     alone.sid = together.sid[1:]
     for draw in (
         lambda b: displaced(b, 0.5, generators(b)) - b.pos,
-        lambda b: copies.masked_atoms(b, 0.5, generators(b)),
+        lambda b: draw_masked(b, 0.5, generators(b)),
     ):
         assert torch.equal(draw(together)[3:], draw(alone))
 
@@ -90,4 +90,4 @@ def test_equilibrium_looks_at_free_atoms_only():
     batch.forces = torch.zeros_like(batch.pos)
     batch.forces[0] = 1.0  # fixed
     batch.forces[-1, 0] = 0.06  # the last structure
-    assert copies.at_equilibrium(batch).tolist() == [True, True, False]
+    assert at_equilibrium(batch).tolist() == [True, True, False]

@@ -1,0 +1,47 @@
+"""Section 3.6, Eq. 9: whatever is displaced from a minimum has a higher energy."""
+
+from __future__ import annotations
+
+import torch
+from fairchem.core.common.registry import registry
+from pydantic import Field
+
+from ocp_physmol.losses import equilibrium
+from ocp_physmol.losses.draws import displaced_positions
+from ocp_physmol.losses.term import Term
+from ocp_physmol.model.copies import Copy
+
+
+@registry.register_loss("bound")
+class Bound(Term):
+    """E - E* where a displaced structure (E*) lies lower than its minimum (E), else 0; eV.
+
+    IS2RE's initial structures are displaced ones for free; elsewhere noise displaces those that are
+    at equilibrium.
+    """
+
+    class Options(Term.Options):
+        """Keys of the entry in `loss_functions`."""
+
+        noise: float = Field(
+            ge=0, allow_inf_nan=False,
+            description="standard deviation of each displaced coordinate, Angstrom",
+        )  # fmt: skip
+
+    def problem(self, entry, labels):
+        return equilibrium.problem(entry, labels)
+
+    def copy(self, batch, generators) -> Copy:
+        relaxed = equilibrium.relaxed_copy(batch, "energy")
+        if relaxed is not None:
+            return relaxed
+        chosen = equilibrium.at_equilibrium(batch)
+        pos = displaced_positions(batch, chosen, self.options.noise, generators)
+        return Copy("bound", ("energy",), pos, chosen)
+
+    def compare(self, out, batch, copy):
+        own, other = out["energy"].view(-1), out[copy.name]["energy"].to(out["energy"].dtype)
+        return (other, own) if copy.chosen is None else (own[copy.chosen], other)
+
+    def forward(self, prediction, target, natoms):
+        return torch.relu(prediction - target)

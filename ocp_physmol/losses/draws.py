@@ -1,0 +1,36 @@
+"""Random numbers of the terms.
+
+Every structure draws from a generator of its own, seeded by (seed, step, structure). What it draws
+depends neither on the number of ranks nor on its companions in the batch, and a resumed run goes on
+as if it had not been interrupted.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import torch
+
+from ocp_physmol.datasets.identifiers import identifier
+
+
+def structure_generators(batch, seed: int, step: int, purpose: str) -> list[np.random.Generator]:
+    """One generator for each structure of the batch, by its `sid` (and `fid`)."""
+    sids, fids = batch.sid, batch.fid if "fid" in batch else [0] * len(batch.natoms)
+    names = [f"{purpose} {identifier(s)} {identifier(f)}" for s, f in zip(sids, fids)]
+    return [np.random.default_rng([seed, step, zlib.crc32(name.encode())]) for name in names]
+
+
+def displaced_positions(
+    batch, chosen: torch.Tensor, noise: float, generators: list[np.random.Generator]
+) -> torch.Tensor:
+    """Positions [M, 3] of the structures `chosen` [B] (bool), with Gaussian noise of standard
+    deviation `noise` (Angstrom) on free atoms."""
+    natoms = batch.natoms.tolist()
+    drawn = zip(generators, natoms, chosen.tolist())
+    draws = [g.standard_normal((n, 3)) for g, n, displaced in drawn if displaced]
+    draws = np.concatenate([np.zeros((0, 3)), *draws])
+    atoms = chosen[batch.batch]
+    displacement = noise * torch.as_tensor(draws, dtype=batch.pos.dtype, device=batch.pos.device)
+    return batch.pos[atoms] + displacement * (batch.fixed[atoms] == 0)[:, None]

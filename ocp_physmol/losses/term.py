@@ -1,0 +1,128 @@
+"""What a term of the objective is (Eq. 10), beside those that compare an output with its label.
+
+A term is one class in one file. It declares its options, says which copy of the batch it needs
+evaluated, and compares what the model says of it with what it should be. `fn` in `loss_functions`
+names it: a name in fairchem's registry, or an import path.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Optional
+
+import torch
+from fairchem.core.common import distutils
+from fairchem.core.common.registry import registry
+from fairchem.core.modules.loss import DDPLoss
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch_geometric.data import Batch, Data
+
+    from ocp_physmol.model.copies import Copy
+
+
+class Term(nn.Module):
+    """A term of Eq. 10; subclasses replace what differs.
+
+    Args:
+        options: of its entry in `loss_functions`.
+    """
+
+    class Options(BaseModel):
+        """Keys of the entry in `loss_functions`."""
+
+        model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+        fn: str = Field(description="the term's name in the registry, or its import path")
+        coefficient: float = Field(
+            ge=0, allow_inf_nan=False, description="lambda of Eq. 10; 0 leaves the term out"
+        )
+        reduction: Optional[Literal["mean", "sum"]] = Field(  # noqa: UP045  # for Python 3.9
+            None, description="over the items of all ranks (mean)"
+        )
+        optional: bool = Field(
+            False, description="leave the term out where the training data are not for it"
+        )
+
+    outputs: ClassVar[tuple[str, ...]] = ()  # of the batch itself, that `compare` reads
+    model_options: ClassVar[dict[str, Any]] = {}  # that the term asks of the model
+
+    def __init__(self, options: Options) -> None:
+        super().__init__()
+        self.options: Any = options
+
+    def problem(self, entry: Data, labels: set[str]) -> str | None:
+        """Why the training data are not for this term, and the cure; None if they are.
+
+        Args:
+            entry: the first of the data.
+            labels: names of the outputs that the data have labels for.
+        """
+        return None
+
+    def copy(self, batch: Batch, generators: list[np.random.Generator]) -> Copy | None:
+        """The copy of the batch to evaluate, if any.
+
+        Args:
+            generators: one for each structure, see `structure_generators`.
+        """
+        return None
+
+    def compare(
+        self, out: dict, batch: Batch, copy: Copy | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Prediction and target, of one shape.
+
+        Args:
+            out: of the model, energies in eV and forces in eV/Angstrom: those of the batch, and by
+                the copy's name those of the copy.
+        """
+        raise NotImplementedError
+
+    def forward(
+        self, prediction: torch.Tensor, target: torch.Tensor, natoms: torch.Tensor
+    ) -> torch.Tensor:
+        """The loss of each item."""
+        raise NotImplementedError
+
+
+def active_entries(loss_functions: list[dict]) -> dict[str, dict]:
+    """The entries of a `loss_functions` section whose coefficient is not zero, by name."""
+    return {
+        name: options
+        for entry in loss_functions
+        for name, options in entry.items()
+        if options["coefficient"] != 0
+    }
+
+
+def term_class(options: dict) -> type[Term] | None:
+    """The term that an entry names; None if it is a loss that compares an output with a label."""
+    loss = registry.get_loss_class(options["fn"])
+    return loss if issubclass(loss, Term) else None
+
+
+class MeanOverRanks(DDPLoss):
+    """fairchem's reduction over the items of all ranks, of a loss that is there already.
+
+    It remembers its last value and allows for a batch to which the loss does not apply. In
+    evaluation it is the mean over this rank's own items.
+    """
+
+    def __init__(self, loss: nn.Module, reduction: str | None) -> None:
+        super().__init__("mae", reduction)
+        self.loss_fn = loss
+        self.value = 0.0
+
+    def forward(self, input, target, natoms):
+        loss = super().forward(input, target, natoms)
+        self.value = loss.detach()
+        return loss
+
+    def _ddp_mean(self, num_samples, loss):
+        if not torch.is_grad_enabled():
+            return loss / max(num_samples, 1)
+        count = distutils.all_reduce(num_samples, device=loss.device)
+        return loss * distutils.get_world_size() / max(count, 1)

@@ -1,0 +1,63 @@
+"""The options of a PhysMol, and what each may be."""
+
+from typing import Literal, Optional
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+
+class PhysMolConfig(BaseModel):
+    """Section `model` of a configuration, without its `name`.
+
+    Raises:
+        pydantic.ValidationError: a ValueError that names every option with an impossible value.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, validate_default=True, title="model"
+    )
+
+    hidden_channels: int = Field(128, ge=2, description="width d of all embeddings")
+    num_layers: int = Field(4, ge=1, description="number of Molecular Attention Blocks L")
+    attention_channels: Optional[int] = Field(
+        None, ge=1,
+        description="width m of queries, keys, values, D^K and D^V, which sets the cost of an "
+        "edge (default: hidden_channels)",
+    )  # fmt: skip
+    num_heads: int = Field(8, ge=1, description="attention heads, a divisor of the width m")
+    num_rbf: int = Field(32, ge=1, description="radial basis functions n_b")
+    cutoff: float = Field(5.0, gt=0, allow_inf_nan=False, description="tau of Eq. 3, Angstrom")
+    readout: Literal["atom", "cls", "physics"] = Field(
+        "physics", description="how energies are read: sum of atoms, [CLS], or Eq. 6"
+    )
+    use_cls: bool = Field(
+        False,
+        description="add the [CLS] token; energies then depend on the whole cell and are not "
+        "extensive",
+    )
+    use_adjacency: bool = Field(False, description="the A-mask on attention weights")
+    use_masking: bool = Field(
+        False,
+        description="the classifier of Masked Atomic Modeling; switched on with the loss",
+    )
+    regress_forces: bool = Field(True, description="forces as the exact derivative -dE/dx")
+    otf_graph: Literal[True] = Field(True, description="neighbours are always found by the model")
+
+    @property
+    def attention_width(self) -> int:
+        """m, after its default."""
+        return self.attention_channels or self.hidden_channels
+
+    @field_validator("num_heads")
+    @classmethod
+    def _heads_share_the_width(cls, value: int, info: ValidationInfo) -> int:
+        width = info.data.get("attention_channels") or info.data.get("hidden_channels")
+        if width and width % value != 0:
+            raise ValueError(f"it must be a divisor of the width {width}")
+        return value
+
+    @field_validator("use_cls")
+    @classmethod
+    def _cls_is_there_to_be_read(cls, value: bool, info: ValidationInfo) -> bool:
+        if info.data.get("readout") == "cls" and not value:
+            raise ValueError("it must be true for readout 'cls'")
+        return value

@@ -1,0 +1,61 @@
+"""Copies of a batch that a model evaluates beside the batch itself, in the same call."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Batch
+
+PER_ATOM = ("atomic_numbers", "tags", "fixed")
+PER_STRUCTURE = ("natoms", "cell", "pbc")
+
+
+@dataclass(frozen=True)
+class Copy:
+    """The structures of a batch of B structures and N atoms, changed.
+
+    Args:
+        name: under which the outputs stand among those of the batch.
+        outputs: what is wanted: "energy", "forces" (which come with energies), "masked_logits".
+        pos: [M, 3], Angstrom, where the atoms of the chosen structures are; None: where they were.
+        chosen: [B] bool, the structures that are copied, of M atoms; None: all.
+        masked: [N] bool, atoms to hide; of a copy of all structures.
+    """
+
+    name: str
+    outputs: tuple[str, ...]
+    pos: torch.Tensor | None = None
+    chosen: torch.Tensor | None = None
+    masked: torch.Tensor | None = None
+
+    def atoms(self, batch: Batch) -> torch.Tensor | slice:
+        """The atoms of the batch that are copied, as an index."""
+        return slice(None) if self.chosen is None else self.chosen[batch.batch]
+
+    def of(self, batch: Batch) -> Batch:
+        """The copy as a batch of its own, with what models read of one. `batch` stays as it is."""
+        changed = copy.copy(batch)
+        if self.chosen is not None:
+            for keys, rows in ((PER_ATOM, self.atoms(batch)), (PER_STRUCTURE, self.chosen)):
+                for key in keys:
+                    if key in batch:
+                        changed[key] = batch[key][rows]
+            changed.batch = torch.repeat_interleave(changed.natoms)
+        if self.pos is not None:
+            changed.pos = self.pos
+        return changed
+
+
+def merged(copies: list[Copy]) -> list[Copy]:
+    """The same with each name once, and all outputs that are wanted of it."""
+    by_name: dict[str, Copy] = {}
+    for one in copies:
+        former = by_name.get(one.name, one)
+        outputs = tuple(dict.fromkeys((*former.outputs, *one.outputs)))
+        by_name[one.name] = Copy(one.name, outputs, one.pos, one.chosen, one.masked)
+    return list(by_name.values())

@@ -1,0 +1,47 @@
+"""A configuration completed: what follows from the rest of it is written into it, once."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from typing import TYPE_CHECKING
+
+from fairchem.core.common.registry import registry
+
+from ocp_physmol.checkpoint import has_classifier
+from ocp_physmol.losses.term import active_entries, term_class
+
+if TYPE_CHECKING:
+    from collections.abc import Set
+
+
+def resolve(config: dict, checkpoint: dict | None = None) -> dict:
+    """A copy of a configuration with the options of the model that follow from its other sections.
+
+    A model has what the active terms of `loss_functions` ask for, and what the checkpoint has that
+    it starts from. It computes forces by default only where `outputs` names them.
+
+    Args:
+        config: with `model`, `outputs` and `loss_functions`.
+        checkpoint: that the model gets its weights from, to be evaluated.
+    """
+    config = copy.deepcopy(config)
+    model = config["model"]
+    taken = model_options(registry.get_model_class(model["name"]))
+    wanted = {}
+    for options in active_entries(config["loss_functions"]).values():
+        term = term_class(options)
+        wanted.update(term.model_options if term else {})
+    if checkpoint is not None and has_classifier(checkpoint):
+        wanted["use_masking"] = True
+    model.update({key: value for key, value in wanted.items() if key in taken})
+    if "regress_forces" in taken:
+        model.setdefault("regress_forces", "forces" in config["outputs"])
+    return config
+
+
+def model_options(model_class: type) -> Set[str]:
+    """Names of the options that a model takes."""
+    if hasattr(model_class, "Config"):
+        return model_class.Config.model_fields.keys()
+    return inspect.signature(model_class).parameters.keys()
