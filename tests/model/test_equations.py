@@ -8,7 +8,6 @@ from ase.build import molecule
 from ase.data import covalent_radii as ase_radii
 from conftest import slab, small_model, to_batch
 
-from ocp_physmol.model.attention import BOND_REACH, BOND_SOFTNESS
 from ocp_physmol.model.elements import MASK_TYPE, covalent_radii, electronegativities
 from ocp_physmol.model.energy import pair_energy
 from ocp_physmol.model.radial import RadialBasis, cosine_envelope
@@ -85,7 +84,7 @@ def block(module, x, model, atoms, use_cls, use_adjacency):
                 both = silu(linear(att.distance, psi(model, z[i], d[i, j])))
                 phi = envelope(d[i, j])
                 length = d[i, j] / (ase_radii[z[i]] + ase_radii[z[j]])
-                bonded = 1 / (1 + np.exp(-(BOND_REACH - length) / BOND_SOFTNESS))
+                bonded = 1 / (1 + np.exp(-(1.3 - length) / 0.05))
             else:
                 continue
             d_key, d_value = both[:width], both[width:]
