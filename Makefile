@@ -2,28 +2,41 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 
-.PHONY: install quickstart oc20-demo report test clean
+.PHONY: help install quickstart oc20-demo report docs check test test-fast clean
 
-install: $(VENV)/.installed
+help:  ## This list
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | column -t -s "$$(printf '\t')"
 
-# setup.py says what is needed, constraints.txt which versions are known to work together.
-$(VENV)/.installed: setup.py constraints.txt
+install: $(VENV)/.installed  ## Install everything into .venv (6 GB, most of it PyTorch)
+
+# pyproject.toml says what is needed, constraints.txt which versions are known to work together.
+$(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -c constraints.txt -e ".[qm9,dev]"
 	touch $@
 
-quickstart: install
-	$(BIN)/python -m ocp_physmol.experiments.quickstart
+quickstart: install  ## Data, training and evaluation on QM9's small molecules, in 20 minutes
+	$(BIN)/ocp-physmol quickstart
 
-oc20-demo: install
-	$(BIN)/python -m ocp_physmol.experiments.oc20_demo
+oc20-demo: install  ## Every OC20 task on made-up data, in 12 minutes
+	$(BIN)/ocp-physmol oc20-demo
 
-report: install
-	$(BIN)/python -m ocp_physmol.experiments.report
+report: install  ## Tables and figures of the records, in report/
+	$(BIN)/ocp-physmol report
 
-test: install
+docs: install  ## The documentation as a web site, in site/; a warning is an error
+	$(BIN)/mkdocs build --strict --quiet
+
+check: install  # what needs no run: style and types
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
-clean:
-	rm -rf $(VENV) data/quickstart data/emt runs/quickstart runs/oc20-demo report
+test: check docs  ## All checks and tests, in two processes
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-fast: check  ## Style, types and the tests that take seconds: within two minutes
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+clean:  ## Remove .venv and what the quickstart, the demo, the report and the docs made
+	rm -rf $(VENV) data/quickstart data/emt runs/quickstart runs/oc20-demo report site

@@ -15,4 +15,4 @@ from ocp_physmol.model.physmol import PhysMol  # noqa: E402
 from ocp_physmol.training.trainer import PhysMolTrainer  # noqa: E402
 
 __all__ = ["ConservativeModel", "PhysMol", "PhysMolLmdbDataset", "PhysMolTrainer"]
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -13,6 +13,7 @@ import ocp_physmol  # noqa: F401  # before fairchem, which it makes importable
 # isort: split
 import pytest
 import torch
+import warm
 from ase.build import bulk, fcc111, molecule
 from fairchem.core.datasets import data_list_collater
 from torch_geometric.data import Data
@@ -143,11 +144,8 @@ def ends(status: int, *arguments) -> None:
 
 
 def run_main(*arguments, timeout: int = 180) -> subprocess.CompletedProcess:
-    """`python main.py ...` as a user types it; all it prints is in `stdout`."""
-    return subprocess.run(
-        command(*arguments), cwd=REPOSITORY, timeout=timeout, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    """`python main.py ...` without the wait for imports; all it prints is in `stdout`."""
+    return warm.run([str(a) for a in arguments], timeout)
 
 
 def train(qm9_folder: Path, run_dir: Path, *more) -> subprocess.CompletedProcess:
