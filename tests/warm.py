@@ -40,11 +40,10 @@ def run(arguments: list[str], timeout: float) -> subprocess.CompletedProcess:
 
 def _main(arguments: list[str], log: str) -> None:
     """What the forked process does: print to the log, and be main.py."""
-    with open(log, "ab") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    sys.stdout = open(1, "w", buffering=1, closefd=False)
-    sys.stderr = open(2, "w", buffering=1, closefd=False)
+    file = open(log, "a", buffering=1)  # noqa: SIM115  # open as long as the process lives
+    os.dup2(file.fileno(), 1)
+    os.dup2(file.fileno(), 2)
+    sys.stdout = sys.stderr = file
     os.chdir(REPOSITORY)
     sys.argv = ["main.py", *arguments]
     from ocp_physmol.run import local
