@@ -101,7 +101,7 @@ class DistanceAttention(nn.Module):
         return F.silu(self.distance(psi))
 
     def _attend(self, query, key_value, gate, context: Context) -> torch.Tensor:
-        """The plain formulation: [T, m]."""
+        """The sum over edges by tensor operations: [T, m]."""
         filters = self._filters(context.radial)  # [E, 2m]
         if self.cls_distance is not None:
             extra = len(context.center) - len(filters)
@@ -116,7 +116,7 @@ class DistanceAttention(nn.Module):
         return gathered.index_add(0, context.center, message)
 
     def _attend_on_knots(self, query, key_value, gate, context: Context) -> torch.Tensor:
-        """The same with interpolated filters."""
+        """The same sum with filters read from a spline, in a compiled loop: [T, m]."""
         table = context.radial.table(self._filters, context.radial.psi)
         if self.cls_distance is not None:
             table = torch.cat([table, self.cls_distance.expand(4, -1)])
@@ -167,7 +167,8 @@ class AttentionStack(nn.Module):
     def forward(self, x, atom_type, graph: Graph, radial) -> tuple[torch.Tensor, torch.Tensor]:
         """Atom embeddings x^(L) [N, d], and those of the [CLS] tokens, [B, d] (or [0, d]).
 
-        No norm at the end: how long an embedding is says how much an atom has around it.
+        There is no norm at the end: an embedding's length grows with the number of neighbours, and
+        energies need to know that number.
         """
         num_atoms = len(x)
         context = Context(

@@ -188,7 +188,7 @@ class _EdgeSum(torch.autograd.Function):
         if torch.is_grad_enabled():
             raise RuntimeError(
                 "compiled sums have first derivatives only; where the positions require grad, "
-                "PhysMol takes its plain formulation, which has all of them"
+                "PhysMol evaluates its formulas themselves, which have all of them"
             )
         zeros = partial(torch.zeros_like, memory_format=torch.contiguous_format)
         tensors = ctx.saved_tensors
