@@ -60,7 +60,7 @@ class SparseTensor:
 
 def install() -> list[str]:
     """Put the stand-ins in `sys.modules` for what is missing; return the names stood in for."""
-    contents = {
+    contents: dict[str, dict] = {
         "torch_scatter": {f.__name__: f for f in (scatter, segment_coo, segment_csr)},
         "torch_sparse": {"SparseTensor": SparseTensor},
     }

@@ -67,21 +67,21 @@ class Push:
         """Positions [D, n, 3], turned and shifted back onto the minima."""
         network = self.network
         normal, plane = np.zeros(network.minimum.shape), np.zeros((len(generators), 3))
-        scale, soft, cleft, which, apart = np.zeros((5, len(generators)))
+        uniform = np.zeros((5, len(generators)))
         for k, (generator, n) in enumerate(zip(generators, network.mask.sum(1).tolist())):
             normal[k, :n] = generator.standard_normal((n, 3))
             plane[k] = generator.standard_normal(3)
-            scale[k], soft[k], cleft[k], which[k], apart[k] = generator.random(5)
-        draws = (normal, plane, noise * SCALES**-scale, soft < SOFT, cleft < CLEFT, which, apart)
-        normal, plane, scale, soft, cleft, which, apart = (
-            torch.as_tensor(draw).to(network.minimum) for draw in draws
-        )
-        push = torch.where(soft[:, None, None] > 0, network.soft_displacements(normal), normal)
+            uniform[:, k] = generator.random(5)
+        evenly, across, draws = (
+            torch.as_tensor(draw).to(network.minimum) for draw in (normal, plane, uniform)
+        )  # [D, n, 3], [D, 3], [5, D]
+        scale, soft, cleft, which, apart = draws
+        push = torch.where(_each(soft < SOFT), network.soft_displacements(evenly), evenly)
         push = self._scaled(push, 0.01 * noise)
         push = network.align(network.minimum + push) - network.minimum  # without rigid motions
-        push = self._scaled(push, scale)
-        parting = self._parting(plane / plane.norm(dim=1, keepdim=True), which, APART * apart)
-        push = torch.where(cleft[:, None, None] > 0, parting, push)
+        push = self._scaled(push, noise * SCALES**-scale)
+        parting = self._parting(across / across.norm(dim=1, keepdim=True), which, APART * apart)
+        push = torch.where(_each(cleft < CLEFT), parting, push)
         return network.align(network.minimum + push)
 
     def _parting(self, normal, which, apart) -> torch.Tensor:
@@ -102,3 +102,8 @@ class Push:
     def weighed(self, forces: torch.Tensor) -> torch.Tensor:
         """Forces [M, 3] on the pushed atoms, as `restoring_force` compares them: [D, 3n]."""
         return self._weight * self.network.weighed(self.network.padded(forces))
+
+
+def _each(values: torch.Tensor) -> torch.Tensor:
+    """One value for each molecule, [D, 1, 1]."""
+    return values[:, None, None]

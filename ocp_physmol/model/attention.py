@@ -93,16 +93,20 @@ class DistanceAttention(nn.Module):
         gate = context.envelope.expand(-1, self.num_heads)  # [E', H]
         if self.adjacency is not None:
             gate = gate * F.silu(self.adjacency(context.adjacency))
-        attend = self._attend_on_knots if isinstance(context.radial, Knots) else self._attend
-        return self.output(attend(self.query(x), self.key_value(x), gate, context))
+        query, key_value = self.query(x), self.key_value(x)
+        if isinstance(context.radial, Knots):
+            gathered = self._attend_on_knots(query, key_value, gate, context, context.radial)
+        else:
+            gathered = self._attend(query, key_value, gate, context, context.radial)
+        return self.output(gathered)
 
     def _filters(self, psi: torch.Tensor) -> torch.Tensor:
         """D^K and D^V side by side, [..., 2m]."""
         return F.silu(self.distance(psi))
 
-    def _attend(self, query, key_value, gate, context: Context) -> torch.Tensor:
+    def _attend(self, query, key_value, gate, context: Context, psi) -> torch.Tensor:
         """The sum over edges by tensor operations: [T, m]."""
-        filters = self._filters(context.radial)  # [E, 2m]
+        filters = self._filters(psi)  # [E, 2m]
         if self.cls_distance is not None:
             extra = len(context.center) - len(filters)
             filters = torch.cat([filters, self.cls_distance.expand(extra, -1)])
@@ -115,13 +119,13 @@ class DistanceAttention(nn.Module):
         gathered = message.new_zeros(len(query), message.shape[-1])
         return gathered.index_add(0, context.center, message)
 
-    def _attend_on_knots(self, query, key_value, gate, context: Context) -> torch.Tensor:
+    def _attend_on_knots(self, query, key_value, gate, context: Context, knots) -> torch.Tensor:
         """The same sum with filters read from a spline, in a compiled loop: [T, m]."""
-        table = context.radial.table(self._filters, context.radial.psi)
+        table = knots.table(self._filters, knots.psi)
         if self.cls_distance is not None:
             table = torch.cat([table, self.cls_distance.expand(4, -1)])
         return kernels.attend(
-            query, key_value, table, context.radial, gate, context.center, context.neighbor
+            query, key_value, table, knots, gate, context.center, context.neighbor
         )
 
 

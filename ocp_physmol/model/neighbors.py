@@ -36,8 +36,10 @@ def neighbor_pairs(
     first = (natoms.cumsum(0) - natoms).tolist()
     for g in alone.nonzero()[:, 0].tolist():
         own = pos[first[g] : first[g] + int(natoms[g])]
-        lattice = pos.new_zeros(3, 3) if repeats is None else cell[g].to(pos.dtype)
-        count = [0, 0, 0] if repeats is None else repeats[g].tolist()
+        if cell is None or repeats is None:
+            lattice, count = pos.new_zeros(3, 3), [0, 0, 0]
+        else:
+            lattice, count = cell[g].to(pos.dtype), repeats[g].tolist()
         search = _cell_list if len(own) > LARGE else _all_images
         pair, image = search(own, lattice, count, cutoff)
         pairs.append(pair + first[g])

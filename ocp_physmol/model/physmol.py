@@ -88,6 +88,8 @@ class PhysMol(nn.Module, GraphModelMixin):
         elif "energy" in outputs:
             out["energy"] = self.energy(structures, exact)
         if "masked_logits" in outputs:
+            if self.classifier is None:
+                raise ValueError("masked_logits need use_masking: true")
             graph = measure(pos, structures.neighbors, self.cutoff)
             x, _ = self.energy.represent(structures.atom_type, graph, exact)
             out["masked_logits"] = self.classifier(x)

@@ -69,8 +69,8 @@ class BudgetScheduler(LRScheduler):
         Raises:
             BudgetSpent: if nothing is left.
         """
-        spent = self._pending + time.perf_counter() - self._since
-        spent = torch.tensor(spent, device=self.device)
+        seconds = self._pending + time.perf_counter() - self._since
+        spent = torch.tensor(seconds, device=self.device)
         self.budget.used += float(distutils.all_reduce(spent, average=True))
         self.start()
         super().step()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from typing import Any
 
 from submitit import JobEnvironment
 
@@ -23,8 +24,8 @@ class DeferredSignal:
 
     def __init__(self, signum: int) -> None:
         self.signum = signum
-        self.handler = None
-        self.received = None
+        self.handler: Any = None
+        self.received: tuple | None = None
 
     def __enter__(self) -> DeferredSignal:
         handler = signal.getsignal(self.signum)

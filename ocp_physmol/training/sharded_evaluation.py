@@ -6,12 +6,18 @@ import contextlib
 import logging
 from collections import Counter
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from fairchem.core.common import distutils
 from fairchem.core.trainers.ocp_trainer import OCPTrainer
 
 from ocp_physmol.errors import UserError
 from ocp_physmol.relaxation import dataset as relaxations
+
+if TYPE_CHECKING:
+    import torch
+
+    from ocp_physmol.training.preemption import DeferredSignal
 
 
 def evaluation_batches(size: int, batch_size: int) -> list[range]:
@@ -35,7 +41,8 @@ def evaluation_batches(size: int, batch_size: int) -> list[range]:
 class SharedEvaluation(OCPTrainer):
     """An OCPTrainer that validates, predicts and relaxes the same on any number of ranks."""
 
-    interruption = None  # in a training, a warning that may have come
+    model: torch.nn.Module
+    interruption: DeferredSignal | None = None  # in a training, a warning that may have come
 
     def get_sampler(self, dataset, batch_size: int, shuffle: bool):
         if shuffle:

@@ -45,6 +45,9 @@ class PhysMolTrainer(SharedEvaluation):
     Energies are kept in double precision outside the model: totals of 1e4 eV leave no room for meV.
     """
 
+    output_targets: dict[str, dict]  # fairchem's, by name
+    ema: ExponentialMovingAverage | None
+
     def __init__(self, **config) -> None:
         # Gaussians far from their centre are denormal floats, several times slower on a CPU
         torch.set_flush_denormal(True)
@@ -63,7 +66,8 @@ class PhysMolTrainer(SharedEvaluation):
         super().load_datasets()
 
     def load_loss(self) -> None:
-        self.loss_functions, self.terms = [], {}
+        self.loss_functions: list[tuple[str, dict]] = []
+        self.terms: dict[str, MeanOverRanks] = {}
         for name, options in active_entries(self.config["loss_functions"]).items():
             loss_class, reduction = registry.get_loss_class(options["fn"]), options.get("reduction")
             if not issubclass(loss_class, Term):

@@ -56,8 +56,7 @@ def place_on_knots(
     intervals = math.ceil(basis.cutoff * max(basis.num_rbf, 1 / MAX_SPACING))
     spacing = basis.cutoff / intervals
     types, type_index = torch.unique(atom_type, return_inverse=True)
-    like = {"dtype": graph.distance.dtype, "device": graph.distance.device}
-    grid = spacing * torch.arange(-3, intervals + 4, **like)
+    grid = spacing * torch.arange(-3, intervals + 4).to(graph.distance)
     with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
         every_type = types.repeat_interleave(len(grid))
         distance = grid.repeat(len(types))
