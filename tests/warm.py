@@ -45,6 +45,7 @@ def _main(arguments: list[str], log: str) -> None:
     os.dup2(file.fileno(), 2)
     sys.stdout = sys.stderr = file
     os.chdir(REPOSITORY)
+    sys.path.insert(0, str(REPOSITORY))
     sys.argv = ["main.py", *arguments]
     from ocp_physmol.run import local
 

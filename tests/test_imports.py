@@ -1,0 +1,74 @@
+"""Importing any module of the package leaves a notebook as it was."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from conftest import REPOSITORY
+
+STAND_IN = REPOSITORY / "ocp_physmol/fairchem_compat/scatter_fallback.py"
+
+# What a fresh process runs: a look at its state, all imports, another look.
+PROBE = """
+import importlib.util, logging, os, pkgutil, random, signal, sys, warnings
+
+spec = importlib.util.spec_from_file_location("stand_in", STAND_IN)
+stand_in = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(stand_in)
+stand_in.install()  # the one thing that is meant to stay: fairchem can be imported
+from fairchem.core.common.utils import setup_imports
+setup_imports()
+import ase.calculators.emt, ase.db, ase.io, ase.optimize, matplotlib, numba, numpy, torch
+import pymatgen.core, rdkit.Chem.rdDetermineBonds, submitit, torch.distributed.launcher.api
+
+def state():
+    root = logging.getLogger()
+    return {
+        **{f"matplotlib's {k}": matplotlib.rcParams._get(k) for k in matplotlib.rcParams},
+        "logging": (root.level, list(root.handlers), list(root.filters), root.manager.disable),
+        "warnings": list(warnings.filters),
+        "arguments": list(sys.argv),
+        "path": list(sys.path),
+        "folder": os.getcwd(),
+        "environment": dict(os.environ),
+        "signals": {s: signal.getsignal(s) for s in signal.valid_signals()},
+        "hooks": (sys.excepthook, sys.displayhook, os.system, sys.stdout, sys.stderr),
+        "torch": (torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled()),
+        "random numbers": (random.getstate(), str(numpy.random.get_state()), torch.initial_seed()),
+        "numpy": (numpy.geterr(), numpy.get_printoptions()),
+    }
+
+def attributes():
+    found = {}
+    for name, module in list(sys.modules.items()):
+        if name.split(".")[0] == "fairchem":
+            for key, value in list(vars(module).items()):
+                found[name, key] = value
+                if isinstance(value, type) and value.__module__ == name:
+                    found.update({(name, key, k): v for k, v in vars(value).items()})
+    return found
+
+before, known = state(), attributes()
+import ocp_physmol
+for module in pkgutil.walk_packages(ocp_physmol.__path__, "ocp_physmol."):
+    importlib.import_module(module.name)
+after, now = state(), attributes()
+for what, value in before.items():
+    if after[what] != value:
+        print(f"{what}: {value} became {after[what]}")
+for place, value in known.items():
+    if now.get(place) is not value and not place[-1].startswith(("__", "_abc_")):
+        print("fairchem has changed:", *place)
+"""
+
+
+def test_every_module_can_be_imported_in_a_notebook():
+    probe = PROBE.replace("STAND_IN", repr(str(STAND_IN)))
+    result = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, timeout=120,
+        cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == ""
