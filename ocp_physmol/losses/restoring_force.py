@@ -6,8 +6,6 @@ which relaxations escape. What pulls a structure back says it of all directions 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from fairchem.core.common.registry import registry
 from pydantic import Field
@@ -19,13 +17,6 @@ from ocp_physmol.model.copies import Copy
 from ocp_physmol.model.graph import find_neighbors
 
 BOND = 3.0  # Angstrom, longer than any
-
-
-@dataclass(frozen=True)
-class PushedCopy(Copy):
-    """A copy that knows what pulls it back."""
-
-    push: Push | None = None
 
 
 @registry.register_loss("restoring_force")
@@ -53,13 +44,13 @@ class RestoringForce(Term):
             "use bound instead"
         )
 
-    def copy(self, batch, generators) -> PushedCopy:
+    def copy(self, batch, generators) -> Copy:
         chosen = equilibrium.at_equilibrium(batch)
         push = Push(batch, chosen, self.options.noise, generators)
-        return PushedCopy("restoring_force", ("forces",), push.pos, chosen, push=push)
+        return Copy("restoring_force", ("forces",), push.pos, chosen, known=push)
 
     def compare(self, out, batch, copy):
-        return copy.push.weighed(out[copy.name]["forces"]), copy.push.target
+        return copy.known.weighed(out[copy.name]["forces"]), copy.known.target
 
     def forward(self, prediction, target, natoms):
         return (prediction - target).square().sum(-1).clamp(min=1e-12).sqrt()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -25,6 +25,7 @@ class Copy:
         pos: [M, 3], Angstrom, where the atoms of the chosen structures are; None: where they were.
         chosen: [B] bool, the structures that are copied, of M atoms; None: all.
         masked: [N] bool, atoms to hide; of a copy of all structures.
+        known: what whoever asks for the copy knows of it; models do not look at it.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Copy:
     pos: torch.Tensor | None = None
     chosen: torch.Tensor | None = None
     masked: torch.Tensor | None = None
+    known: Any = None
 
     def atoms(self, batch: Batch) -> torch.Tensor | slice:
         """The atoms of the batch that are copied, as an index."""
@@ -56,6 +58,5 @@ def merged(copies: list[Copy]) -> list[Copy]:
     by_name: dict[str, Copy] = {}
     for one in copies:
         former = by_name.get(one.name, one)
-        outputs = tuple(dict.fromkeys((*former.outputs, *one.outputs)))
-        by_name[one.name] = Copy(one.name, outputs, one.pos, one.chosen, one.masked)
+        by_name[one.name] = replace(one, outputs=tuple({*former.outputs, *one.outputs}))
     return list(by_name.values())
