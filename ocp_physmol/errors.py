@@ -74,8 +74,9 @@ def explain(error: ValidationError, content: object, definition: dict, where: st
         return f"{section} has the unknown key '{path[-1]}'; {did_you_mean(path[-1], known)}"
     nodes = list(_nodes(definition, path))
     value = problem["input"]
-    if problem["type"] == "missing" or value is None:
-        if len(path) == 1 and not where and any("properties" in node for node in nodes):
+    sections = any(node.get("type") in ("object", "array") for node in nodes)
+    if problem["type"] == "missing" or (value is None and not sections):
+        if sections:
             return f"section '{name}' is missing"
         example = next((f"; for example {node['examples'][0]}" for node in nodes
                         if "examples" in node), f"; it must be {_described(nodes)}")  # fmt: skip
@@ -148,6 +149,8 @@ def _one_described(node: dict) -> str:
         "string": "text", "array": "a list", "object": "a mapping of keys to values",
         "null": "null",
     }.get(node.get("type", ""), "something else")  # fmt: skip
+    if node.get("minItems") or node.get("minProperties"):
+        noun += " that is not empty"
     limits = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
     ranges = [f"{sign} {node[key]:g}" for key, sign in limits.items() if key in node]
     return " ".join([noun, " and ".join(ranges)]).strip()

@@ -23,7 +23,8 @@ from ocp_physmol.datasets.lmdb_writer import write_lmdb
 from ocp_physmol.datasets.splits import EVALUATION as SPLITS
 from ocp_physmol.leaderboard import command as leaderboard
 from ocp_physmol.relaxation.predictor import load_predictor
-from ocp_physmol.run.check_config import check_config, read_config
+from ocp_physmol.run.check_config import check_config
+from ocp_physmol.run.config_file import read_config
 
 SMALL = [
     "--model.hidden_channels=16", "--model.attention_channels=16", "--model.num_layers=1",

@@ -10,9 +10,10 @@ from fairchem.core.common.utils import UniqueKeyLoader, load_config, merge_dicts
 
 from ocp_physmol.datasets.qm9 import SPLITS
 from ocp_physmol.errors import UserError
-from ocp_physmol.run.check_config import SECTIONS
+from ocp_physmol.run.schema import Config
 from ocp_physmol.run.sweep import folder_name, sweep
 
+SECTIONS = Config.model_fields.keys()
 TOP_LEVEL = {"title", "seconds", "runs", "config", "sweep"}
 OF_A_RUN = {"config", "seconds", "seed", "note", "paper"} | SECTIONS
 

@@ -11,7 +11,9 @@ from fairchem.core.common.flags import flags
 from fairchem.core.common.utils import setup_logging
 
 from ocp_physmol.errors import UserError, exit_on_user_error
-from ocp_physmol.run.check_config import check_arguments, check_config, read_config
+from ocp_physmol.run.check_arguments import check_arguments
+from ocp_physmol.run.check_config import check_config
+from ocp_physmol.run.config_file import read_config
 from ocp_physmol.run.local import run_here, run_in_turn
 from ocp_physmol.run.slurm import submit
 from ocp_physmol.run.sweep import sweep
@@ -34,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
         if args.timestamp_id:
             config["timestamp_id"] = args.timestamp_id + run
         try:
-            check_config(args, config)
+            config = configs[name] = check_config(args, config)
         except UserError as e:
             raise UserError(f"--sweep-yml {args.sweep_yml}, {name}: {e}" if name else e) from e
         if not args.timestamp_id and not args.debug:

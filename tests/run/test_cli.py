@@ -211,7 +211,8 @@ WRAPPED = {
     "--model.energy_model.hiden_channels=3": "model.energy_model has the unknown key "
     "'hiden_channels'; did you mean 'hidden_channels'?",
     "--model.energy_model.name=schne": "model.energy_model.name has the unknown name 'schne'",
-    "--model.energy_model=schnet": "model.energy_model must have a name and options",
+    "--model.energy_model=schnet": "model.energy_model: 'schnet' is not possible; it "
+    "must be a mapping of keys to values",
     "--model.energy_model.regress_forces=True": "model.energy_model.regress_forces must be false",
     "--model.energy_model.use_pbc=False": "model.energy_model.use_pbc must be true",
     "--model.energy_models=3": "did you mean 'energy_model'?",

@@ -1,0 +1,43 @@
+"""Configs as files: the shipped ones are found from anywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+from fairchem.core.common.utils import build_config
+
+from ocp_physmol.errors import UserError
+
+if TYPE_CHECKING:
+    import argparse
+
+SHIPPED = Path(__file__).parents[1] / "configs"
+
+
+def find_config(path: Path) -> Path:
+    """The file itself, or else the shipped config of that name.
+
+    Args:
+        path: of a file, or such as qm9/physmol.yml or configs/qm9/physmol.yml.
+    """
+    name = Path(*path.parts[1:]) if path.parts[:1] == ("configs",) else path
+    shipped = SHIPPED / name
+    return shipped if not path.exists() and shipped.is_file() else path
+
+
+def read_config(args: argparse.Namespace, overrides: list[str]) -> dict:
+    """The configuration with its includes and overrides.
+
+    Raises:
+        UserError: if a file is missing or is no YAML mapping.
+    """
+    args.config_yml = find_config(args.config_yml)
+    try:
+        return build_config(args, overrides)
+    except TypeError as e:
+        raise UserError(f"config {args.config_yml} cannot be read: it holds no keys") from e
+    except (OSError, yaml.YAMLError, ValueError, AttributeError, KeyError) as e:
+        problem = " ".join(str(e).split())
+        raise UserError(f"config {args.config_yml} cannot be read: {problem}") from e

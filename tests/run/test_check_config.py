@@ -1,0 +1,241 @@
+"""Every key of a config with values that it cannot have: its full path, the value, the cure."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+import pytest
+import yaml
+from conftest import REPOSITORY
+from fairchem.core.common.flags import flags
+from fairchem.core.common.utils import setup_imports
+
+from ocp_physmol.errors import UserError
+from ocp_physmol.run.check_config import check_config
+from ocp_physmol.run.config_file import read_config
+from ocp_physmol.run.schema import Config
+
+MAPPING = "it must be a mapping of keys to values"
+CONFIG = "configs/qm9/quickstart.yml"
+
+
+def read(config: str, *overrides: str) -> tuple[argparse.Namespace, dict]:
+    args = ["--mode", "train", "--config-yml", str(REPOSITORY / config), "--cpu"]
+    args, _ = flags.get_parser().parse_known_args(args)
+    return args, read_config(args, [f"--{override}" for override in overrides])
+
+
+def refusal(*overrides: str, config: str = CONFIG) -> str:
+    args, content = read(config, *overrides)
+    with pytest.raises(UserError) as error:
+        check_config(args, content)
+    message = str(error.value)
+    assert message.startswith(f"config {REPOSITORY / config}: ") and "\n" not in message
+    return message
+
+
+SECTIONS = ("dataset", "model", "evaluation_metrics", "optim", "task")
+NESTED = ("dataset.train", "dataset.train.key_mapping", "dataset.train.transforms",
+          "dataset.train.transforms.normalizer", "optim.optimizer_params", "task.relax_opt",
+          "outputs.energy", "evaluation_metrics.metrics")  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ["5", "True", "'text'", "[]", "1.5", "nan"])
+@pytest.mark.parametrize("section", [*SECTIONS, *NESTED, "outputs"])
+def test_no_mapping(section, value):
+    shown = value if value != "nan" else "'nan'"
+    assert f"{section}: {shown} is not possible; {MAPPING}" in refusal(f"{section}={value}")
+
+
+@pytest.mark.parametrize("section", [*SECTIONS, "outputs"])
+def test_null_for_a_mapping(section):
+    assert f"{section}: None is not possible; {MAPPING}" in refusal(f"{section}=None")
+
+
+@pytest.mark.parametrize("value", ["5", "'energy'", "None", "{}"])
+def test_losses_are_a_list(value):
+    message = refusal(f"loss_functions={value}")
+    shown = value
+    assert f"loss_functions: {shown} is not possible; it must be a list" in message
+
+
+VALUES = {
+    "loss_functions=[]": "loss_functions: [] is not possible; it must be a list that is not empty",
+    "loss_functions=[5]": f"loss_functions[0]: 5 is not possible; {MAPPING}",
+    "loss_functions=[{'energy': 5}]": f"loss_functions[0].energy: 5 is not possible; {MAPPING}",
+    "loss_functions=[{'energy': {}}]": "loss_functions.energy.fn is missing; for example mae",
+    "loss_functions=[{'energy': {'fn': 3, 'coefficient': 1}}]": "loss_functions.energy.fn: 3 is "
+    "not possible; it must be text",
+    "loss_functions=[{'energy': {'fn': 'mae'}}]": "loss_functions.energy.coefficient is missing; "
+    "it must be a number >= 0",
+    "loss_functions=[{'energy': {'fn': 'mae', 'coefficient': -1}}]": "loss_functions.energy."
+    "coefficient: -1 is not possible; it must be a number >= 0",
+    "loss_functions=[{'energy': {'fn': 'mae', 'coefficient': 1e999}}]": "coefficient: inf is not",
+    "loss_functions=[{'energy': {'fn': 'mae', 'coefficient': 1, 'reduction': 'most'}}]":
+    "loss_functions.energy.reduction: 'most' is not possible; it must be one of mean, sum or null",
+    "loss_functions=[{'energy': {'fn': 'mae', 'coefficient': 1, 'noise': 1}}]":
+    "loss_functions.energy has the unknown key 'noise'; known are coefficient, fn, reduction",
+    "loss_functions=[{'bound': {'fn': 'bound', 'coefficient': 1, 'noise': -1}}]":
+    "loss_functions.bound.noise: -1 is not possible; it must be a number >= 0",
+    "loss_functions=[{'bound': {'fn': 'bound', 'coefficient': 1, 'noise': '1'}}]":
+    "loss_functions.bound.noise: '1' is not possible; it must be a number >= 0",
+    "loss_functions=[{'m': {'fn': 'masked_atoms', 'coefficient': 1, 'mask_ratio': 2}}]":
+    "loss_functions.m.mask_ratio: 2 is not possible; it must be a number >= 0 and <= 1",
+    "seed=-1": "seed: -1 is not possible; it must be a whole number >= 0",
+    "print_every=0": "print_every: 0 is not possible; it must be a whole number >= 1",
+    "gp_gpus=0": "gp_gpus: 0 is not possible",
+    "trainer=3": "trainer: 3 is not possible; it must be text",
+    "logger=None": "logger: None is not possible; it must be text or a mapping",
+    "logger=tensorbord": "logger has the unknown name 'tensorbord'; did you mean 'tensorboard'?",
+    "logger={'project': 'x'}": "logger.name is missing; for example wandb",
+    "slurm=5": f"slurm: 5 is not possible; {MAPPING}",
+    "hide_eval_progressbar=yes": "hide_eval_progressbar: 'yes' is not possible; it must be true or",
+    "model.name=3": "model.name: 3 is not possible; it must be text",
+    "model.num_layers=0": "model.num_layers: 0 is not possible; it must be a whole number >= 1",
+    "model.num_layers=2.5": "model.num_layers: 2.5 is not possible; it must be a whole number",
+    "model.num_layers=True": "model.num_layers: True is not possible; it must be a whole number",
+    "model.cutoff=0": "model.cutoff: 0 is not possible; it must be a number > 0",
+    "model.cutoff=1e999": "model.cutoff: inf is not possible; it must be a number > 0",
+    "model.readout=sum": "model.readout: 'sum' is not possible; it must be one of atom, cls, phys",
+    "model.otf_graph=False": "model.otf_graph: False is not possible; it must be true",
+    "model.use_cls=1": "model.use_cls: 1 is not possible; it must be true or false",
+    "dataset.trian.src=x": "dataset has the unknown key 'trian'; did you mean 'train'?",
+    "dataset.train.src=5": "dataset.train.src: 5 is not possible; it must be text or a list",
+    "dataset.val.src=[]": "dataset.val.src is missing",
+    "dataset.train.format=5": "dataset.train.format: 5 is not possible; it must be text",
+    "dataset.train.first_n=0": "dataset.train.first_n: 0 is not possible; it must be",
+    "dataset.val.first=3": "dataset.val has the unknown key 'first'; did you mean 'first_n'?",
+    "dataset.train.key_mapping.y=5": "dataset.train.key_mapping.y: 5 is not possible; it must be",
+    "dataset.train.transforms.normalizer.energy.stdev=0": "dataset.train.transforms.normalizer."
+    "energy.stdev: 0 is not possible; it must be a number > 0",
+    "dataset.train.transforms.normalizer.energy.std=1": "dataset.train.transforms.normalizer."
+    "energy has the unknown key 'std'; did you mean 'stdev'?",
+    "dataset.train.transforms.element_references.fit.batch_size=0": "element_references.fit."
+    "batch_size: 0 is not possible",
+    "outputs.energy.level=molecule": "outputs.energy.level: 'molecule' is not possible; it must be "
+    "one of system, atom",
+    "outputs.energy.prediction_dtype=float64": "outputs.energy.prediction_dtype: 'float64' is not",
+    "evaluation_metrics.metrics.energy=mae": "evaluation_metrics.metrics.energy: 'mae' is not "
+    "possible; it must be a list",
+    "evaluation_metrics.metrics.energy=['maee']": "evaluation_metrics.metrics.energy has the "
+    "unknown metric 'maee'; did you mean 'mae'?",
+    "evaluation_metrics.primary_metric=energy_mse": "evaluation_metrics.primary_metric has the "
+    "unknown metric 'energy_mse'; did you mean 'energy_mae'?",
+    "optim.batch_size=1.5": "optim.batch_size: 1.5 is not possible; it must be a whole number >= 1",
+    "optim.batch_size=None": "optim.batch_size is missing; it must be a whole number >= 1",
+    "optim.batch_size='8'": "optim.batch_size: '8' is not possible; it must be a whole number >= 1",
+    "optim.batch_size=[8]": "optim.batch_size: [8] is not possible; it must be a whole number >= 1",
+    "optim.num_workers=-1": "optim.num_workers: -1 is not possible; it must be a whole number >= 0",
+    "optim.lr_initial=-1": "optim.lr_initial: -1 is not possible; it must be a number >= 0",
+    "optim.lr_initial=nan": "optim.lr_initial: 'nan' is not possible; it must be a number >= 0",
+    "optim.lr_initial='1e-3'": "it must be a number >= 0; YAML takes this for text",
+    "optim.max_epochs=0": "optim.max_epochs: 0 is not possible; it must be a whole number >= 1",
+    "optim.max_seconds=-1": "optim.max_seconds: -1 is not possible; it must be a number >= 0 or",
+    "optim.eval_every=0": "optim.eval_every: 0 is not possible; it must be a whole number >= 1",
+    "optim.ema_decay=2": "optim.ema_decay: 2 is not possible; it must be a number >= 0 and <= 1",
+    "optim.clip_grad_norm=-1": "optim.clip_grad_norm: -1 is not possible",
+    "optim.load_balancing=atom": "optim.load_balancing: 'atom' is not possible; it must be one of",
+    "optim.optimizer=3": "optim.optimizer: 3 is not possible; it must be text",
+    "optim.optimizer_params.weight_decy=1": "optim.optimizer_params has the unknown key "
+    "'weight_decy'; did you mean 'weight_decay'?",
+    "optim.optimizer_params.weight_decay=-1": "optim: Invalid weight_decay value: -1",
+    "optim.optimizer_params.betas=[2, 2]": "optim: Invalid beta parameter at index 0: 2",
+    "optim.scheduler=3": "optim.scheduler: torch.optim.lr_scheduler has no 3",
+    "task.prediction_dtype=float64": "task.prediction_dtype: 'float64' is not possible; it must be",
+    "task.relaxation_steps=-1": "task.relaxation_steps: -1 is not possible; it must be a whole",
+    "task.relaxation_fmax=small": "task.relaxation_fmax: 'small' is not possible",
+    "task.relax_opt.memory=few": "task.relax_opt.memory: 'few' is not possible; it must be a whole",
+    "task.relax_opt.memmory=3": "task.relax_opt has the unknown key 'memmory'; did you mean 'mem",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("override", VALUES)
+def test_impossible_values(override):
+    assert VALUES[override] in refusal(override)
+
+
+PLATEAU = {
+    "optim.patience=few": "optim.patience: 'few' is not possible; it must be a number",
+    "optim.patiense=3": "optim has the unknown key 'patiense'; did you mean 'patience'?",
+    "optim.factor=2": "optim: Factor should be < 1.0.",
+    "optim.mode=down": "optim.mode: 'down' is not possible; it must be one of min, max",
+}
+
+
+@pytest.mark.parametrize("override", PLATEAU)
+def test_options_of_a_scheduler(override):
+    assert PLATEAU[override] in refusal(override, config="configs/qm9/physmol.yml")
+
+
+SCHNET = {
+    "model.hidden_channels=wide": "model.hidden_channels: 'wide' is not possible; it must be a",
+    "model.cutof=5": "model has the unknown key 'cutof'; did you mean 'cutoff'?",
+    "model.energy_model=5": f"model.energy_model: 5 is not possible; {MAPPING}",
+    "model.energy_model.num_filters=many": "model.energy_model.num_filters: 'many' is not possible",
+}
+
+
+@pytest.mark.parametrize("override", SCHNET)
+def test_options_of_fairchems_models(override):
+    """Their constructors say which there are and of what type."""
+    inner = "energy_model" in override
+    config = "configs/qm9/schnet.yml" if inner else "configs/is2re/schnet.yml"
+    assert SCHNET[override] in refusal(override, config=config)
+
+
+def test_every_shipped_config_has_values_that_its_keys_may_have():
+    """Their data are not here, which is all that is wrong with them."""
+    for path in sorted(REPOSITORY.glob("configs/*/*.yml")):
+        content = yaml.safe_load(path.read_text())
+        if "base" not in path.stem and content.keys() & Config.model_fields.keys():
+            message = refusal("dataset.train.src=nowhere", config=path.relative_to(REPOSITORY))
+            assert "dataset.train.src: nowhere does not exist" in message, path
+
+
+EMPTY = {
+    "outputs": "outputs: {} is not possible; it must be a mapping of keys to values that is not em",
+    "model": "model.name is missing; for example physmol",
+    "dataset": "dataset.train.src is missing; give the path of an LMDB",
+    "evaluation_metrics": "evaluation_metrics.primary_metric is missing; for example energy_mae",
+    "optim": "optim.scheduler is missing; name one, or give max_seconds",
+}
+
+
+@pytest.mark.parametrize("section", EMPTY)
+def test_empty_and_missing_sections(section):
+    args, config = read(CONFIG)
+    config[section] = {}
+    with pytest.raises(UserError) as error:
+        check_config(args, config)
+    assert EMPTY[section] in str(error.value)
+    del config[section]
+    with pytest.raises(UserError, match=f"section '{section}' is missing"):
+        check_config(args, config)
+
+
+def test_checks_change_nothing(qm9_folder):
+    splits = [f"dataset.{split}.src={qm9_folder / split}" for split in ("train", "val", "test")]
+    args, config = read(CONFIG, *splits)
+    setup_imports(config)
+    before = yaml.dump(config)
+    completed = check_config(args, config)
+    assert yaml.dump(config) == before
+    assert completed["model"]["use_masking"] is True
+
+
+def test_keys_that_fairchem_reads_are_allowed(qm9_folder):
+    splits = [f"dataset.{split}.src={qm9_folder / split}" for split in ("train", "val", "test")]
+    more = ["task.prediction_dtype=float32", "task.dataset=lmdb", "dataset.val.first_n=1",
+            "dataset.val.no_shuffle=None", "optim.load_balancing=atoms", "logger={'name': "
+            "'wandb', 'project': 'x', 'watch': 100}", "slurm={'exclusive': True}",
+            "outputs.energy.property=energy"]  # fmt: skip
+    args, config = read(CONFIG, *splits, *more)
+    assert check_config(args, config)["task"]["dataset"] == "lmdb"
+
+
+def test_numbers_are_finite_also_where_no_schema_reaches():
+    args, config = read(CONFIG)
+    config["slurm"] = {"mem": [1, math.inf]}
+    with pytest.raises(UserError, match=r"slurm\.mem\.1: inf is not possible; it must be a finite"):
+        check_config(args, config)
