@@ -27,7 +27,6 @@ from fairchem.core.common.utils import setup_imports
 from tqdm import tqdm
 
 from ocp_physmol.errors import exit_on_user_error
-from ocp_physmol.relaxation.predictor import quiet
 
 REFERENCE = "SchNet"
 RELAXATION_STEPS = 10
@@ -50,11 +49,10 @@ def relaxation(model, batch):
     """A call that relaxes the batch for a fixed number of steps of fairchem's L-BFGS."""
 
     def call():
-        with quiet():
-            ml_relax(
-                batch.clone(), Predictor(model), steps=RELAXATION_STEPS, fmax=0.0,
-                relax_opt={"maxstep": 0.01}, save_full_traj=False,
-            )  # fmt: skip
+        ml_relax(
+            batch.clone(), Predictor(model), steps=RELAXATION_STEPS, fmax=0.0,
+            relax_opt={"maxstep": 0.01}, save_full_traj=False,
+        )  # fmt: skip
 
     return call
 

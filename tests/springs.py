@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import torch
 
+from ocp_physmol.relaxation.predictor import Predictor
+
 STIFFNESS = 10.0  # eV/Angstrom^2
 
 
-class Springs:
+class Springs(Predictor):
     """Stands for a trained model. Energy is 0 at the minima, positive elsewhere.
 
     Args:
@@ -21,7 +23,7 @@ class Springs:
         self._lengths = {int(s.sid): distances(s.pos) for s in structures}
         self._diseased, self._value = diseased, value
 
-    def predict(self, batch, per_image=True, disable_tqdm=False) -> dict[str, torch.Tensor]:
+    def predict(self, batch) -> dict[str, torch.Tensor]:
         assert torch.isfinite(batch.pos).all()  # as real models, whose neighbour lists want it
         energies, forces = [], []
         for sid, pos in zip(batch.sid.tolist(), batch.pos.split(batch.natoms.tolist())):

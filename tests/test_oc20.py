@@ -21,8 +21,8 @@ from fairchem.core.preprocessing import AtomsToGraphs
 
 from ocp_physmol.datasets.lmdb_writer import write_lmdb
 from ocp_physmol.datasets.splits import EVALUATION as SPLITS
-from ocp_physmol.leaderboard import command as leaderboard
-from ocp_physmol.relaxation.predictor import load_predictor
+from ocp_physmol.leaderboard.splits import gather, score
+from ocp_physmol.relaxation.predictor import Predictor
 from ocp_physmol.run.check_config import check_config
 from ocp_physmol.run.config_file import read_config
 
@@ -173,7 +173,7 @@ def test_trajectories_end_where_the_relaxation_did(s2ef, emt_folder, tmp_path):
     assert max(len(frames) for frames in full.values()) > 2
     moved = {name for name, frames in short.items() if len(frames) > 1}
     assert moved and any(largest(short[name][-1]) <= fmax for name in moved)
-    predictor = load_predictor(s2ef)
+    predictor = Predictor.open(s2ef)
     for name, frames in short.items():
         last = frames[-1]
         np.testing.assert_allclose(last.positions, full[name][-1].positions)
@@ -181,7 +181,7 @@ def test_trajectories_end_where_the_relaxation_did(s2ef, emt_folder, tmp_path):
         assert largest(last) <= fmax or len(full[name]) == 41
         last.pbc = True
         batch = data_list_collater([AtomsToGraphs(r_edges=False).convert(last)], otf_graph=True)
-        energy = predictor.predict(batch, per_image=False, disable_tqdm=True)["energy"]
+        energy = predictor.predict(batch)["energy"]
         assert float(energy) == pytest.approx(last.get_potential_energy(), abs=1e-4)
 
 
@@ -299,8 +299,8 @@ def test_predictions_of_four_splits_make_a_submission(s2ef, emt_folder, tmp_path
         main("predict", "s2ef/physmol.yml", data, tmp_path / split, "--checkpoint", s2ef,
              f"--dataset.test.src={data / f'val_{split}'}")  # fmt: skip
         predictions[split] = tmp_path / split / "results/run/ocp_predictions.npz"
-    leaderboard.gather("s2ef", predictions, data, "val", tmp_path / "submission.npz")
-    scores = leaderboard.score("s2ef", tmp_path / "submission.npz", data, "val")
+    gather("s2ef", predictions, data, "val", tmp_path / "submission.npz")
+    scores = score("s2ef", tmp_path / "submission.npz", data, "val")
     log = main("validate", "s2ef/physmol.yml", data, tmp_path, "--checkpoint", s2ef)
     for key in ("energy_mae", "forces_mae"):
         assert scores["id"][key] == pytest.approx(validated(log)[key], abs=2e-4)

@@ -1,31 +1,19 @@
-"""Section 4.4: does a relaxation put a molecule together again whose groups were pulled away?
-
-    python -m ocp_physmol.evaluation.assembly --checkpoint PhysMol=a.pt --checkpoint SchNet=b.pt \\
-        --data data/qm9/test --draw 35 87 --draw-from data/qm9/train --output runs/assembly
-
-pulls one or two groups of each molecule away from the rest, relaxes it with each model, prints how
-often its bonds are those it had, and writes assembly.json and figures.
-"""
+"""Section 4.4: does a relaxation put a molecule together whose groups were pulled away?"""
 
 from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import click
 import numpy as np
 
 from ocp_physmol.datasets.identifiers import identifier
-from ocp_physmol.errors import UserError, exit_on_user_error
+from ocp_physmol.errors import UserError
 from ocp_physmol.evaluation.deviations import aligned, deviations
 from ocp_physmol.evaluation.functional_groups import Group, disjoint_pairs, functional_groups
-from ocp_physmol.evaluation.structure_tasks import (
-    descent_of,
-    open_task,
-    panel_rows,
-    structure_parser,
-    table,
-)
+from ocp_physmol.evaluation.structure_tasks import open_task, panel_rows, shared_options, table
 from ocp_physmol.figures.distributions import distribution_figure
 from ocp_physmol.figures.molecules import molecules_figure
 from ocp_physmol.files import write_json
@@ -34,6 +22,10 @@ from ocp_physmol.relaxation.batched import Descent, relax
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from torch_geometric.data import Data
+
+    from ocp_physmol.relaxation.predictor import Predictor
 
 ROWS = {
     "success_fraction": "bonds as before",
@@ -56,7 +48,11 @@ class Protocol(Descent):
 
 
 def assemble(
-    predictor, structures: Sequence, protocol: Protocol, batch_size: int = 32, name: str = ""
+    predictor: Predictor,
+    structures: Sequence[Data],
+    protocol: Protocol,
+    batch_size: int = 32,
+    name: str = "",
 ) -> dict:
     """Pull groups of each structure away, relax it with the model, and look at its bonds.
 
@@ -77,7 +73,8 @@ def assemble(
         raise UserError("no molecule has a single bond outside rings to cut; choose others")
     molecules = [structure for structure, _ in kept]
     starts = [pull(s.pos.numpy(), groups, protocol.distance) for s, groups in kept]
-    relaxed = relax(predictor, molecules, starts, protocol, batch_size, f"{name} assemblies")
+    title = f"{name} assemblies"
+    relaxed = relax(predictor, molecules, starts, protocol, batch_size, title=title)
     found = deviations(predictor, molecules, starts, relaxed, protocol.fmax, batch_size)
     success = [not broken for broken in found["broken"]]
     return {
@@ -94,7 +91,7 @@ def assemble(
     }
 
 
-def choose_groups(structure, seed: int = 0) -> tuple[Group, ...]:
+def choose_groups(structure: Data, seed: int = 0) -> tuple[Group, ...]:
     """One or two groups at random, by the structure's `sid`, not its place; none if it has none."""
     groups = functional_groups(structure.atomic_numbers.int().numpy(), structure.pos.numpy())
     if not groups:
@@ -115,37 +112,46 @@ def pull(positions: np.ndarray, groups: Sequence[Group], distance: float) -> np.
     return moved
 
 
-def _intact(structure, positions: np.ndarray) -> bool:
+def _intact(structure: Data, positions: np.ndarray) -> bool:
     numbers = structure.atomic_numbers.int().numpy()
     return bonds(numbers, positions) == bonds(numbers, structure.pos.numpy())
 
 
-@exit_on_user_error
-def main(arguments: list[str] | None = None) -> None:
-    """Command line of molecule assembly."""
-    parser = structure_parser("assembly", __doc__, Protocol())
-    parser.add_argument(
-        "--distance", type=float, default=Protocol.distance, help="that groups are moved (Å)"
-    )
-    args = parser.parse_args(arguments)
-    predictors, chosen, drawn = open_task(args)
-    protocol = Protocol(**descent_of(args), distance=args.distance)
-    options = (protocol, args.batch_size)
-    results = {n: assemble(p, chosen, *options, n) for n, p in predictors.items()}
+@click.command("assemble", context_settings={"show_default": True})
+@shared_options("assembly", Protocol())
+@click.option("--distance", default=Protocol.distance, help="That groups are moved (Å).")
+def command(distance: float, **shared: Any) -> None:
+    """Pull one or two groups of each molecule away, and relax it with each model.
+
+    Prints how often the bonds are those of before; writes assembly.json and figures.
+
+    \b
+    ocp-physmol assemble --checkpoint PhysMol=a.pt --checkpoint SchNet=b.pt \\
+        --data data/qm9/test --draw 35 --draw 87 --draw-from data/qm9/train
+    """
+    task = open_task(**shared)
+    protocol = Protocol(**task.descent, distance=distance)
+
+    def assembled(molecules: list[Data]) -> dict[str, dict]:
+        return {
+            name: assemble(predictor, molecules, protocol, task.batch_size, name)
+            for name, predictor in task.predictors.items()
+        }
+
+    results = assembled(task.chosen)
     first = next(iter(results.values()))
-    print(f"\n{first['num_molecules']} molecules of {args.data} ({first['num_skipped']} without a "
-          f"bond to cut), one or two groups moved by {protocol.distance} Å\n"
-          f"{protocol}\n\n{table(results, ROWS)}")  # fmt: skip
+    click.echo(
+        f"\n{first['num_molecules']} molecules of {task.data} ({first['num_skipped']} without a "
+        f"bond to cut), one or two groups moved by {distance} Å\n"
+        f"{protocol}\n\n{table(results, ROWS)}"
+    )
     nothing = first["do_nothing_delta_p_a"]
-    distribution_figure(args.output / "distributions.png", results, nothing)
-    drawn = [s for s in drawn if choose_groups(s, protocol.seed)]
+    distribution_figure(task.output / "distributions.png", results, nothing)
+    drawn = [s for s in task.drawn if choose_groups(s, protocol.seed)]
     if drawn:
-        examples = {n: assemble(p, drawn, *options, n) for n, p in predictors.items()}
-        rows = panel_rows(drawn, examples, "cut", "cut", "assembled")
-        molecules_figure(args.output / "molecules.png", rows)
-    record = {"data": str(args.data), "protocol": vars(protocol), "results": results}
-    write_json(args.output / "assembly.json", record)
-
-
-if __name__ == "__main__":
-    main()
+        rows = panel_rows(drawn, assembled(drawn), "cut", "cut", "assembled")
+        molecules_figure(task.output / "molecules.png", rows)
+    path = task.output / "assembly.json"
+    record = {"data": str(task.data), "protocol": vars(protocol), "results": results}
+    write_json(path, record)
+    click.echo(f"\nWritten: {path} and the figures beside it")

@@ -1,28 +1,31 @@
-"""Looking inside (section 3.4): has the model learned bonds? What Eq. 5 holds for real molecules:
-python -m ocp_physmol.evaluation.bond_parameters --help"""
+"""Looking inside (section 3.4): what a model has learned of Eq. 5 for real molecules."""
 
 from __future__ import annotations
 
-import argparse
-from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import click
 import numpy as np
 import pandas as pd
 import torch
 from ase.data import chemical_symbols
-from tqdm import tqdm
+from tabulate import tabulate
 
-from ocp_physmol.arguments import positive
 from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
-from ocp_physmol.errors import UserError, exit_on_user_error
+from ocp_physmol.errors import UserError
 from ocp_physmol.figures.bond_parameters import bond_parameters_figure
 from ocp_physmol.files import write_json
 from ocp_physmol.geometry import bonded
 from ocp_physmol.model.energy import PhysicsReadout, pair_energy
-from ocp_physmol.model.physmol import PhysMol
+from ocp_physmol.model.physmol import BondParameters, PhysMol
 from ocp_physmol.model.radial import cosine_envelope
-from ocp_physmol.relaxation.predictor import batches, load_predictor, quiet
+from ocp_physmol.relaxation.predictor import Predictor, batches, progress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch_geometric.data import Data
 
 PARAMETERS = {  # of a pair, beside its distance
     "equilibrium_a": "beta_4 (Å)",
@@ -35,12 +38,15 @@ CURVE = np.linspace(0.6, 4.0, 86)  # Angstrom
 
 
 def bond_parameters(
-    predictor, structures, batch_size: int = 64, samples: int = 200, seed: int = 0
+    predictor: Predictor,
+    structures: Sequence[Data],
+    batch_size: int = 64,
+    samples: int = 200,
+    seed: int = 0,
 ) -> dict:
     """What a PhysMol with the physics readout makes of the pairs of atoms in some structures.
 
     Args:
-        predictor: of `load_predictor`.
         structures: at their minima, so that distances are bond lengths.
         samples: pairs to keep of each kind (elements, bonded or not), drawn with `seed`.
 
@@ -56,19 +62,17 @@ def bond_parameters(
     Raises:
         UserError: for another model or readout.
     """
+    model, scale = model_with_pair_energy(predictor), predictor.energy_scale
     tables, molecules = [], []
-    bar = tqdm(total=len(structures), desc="Bond parameters", unit=" molecules", mininterval=1)
-    with _observed(predictor) as (model, outputs):
-        scale = _energy_scale(predictor)
+    with progress("Bond parameters", len(structures)) as bar:
         for batch in batches(structures, batch_size):
-            with quiet():
-                predictor.predict(batch, per_image=False, disable_tqdm=True)
-            out = {key: value.detach().cpu() for key, value in outputs.pop().items()}
-            pairs = _pair_table(out, batch.atomic_numbers.cpu().long(), model.cutoff, scale)
+            found = model.bond_parameters(batch.to(predictor.device))
+            found = BondParameters(*(values.cpu() for values in found))
+            numbers = batch.atomic_numbers.cpu().long()
+            pairs = _pair_table(found, numbers, model.cutoff, scale)
             tables.append(pairs)
-            molecules.append(_terms(pairs, out, batch.batch.cpu(), scale))
+            molecules.append(_terms(pairs, found, batch.batch.cpu(), scale))
             bar.update(len(batch.natoms))
-    bar.close()
     table = pd.concat(tables, ignore_index=True)
     molecules = pd.concat(molecules, ignore_index=True)
     kinds, curves = {}, {}
@@ -88,45 +92,38 @@ def bond_parameters(
     }
 
 
-@contextmanager
-def _observed(predictor):
-    """The model, and a list to which each call of `predictor.predict` adds all its outputs."""
-    model = predictor._unwrapped_model
-    readout = getattr(model, "readout", None)
-    if not isinstance(model, PhysMol) or not isinstance(readout, PhysicsReadout):
-        path = getattr(predictor, "checkpoint_path", "")
-        kind = type(model).__name__ + (f" with {type(readout).__name__}" if readout else "")
-        raise UserError(
-            f"checkpoint {path} holds a {kind}, which has no pair energy; "
-            "use one trained with model.name physmol and model.readout physics"
-        )
-    outputs, before = [], model.bond_parameters
-    hook = model.register_forward_hook(lambda module, inputs, out: outputs.append(out))
-    model.bond_parameters = True
-    try:
-        yield model, outputs
-    finally:
-        hook.remove()
-        model.bond_parameters = before
+def has_pair_energy(model: torch.nn.Module) -> bool:
+    """Whether a model is a PhysMol with the physics readout."""
+    return isinstance(model, PhysMol) and isinstance(model.energy.readout, PhysicsReadout)
 
 
-def _energy_scale(predictor) -> float:
-    """eV for each unit of the model's output."""
-    normalizer = predictor.normalizers.get("energy")
-    return 1.0 if normalizer is None else float(normalizer.rmsd)
+def model_with_pair_energy(predictor: Predictor) -> PhysMol:
+    """The predictor's model; UserError if it has no pair energy."""
+    model = predictor.model
+    if has_pair_energy(model):
+        return model
+    kind = type(model).__name__
+    if isinstance(model, PhysMol):
+        kind += f" with {type(model.energy.readout).__name__}"
+    raise UserError(
+        f"checkpoint {predictor.path} holds a {kind}, which has no pair energy; "
+        "use one trained with model.name physmol and model.readout physics"
+    )
 
 
-def _pair_table(out: dict, numbers: torch.Tensor, cutoff: float, scale: float) -> pd.DataFrame:
+def _pair_table(
+    found: BondParameters, numbers: torch.Tensor, cutoff: float, scale: float
+) -> pd.DataFrame:
     """One row for each pair of a batch."""
-    beta, distance = out["bond_parameters"].double(), out["bond_distance"].double()
-    pair = numbers[out["bond_index"]].numpy()  # [2, P]
+    beta, distance = found.beta.double(), found.distance.double()
+    pair = numbers[found.pair_index].numpy()  # [2, P]
     rank = np.select([pair == 6, pair == 1], [0, 1000], pair)  # C first and H last, as in C-H, N-H
     first, second = np.take_along_axis(pair, rank.argsort(axis=0), axis=0)
     coulomb, lennard_jones = scale * torch.stack(_split_energy(distance, beta, cutoff))
     return pd.DataFrame({
         "elements": [f"{chemical_symbols[a]}-{chemical_symbols[b]}" for a, b in zip(first, second)],
         "bonded": bonded(first, second, distance.numpy()),
-        "atom": out["bond_index"][0],
+        "atom": found.pair_index[0],
         "distance_a": distance,
         "equilibrium_a": beta[:, 4],
         "exponent": beta[:, 3],
@@ -146,9 +143,11 @@ def _split_energy(distance: torch.Tensor, beta: torch.Tensor, cutoff: float):
     return envelope * pair_energy(distance, no_depth), envelope * pair_energy(distance, no_charge)
 
 
-def _terms(pairs: pd.DataFrame, out: dict, batch: torch.Tensor, scale: float) -> pd.DataFrame:
+def _terms(
+    pairs: pd.DataFrame, found: BondParameters, batch: torch.Tensor, scale: float
+) -> pd.DataFrame:
     """TERMS of each molecule of a batch; atoms have what the pairs have not."""
-    energy = scale * out["energy"].double().view(-1).numpy()
+    energy = scale * found.energy.double().numpy()
     molecule = batch.numpy()[pairs["atom"]]
     sums = pairs[["coulomb_ev", "lennard_jones_ev"]].groupby(molecule).sum()
     sums = sums.reindex(range(len(energy)), fill_value=0.0)
@@ -193,42 +192,42 @@ def _lists(table: pd.DataFrame, digits: int) -> dict[str, list[float]]:
     return table.round(digits).to_dict("list")
 
 
-@exit_on_user_error
-def main(arguments: list[str] | None = None) -> None:
-    """Command line of the look inside."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ocp_physmol.evaluation.bond_parameters",
-        description="Show the pair energies that a PhysMol has learned (Eq. 5).",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+@click.command("bond-parameters", context_settings={"show_default": True})
+@click.option("--checkpoint", type=click.Path(path_type=Path), required=True)
+@click.option(
+    "--data", type=click.Path(path_type=Path), default=Path("data/quickstart/test"), help="LMDBs."
+)
+@click.option("--molecules", type=click.IntRange(1), default=588, help="Take the first so many.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), default=Path("runs/bond_parameters"),
+    help="Folder.",
+)  # fmt: skip
+def command(checkpoint: Path, data: Path, molecules: int, output: Path) -> None:
+    """Show the pair energies that a PhysMol has learned (Eq. 5).
+
+    Prints a table; writes bond_parameters.json and a figure.
+    """
+    entries = PhysMolLmdbDataset({"src": str(data)})
+    structures = [entries[i] for i in range(min(molecules, len(entries)))]
+    result = bond_parameters(Predictor.open(checkpoint), structures)
+    terms = ", ".join(
+        f"{term[:-3]} {value['mean']:.2f} ± {value['std']:.2f}"
+        for term, value in result["molecule_terms"].items()
     )
-    parser.add_argument("--checkpoint", type=Path, required=True)
-    parser.add_argument("--data", type=Path, default=Path("data/quickstart/test"), help="LMDB")
-    parser.add_argument("--molecules", type=positive, default=588, help="take the first so many")
-    parser.add_argument("--output", type=Path, default=Path("runs/bond_parameters"), help="folder")
-    args = parser.parse_args(arguments)
-
-    data = PhysMolLmdbDataset({"src": str(args.data)})
-    structures = [data[i] for i in range(min(args.molecules, len(data)))]
-    result = bond_parameters(load_predictor(args.checkpoint), structures)
-    _print_table(result)
-    args.output.mkdir(parents=True, exist_ok=True)
-    bond_parameters_figure(args.output / "bond_parameters.png", result)
-    write_json(args.output / "bond_parameters.json", result)
+    click.echo(f"\n{_table(result['pairs'])}\n\nEnergy of a molecule without element references, "
+               f"mean ± spread (eV): {terms}")  # fmt: skip
+    output.mkdir(parents=True, exist_ok=True)
+    bond_parameters_figure(output / "bond_parameters.png", result)
+    write_json(output / "bond_parameters.json", result)
+    click.echo(f"\nWritten: {output / 'bond_parameters.json'} and the figure beside it")
 
 
-def _print_table(result: dict) -> None:
-    """Medians of each kind of pair, and the parts of the energy."""
-    print(f"\n{'medians':18}{'pairs':>8}{'distance (Å)':>14}"
-          + "".join(f"{label:>22}" for label in PARAMETERS.values()))  # fmt: skip
-    for elements, kinds in result["pairs"].items():
-        for kind, values in kinds.items():
-            medians = "".join(f"{values[key]['median']:22.3f}" for key in PARAMETERS)
-            print(f"{elements + ' ' + kind:18}{values['count']:8}"
-                  f"{values['distance_a']['median']:14.3f}{medians}")  # fmt: skip
-    print("\nEnergy of a molecule without element references, mean ± spread (eV): "
-          + ", ".join(f"{term[:-3]} {value['mean']:.2f} ± {value['std']:.2f}"
-                      for term, value in result["molecule_terms"].items()))  # fmt: skip
-
-
-if __name__ == "__main__":
-    main()
+def _table(pairs: dict[str, dict]) -> str:
+    """Medians of each kind of pair."""
+    quantities = {"distance_a": "distance (Å)", **PARAMETERS}
+    rows = [
+        [f"{elements} {kind}", values["count"], *(values[key]["median"] for key in quantities)]
+        for elements, kinds in pairs.items()
+        for kind, values in kinds.items()
+    ]
+    return tabulate(rows, ["medians", "pairs", *quantities.values()], floatfmt=".3f")

@@ -9,7 +9,6 @@ import torch
 
 from ocp_physmol import geometry
 from ocp_physmol.geometry import bonds
-from ocp_physmol.relaxation.batched import energies_at
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,7 +65,7 @@ def deviations(
         after.append(np.inf if lost else mean_displacement(positions, reference))
         broken.append(bool(lost or bonds(numbers, positions) != bonds(numbers, reference)))
     before = [mean_displacement(*pair) for pair in zip(starts, references)]
-    changes = relaxed.energies - energies_at(predictor, structures, batch_size)
+    changes = relaxed.energies - predictor.energies_and_forces(structures, batch_size)[0]
     changes = np.where(exploded, np.inf, changes)
     converged = ~exploded & (relaxed.largest_forces < fmax)
     after_finite = np.array(after)[~exploded]

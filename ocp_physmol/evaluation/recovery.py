@@ -1,29 +1,16 @@
-"""Section 4.3: does a relaxation find its way back to the minimum it was pushed away from?
-
-    python -m ocp_physmol.evaluation.recovery --checkpoint PhysMol=a.pt --checkpoint SchNet=b.pt \\
-        --data data/quickstart/test --noise 0 0.05 0.1 --output runs/recovery
-
-pushes all atoms of the smallest and of as many random molecules, relaxes them with each model,
-prints what came of it, and writes recovery.json and figures.
-"""
+"""Section 4.3: does a relaxation find its way back to the minimum it was pushed away from?"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+import click
 import numpy as np
 
 from ocp_physmol.datasets.identifiers import identifier
-from ocp_physmol.errors import exit_on_user_error
 from ocp_physmol.evaluation.deviations import aligned, deviations
-from ocp_physmol.evaluation.structure_tasks import (
-    descent_of,
-    open_task,
-    panel_rows,
-    structure_parser,
-    table,
-)
+from ocp_physmol.evaluation.structure_tasks import open_task, panel_rows, shared_options, table
 from ocp_physmol.figures.distributions import distribution_figure
 from ocp_physmol.figures.molecules import molecules_figure
 from ocp_physmol.files import write_json
@@ -31,6 +18,10 @@ from ocp_physmol.relaxation.batched import Descent, relax
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from torch_geometric.data import Data
+
+    from ocp_physmol.relaxation.predictor import Predictor
 
 ROWS = {
     "delta_p_a": "ΔP after relaxation (Å)",
@@ -52,9 +43,16 @@ class Protocol(Descent):
 
 
 def recover(
-    predictor, structures: Sequence, protocol: Protocol, batch_size: int = 32, name: str = ""
+    predictor: Predictor,
+    structures: Sequence[Data],
+    protocol: Protocol,
+    batch_size: int = 32,
+    name: str = "",
 ) -> dict:
     """Perturb each structure, relax it with the model, and compare with where it came from.
+
+    Args:
+        name: of the model, for the progress bar.
 
     Returns:
         What `deviations` says, the `sids` of the structures, and their `perturbed` and `relaxed`
@@ -65,7 +63,8 @@ def recover(
     starts = [
         s.pos.numpy() + rng.normal(scale=protocol.noise, size=s.pos.shape) for s in structures
     ]
-    relaxed = relax(predictor, structures, starts, protocol, batch_size, f"{name} relaxations")
+    title = f"{name} relaxations"
+    relaxed = relax(predictor, structures, starts, protocol, batch_size, title=title)
     return {
         **deviations(predictor, structures, starts, relaxed, protocol.fmax, batch_size),
         "sids": [identifier(s.sid) for s in structures],
@@ -74,31 +73,44 @@ def recover(
     }
 
 
-@exit_on_user_error
-def main(arguments: list[str] | None = None) -> None:
-    """Command line of structure recovery."""
-    parser = structure_parser("recovery", __doc__, Protocol())
-    parser.add_argument(
-        "--noise", type=float, nargs="+", default=[Protocol.noise],
-        help="standard deviation of every coordinate (Å)",
-    )  # fmt: skip
-    args = parser.parse_args(arguments)
-    predictors, chosen, drawn = open_task(args)
+@click.command("recover", context_settings={"show_default": True})
+@shared_options("recovery", Protocol())
+@click.option(
+    "--noise", "noises", type=click.FloatRange(0), multiple=True, default=[Protocol.noise],
+    help="Standard deviation of every coordinate (Å), any number of times.",
+)  # fmt: skip
+def command(noises: Sequence[float], **shared: Any) -> None:
+    """Push all atoms of molecules at their minima, and relax them with each model.
+
+    The molecules are the smallest and as many random ones. Prints a table for each --noise; writes
+    recovery.json and figures.
+
+    \b
+    ocp-physmol recover --checkpoint PhysMol=a.pt --checkpoint SchNet=b.pt \\
+        --data data/quickstart/test --noise 0 --noise 0.1
+    """
+    task = open_task(**shared)
     record = {}
-    for noise in args.noise:
-        protocol = replace(Protocol(**descent_of(args)), noise=noise)
-        options = (protocol, args.batch_size)
-        results = {n: recover(p, chosen, *options, n) for n, p in predictors.items()}
-        print(f"\n{len(chosen)} molecules of {args.data}, noise of {noise} Å on every coordinate\n"
-              f"{protocol}\n\n{table(results, ROWS)}")  # fmt: skip
+    for noise in noises:
+        protocol = Protocol(**task.descent, noise=noise)
+
+        def recovered(molecules: list[Data], protocol: Protocol = protocol) -> dict[str, dict]:
+            return {
+                name: recover(predictor, molecules, protocol, task.batch_size, name)
+                for name, predictor in task.predictors.items()
+            }
+
+        results = recovered(task.chosen)
+        click.echo(
+            f"\n{len(task.chosen)} molecules of {task.data}, noise of {noise} Å on every "
+            f"coordinate\n{protocol}\n\n{table(results, ROWS)}"
+        )
         record[str(noise)] = {"protocol": vars(protocol), "results": results}
         nothing = next(iter(results.values()))["do_nothing_delta_p_a"]
-        distribution_figure(args.output / f"distributions_{noise}.png", results, nothing)
-        examples = {n: recover(p, drawn, *options, n) for n, p in predictors.items()}
-        rows = panel_rows(drawn, examples, f"pushed by {noise} Å", "perturbed", "relaxed")
-        molecules_figure(args.output / f"molecules_{noise}.png", rows)
-    write_json(args.output / "recovery.json", {"data": str(args.data), "noise": record})
-
-
-if __name__ == "__main__":
-    main()
+        distribution_figure(task.output / f"distributions_{noise}.png", results, nothing)
+        examples = recovered(task.drawn)
+        rows = panel_rows(task.drawn, examples, f"pushed by {noise} Å", "perturbed", "relaxed")
+        molecules_figure(task.output / f"molecules_{noise}.png", rows)
+    path = task.output / "recovery.json"
+    write_json(path, {"data": str(task.data), "noise": record})
+    click.echo(f"\nWritten: {path} and the figures beside it")

@@ -2,100 +2,51 @@
 
 from __future__ import annotations
 
-import argparse
-from dataclasses import fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Callable
 
+import click
 import numpy as np
+from tabulate import tabulate
 
-from ocp_physmol.arguments import positive
 from ocp_physmol.datasets.identifiers import identifier
 from ocp_physmol.errors import UserError
 from ocp_physmol.evaluation.molecule_sets import by_gdb_index, paper_set
 from ocp_physmol.relaxation.batched import OPTIMIZERS, Descent
-from ocp_physmol.relaxation.predictor import load_predictor, open_labelled
+from ocp_physmol.relaxation.predictor import Predictor, open_labelled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-
-def structure_parser(task: str, description: str, protocol: Descent) -> argparse.ArgumentParser:
-    """A parser of checkpoints, data, and the keys of a `Descent`, with their defaults in help."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m ocp_physmol.evaluation.{task}",
-        description=description,
-        formatter_class=_Help,
-    )
-    parser.add_argument(
-        "--checkpoint", action="append", required=True, metavar="[NAME=]PATH",
-        help="of a model of fairchem; more than one for a comparison",
-    )  # fmt: skip
-    parser.add_argument("--data", type=Path, required=True, help="LMDBs of molecules at minima")
-    parser.add_argument(
-        "--molecules", type=positive, default=256,
-        help="how many: one half the smallest, the other half at random",
-    )  # fmt: skip
-    parser.add_argument(
-        "--draw", type=int, nargs="+", metavar="GDB",
-        help="molecules to draw, by GDB index (else the smallest one and two random ones)",
-    )  # fmt: skip
-    parser.add_argument("--draw-from", type=Path, help="LMDBs that hold them (else --data)")
-    parser.add_argument("--output", type=Path, default=Path("runs") / task, help="folder to fill")
-    parser.add_argument(
-        "--optimizer", choices=OPTIMIZERS, default=protocol.optimizer,
-        help="fairchem's on batches, or one of ASE's, which are many times slower",
-    )  # fmt: skip
-    parser.add_argument("--steps", type=int, default=protocol.steps, help="at most")
-    parser.add_argument("--fmax", type=float, default=protocol.fmax, help="to stop at (eV/Å)")
-    parser.add_argument("--maxstep", type=float, default=protocol.maxstep, help="of an atom (Å)")
-    parser.add_argument("--seed", type=int, default=protocol.seed, help="of all that is random")
-    parser.add_argument("--batch-size", type=positive, default=32, help="of fairchem's optimiser")
-    parser.add_argument("--gpu", action="store_true", help="use the GPU")
-    return parser
+    from torch_geometric.data import Data
 
 
-class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Defaults after each option, the description as it is; None is no default to speak of."""
+@dataclass(frozen=True)
+class Task:
+    """What the shared options ask for."""
 
-    def _get_help_string(self, action: argparse.Action) -> str:
-        return action.help if not action.default else super()._get_help_string(action)
-
-
-def descent_of(args: argparse.Namespace) -> dict:
-    """The options that make up a `Descent`."""
-    return {field.name: getattr(args, field.name) for field in fields(Descent)}
-
-
-def open_task(args: argparse.Namespace) -> tuple[dict, list, list]:
-    """Predictors by name, the molecules to relax, and those to draw.
-
-    Raises:
-        UserError: if a checkpoint, data or a molecule are missing, or two checkpoints share a name.
-    """
-    structures = open_labelled(args.data)
-    half = args.molecules // 2
-    chosen = paper_set(structures, args.molecules - half, half, args.seed)
-    chosen = [structures[i] for i in chosen]
-    drawn = [chosen[i] for i in sorted({0, len(chosen) - 2, len(chosen) - 1}) if i >= 0]
-    if args.draw:
-        source = open_labelled(args.draw_from) if args.draw_from else structures
-        drawn = by_gdb_index(source, args.draw)
-    paths = named_paths(args.checkpoint)
-    args.output.mkdir(parents=True, exist_ok=True)
-    return {n: load_predictor(path, cpu=not args.gpu) for n, path in paths.items()}, chosen, drawn
+    predictors: dict[str, Predictor]  # by name
+    chosen: list[Data]  # molecules to relax
+    drawn: list[Data]  # molecules to draw
+    descent: dict[str, Any]  # keys of a `Descent`
+    batch_size: int
+    data: Path
+    output: Path  # folder
 
 
-def named_paths(checkpoints: Sequence[str]) -> dict[str, Path]:
+def named_paths(context: Any, option: Any, checkpoints: Sequence[str]) -> dict[str, Path]:
     """Paths by name: what is before '=', else the folder that holds checkpoints/, else the file's.
+
+    A click callback.
 
     Raises:
         UserError: if two have one name.
     """
-    paths = {}
+    paths: dict[str, Path] = {}
     for text in checkpoints:
-        name, _, path = text.rpartition("=")
-        path = Path(path)
+        name, _, after = text.rpartition("=")
+        path = Path(after)
         if not name:
             parts = path.parts
             inside = "checkpoints" in parts[1:]
@@ -109,17 +60,91 @@ def named_paths(checkpoints: Sequence[str]) -> dict[str, Path]:
     return paths
 
 
+checkpoints_option = click.option(
+    "--checkpoint",
+    "checkpoints",
+    multiple=True,
+    required=True,
+    metavar="[NAME=]PATH",
+    callback=named_paths,
+    help="Of a model of fairchem; give it again to compare with another.",
+)
+
+
+def shared_options(task: str, protocol: Descent) -> Callable[[Callable], Callable]:
+    """A decorator that adds the arguments of `open_task`, with defaults from a protocol."""
+    folder, count = click.Path(path_type=Path), click.IntRange(1)
+    options = [
+        checkpoints_option,
+        click.option("--data", type=folder, required=True, help="LMDBs of molecules at minima."),
+        click.option(
+            "--molecules", type=count, default=256,
+            help="How many: one half the smallest, the other half at random.",
+        ),
+        click.option(
+            "--draw", type=int, multiple=True, metavar="GDB",
+            help="GDB index of a molecule to draw, any number of times. "
+                 "Else the smallest one and two random ones are.",
+        ),
+        click.option("--draw-from", type=folder, help="LMDBs that hold them. Else --data."),
+        click.option("--output", type=folder, default=Path("runs", task), help="Folder to fill."),
+        click.option(
+            "--optimizer", type=click.Choice(OPTIMIZERS), default=protocol.optimizer,
+            help="fairchem's on batches, or one of ASE's, which are many times slower.",
+        ),
+        click.option(
+            "--steps", type=click.IntRange(0), default=protocol.steps, help="At most."
+        ),
+        click.option("--fmax", default=protocol.fmax, help="Largest force to stop at (eV/Å)."),
+        click.option("--maxstep", default=protocol.maxstep, help="Of an atom in one step (Å)."),
+        click.option("--seed", default=protocol.seed, help="Of all that is random."),
+        click.option("--batch-size", type=count, default=32, help="Of fairchem's optimiser."),
+        click.option("--gpu", is_flag=True, help="Use the GPU."),
+    ]  # fmt: skip
+
+    def decorate(function: Callable) -> Callable:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def open_task(
+    checkpoints: dict[str, Path],
+    data: Path,
+    molecules: int,
+    draw: Sequence[int],
+    draw_from: Path | None,
+    output: Path,
+    batch_size: int,
+    gpu: bool,
+    **descent: Any,
+) -> Task:
+    """Open the models and choose the molecules.
+
+    Raises:
+        UserError: if a checkpoint, data or a molecule are missing.
+    """
+    structures = open_labelled(data)
+    half = molecules // 2
+    chosen = [structures[i] for i in paper_set(structures, molecules - half, half, descent["seed"])]
+    drawn = [chosen[i] for i in sorted({0, len(chosen) - 2, len(chosen) - 1}) if i >= 0]
+    if draw:
+        drawn = by_gdb_index(open_labelled(draw_from) if draw_from else structures, draw)
+    output.mkdir(parents=True, exist_ok=True)
+    predictors = {n: Predictor.open(path, cpu=not gpu) for n, path in checkpoints.items()}
+    return Task(predictors, chosen, drawn, descent, batch_size, data, output)
+
+
 def table(results: dict[str, dict], rows: dict[str, str]) -> str:
     """One column a model, one row for each key of its results."""
-    width = max(12, *(len(name) + 2 for name in results))
-    lines = [" " * 30 + "".join(f"{name:>{width}}" for name in results)]
-    for key, label in rows.items():
-        lines.append(f"{label:30}" + "".join(f"{r[key]:>{width}.4g}" for r in results.values()))
-    return "\n".join(lines)
+    cells = [[label, *(r[key] for r in results.values())] for key, label in rows.items()]
+    return tabulate(cells, headers=["", *results], floatfmt=".4g", numalign="right")
 
 
 def panel_rows(
-    structures: list, results: dict[str, dict], pushed: str, before: str, after: str
+    structures: list[Data], results: dict[str, dict], pushed: str, before: str, after: str
 ) -> list[dict]:
     """Rows of `molecules_figure`: the minimum, where relaxations began, where each model's ended.
 

@@ -1,24 +1,28 @@
-"""Is the surface curved as it should be? A model's harmonic frequencies beside those of DFT:
-python -m ocp_physmol.evaluation.vibrations --help"""
+"""Is the surface curved as it should be? Harmonic frequencies of models beside those of DFT."""
 
 from __future__ import annotations
 
-import argparse
 from math import sqrt
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import click
 import numpy as np
-import torch
 from ase import Atoms, units
+from tabulate import tabulate
 from tqdm import tqdm
 
-from ocp_physmol.arguments import positive
-from ocp_physmol.errors import UserError, exit_on_user_error
-from ocp_physmol.evaluation.structure_tasks import named_paths
+from ocp_physmol.errors import UserError
+from ocp_physmol.evaluation.structure_tasks import checkpoints_option
 from ocp_physmol.figures.vibrations import vibrations_figure
 from ocp_physmol.files import write_json
 from ocp_physmol.relaxation.batched import Descent, placed, relax
-from ocp_physmol.relaxation.predictor import batches, load_predictor, open_labelled, quiet
+from ocp_physmol.relaxation.predictor import Predictor, open_labelled
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch_geometric.data import Data
 
 PLACES = ("minimum", "reference")  # the model's own minimum, and that of the data
 BAND_EDGES = (1000, 2000)  # 1/cm, of DFT: soft modes; bends and bonds; triple bonds and X-H
@@ -49,7 +53,10 @@ def harmonic_frequencies(atoms: Atoms, hessian: np.ndarray, num_modes: int) -> n
 
 
 def hessian_of(
-    predictor, structure, displacement: float = DISPLACEMENT, batch_size: int = 128
+    predictor: Predictor,
+    structure: Data,
+    displacement: float = DISPLACEMENT,
+    batch_size: int = 128,
 ) -> np.ndarray:
     """Second derivatives of the energy, [3n, 3n] in eV/A^2, as central differences of forces."""
     size = structure.pos.numel()
@@ -57,18 +64,18 @@ def hessian_of(
     # single precision has most digits around the origin
     centered = (structure.pos - structure.pos.mean(dim=0)).cpu().numpy()
     copies = [placed(structure, centered + shift) for shift in (*shifts, *-shifts)]
-    forces = []
-    for batch in batches(copies, batch_size):
-        with quiet():
-            out = predictor.predict(batch, per_image=False, disable_tqdm=True)
-        forces.append(out["forces"].cpu().double())
-    forward, backward = torch.cat(forces).view(2, size, size)
+    forces = np.array(predictor.energies_and_forces(copies, batch_size)[1], dtype=float)
+    forward, backward = forces.reshape(2, size, size)
     hessian = (backward - forward) / (2 * displacement)
-    return ((hessian + hessian.T) / 2).numpy()
+    return (hessian + hessian.T) / 2
 
 
 def vibrations(
-    predictor, structures, descent: Descent = TO_MINIMUM, at: str = "minimum", name: str = ""
+    predictor: Predictor,
+    structures: Sequence[Data],
+    descent: Descent = TO_MINIMUM,
+    at: str = "minimum",
+    name: str = "",
 ) -> dict:
     """Compare a model's harmonic frequencies with the data's, molecule by molecule, both sorted.
 
@@ -116,7 +123,7 @@ def vibrations(
     }
 
 
-def _model_frequencies(predictor, structure, num_modes: int) -> np.ndarray | None:
+def _model_frequencies(predictor: Predictor, structure: Data, num_modes: int) -> np.ndarray | None:
     """Frequencies [num_modes], 1/cm, of the isotopes that the data has; None if not finite."""
     atoms = Atoms(structure.atomic_numbers.cpu().long().numpy(), structure.pos.cpu().numpy())
     if not np.isfinite(atoms.positions).all():
@@ -142,62 +149,61 @@ def require_frequencies(data: Path) -> None:
     """Raise a UserError if an LMDB has no frequencies to compare with."""
     if "frequencies" not in open_labelled(data)[0]:
         raise UserError(
-            f"--data {data} holds no 'frequencies'; make it anew with "
-            "python -m ocp_physmol.datasets.qm9"
+            f"--data {data} holds no 'frequencies'; make it anew with ocp-physmol data qm9"
         )
 
 
-@exit_on_user_error
-def main(arguments: list[str] | None = None) -> None:
-    """Command line of the comparison."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ocp_physmol.evaluation.vibrations",
-        description="Compare the harmonic frequencies of models with those of QM9.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument(
-        "--checkpoint", action="append", required=True, metavar="[NAME=]PATH",
-        help="once for each model",
-    )  # fmt: skip
-    parser.add_argument("--data", type=Path, default=Path("data/quickstart/test"), help="LMDB")
-    parser.add_argument("--molecules", type=positive, default=64, help="take the first so many")
-    parser.add_argument("--output", type=Path, default=Path("runs/vibrations"), help="folder")
-    args = parser.parse_args(arguments)
+@click.command("vibrations", context_settings={"show_default": True})
+@checkpoints_option
+@click.option(
+    "--data", type=click.Path(path_type=Path), default=Path("data/quickstart/test"),
+    help="LMDBs of QM9.",
+)  # fmt: skip
+@click.option("--molecules", type=click.IntRange(1), default=64, help="Take the first so many.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), default=Path("runs/vibrations"), help="Folder."
+)
+def command(checkpoints: dict[str, Path], data: Path, molecules: int, output: Path) -> None:
+    """Compare the harmonic frequencies of models with those of QM9.
 
-    require_frequencies(args.data)
-    data = open_labelled(args.data)
-    structures = [data[i] for i in range(min(args.molecules, len(data)))]
+    At each model's own minima and at those of the data. Prints a table; writes vibrations.json and
+    a figure.
+    """
+    require_frequencies(data)
+    entries = open_labelled(data)
+    structures = [entries[i] for i in range(min(molecules, len(entries)))]
     results = {}
-    for name, checkpoint in named_paths(args.checkpoint).items():
-        predictor = load_predictor(checkpoint)
+    for name, checkpoint in checkpoints.items():
+        predictor = Predictor.open(checkpoint)
         for at in PLACES:
             label = f"{name}, {at}"
             results[label] = vibrations(predictor, structures, TO_MINIMUM, at, name=label)
-    _print_table(results)
-    args.output.mkdir(parents=True, exist_ok=True)
+    click.echo(f"\nHarmonic frequencies beside DFT's; MAE in 1/cm, by band of DFT's frequency\n\n"
+               f"{_table(results)}")  # fmt: skip
+    output.mkdir(parents=True, exist_ok=True)
     protocol = {**vars(TO_MINIMUM), "displacement": DISPLACEMENT}
-    report = {"data": str(args.data), "protocol": protocol, "models": results}
-    vibrations_figure(args.output / "vibrations.png", results)
-    write_json(args.output / "vibrations.json", report)
+    report = {"data": str(data), "protocol": protocol, "models": results}
+    vibrations_figure(output / "vibrations.png", results)
+    write_json(output / "vibrations.json", report)
+    click.echo(f"\nWritten: {output / 'vibrations.json'} and the figure beside it")
 
 
-def _print_table(results: dict[str, dict]) -> None:
+def _table(results: dict[str, dict]) -> str:
     """The numbers of each model and place in one line."""
-    width = max(map(len, results))
-    print(f"\nHarmonic frequencies beside DFT's; MAE in 1/cm, by band of DFT's frequency\n\n"
-          f"{'':{width}} {'ratio':>7} {'imag.':>7} {'conv.':>7} {'failed':>7} {'MAE':>7}"
-          + "".join(f"{band:>16}" for band in BANDS))  # fmt: skip
-    for name, result in results.items():
-        line = [_number(result[key], "7.0%" if "fraction" in key else "7.2f") for key in
-                ("median_ratio", "imaginary_fraction", "converged_fraction")]  # fmt: skip
-        errors = [_number(band["mae_per_cm"], "16.0f") for band in result["bands"].values()]
-        print(f"{name:{width}}", *line, f"{result['failed']:7}",
-              _number(result["mae_per_cm"], "7.0f") + "".join(errors))  # fmt: skip
+    rows = [
+        [
+            name,
+            _formatted(result["median_ratio"], ".2f"),
+            _formatted(result["imaginary_fraction"], ".0%"),
+            _formatted(result["converged_fraction"], ".0%"),
+            result["failed"],
+            *(_formatted(r["mae_per_cm"], ".0f") for r in (result, *result["bands"].values())),
+        ]
+        for name, result in results.items()
+    ]
+    headers = ["", "ratio", "imag.", "conv.", "failed", "MAE", *BANDS]
+    return tabulate(rows, headers, disable_numparse=True, colalign=["left"] + ["right"] * 8)
 
 
-def _number(value: float | None, form: str) -> str:
-    return f"{'-':>{form.split('.')[0]}}" if value is None else f"{value:{form}}"
-
-
-if __name__ == "__main__":
-    main()
+def _formatted(value: float | None, form: str) -> str:
+    return "-" if value is None else f"{value:{form}}"

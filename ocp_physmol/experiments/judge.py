@@ -17,14 +17,13 @@ from ocp_physmol.datasets.qm9 import SPLITS
 from ocp_physmol.errors import UserError, exit_on_user_error
 from ocp_physmol.evaluation import assembly, recovery, vibrations
 from ocp_physmol.evaluation.assembly import assemble
-from ocp_physmol.evaluation.bond_parameters import bond_parameters
+from ocp_physmol.evaluation.bond_parameters import bond_parameters, has_pair_energy
 from ocp_physmol.evaluation.energy_force_errors import energy_and_force_errors
 from ocp_physmol.evaluation.molecule_sets import paper_set
 from ocp_physmol.evaluation.recovery import recover
 from ocp_physmol.experiments.records import compact, write_record
 from ocp_physmol.figures.bond_parameters import most_frequent
-from ocp_physmol.model.energy import PhysicsReadout
-from ocp_physmol.relaxation.predictor import load_predictor, open_labelled
+from ocp_physmol.relaxation.predictor import Predictor, open_labelled
 
 NOISES = (0.0, 0.05, 0.1)  # Angstrom
 BATCH_SIZE = 128  # of relaxations
@@ -48,7 +47,7 @@ def judge(checkpoints: Path, data: Path, molecules: int) -> dict:
     Returns:
         The keys of a record that say what came of the training; see the functions below.
     """
-    predictor = load_predictor(checkpoints / "best_checkpoint.pt")
+    predictor = Predictor.open(checkpoints / "best_checkpoint.pt")
     state = read_checkpoint(str(checkpoints / "checkpoint.pt"))
     structures = open_labelled(data / "test")
     chosen = paper_set(structures, molecules - molecules // 2, molecules // 2)
@@ -67,7 +66,7 @@ def judge(checkpoints: Path, data: Path, molecules: int) -> dict:
         "assembly": assemblies(predictor, chosen),
         "pictures": pictures(predictor, data, structures),
     }
-    if isinstance(getattr(predictor._unwrapped_model, "readout", None), PhysicsReadout):
+    if has_pair_energy(predictor.model):
         record["bond_parameters"] = pair_energies(predictor, structures)
     return compact(record)
 

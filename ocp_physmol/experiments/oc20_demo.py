@@ -20,7 +20,8 @@ from ocp_physmol.datasets.splits import EVALUATION as SPLITS
 from ocp_physmol.errors import UserError, exit_on_user_error
 from ocp_physmol.experiments.processes import main_py, run_together
 from ocp_physmol.experiments.provenance import provenance
-from ocp_physmol.leaderboard.command import gather, score, table
+from ocp_physmol.leaderboard.scores import table
+from ocp_physmol.leaderboard.splits import gather, score
 
 TASKS = ("s2ef", "is2re")
 MODELS = ("physmol", "schnet")

@@ -22,7 +22,7 @@ from ocp_physmol.evaluation.recovery import Protocol, recover
 from ocp_physmol.experiments.processes import main_py, run_together
 from ocp_physmol.experiments.provenance import provenance
 from ocp_physmol.figures.distributions import recovery_figure
-from ocp_physmol.relaxation.predictor import load_predictor, open_labelled
+from ocp_physmol.relaxation.predictor import Predictor, open_labelled
 
 CONFIGS = {
     "PhysMol": "configs/qm9/recommended.yml",
@@ -96,7 +96,7 @@ def evaluate(test: Path, output: Path, num_molecules: int) -> dict[str, dict]:
     results = {}
     for name in CONFIGS:
         checkpoints = output / _folder(name) / "checkpoints/run"
-        predictor = load_predictor(checkpoints / "best_checkpoint.pt")
+        predictor = Predictor.open(checkpoints / "best_checkpoint.pt")
         state = read_checkpoint(str(checkpoints / "checkpoint.pt"))
         results[name] = {
             **energy_and_force_errors(predictor, structures, name=name),

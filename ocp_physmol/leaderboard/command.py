@@ -1,243 +1,96 @@
-"""The OC20 leaderboard: gather predictions of its four splits in a file, check and score it.
-
-    python -m ocp_physmol.leaderboard.command gather s2ef --data data/s2ef/all \\
-        --id results/id/ocp_predictions.npz --ood-ads ... --ood-cat ... --ood-both ... \\
-        --output submission.npz
-    python -m ocp_physmol.leaderboard.command check s2ef submission.npz --data data/s2ef/all
-    python -m ocp_physmol.leaderboard.command score s2ef validation.npz --data data/s2ef/all \\
-        --part val
-
-s2ef and is2re take the .npz files that `main.py --mode predict` writes for each split, best with
-prediction_dtype float32 (half precision knows energies of 10 eV in steps of 8 meV);
-is2re-relaxations takes a folder of {sid}.traj files for each, and is2rs such a folder or the
-relaxed_positions.npz that `main.py --mode run-relaxations` writes.
-"""
+"""The command line of the OC20 leaderboard's file."""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+from typing import Callable
 
-from tqdm import tqdm
+import click
 
-from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
 from ocp_physmol.datasets.splits import EVALUATION as SPLITS
-from ocp_physmol.errors import UserError, exit_on_user_error
-from ocp_physmol.files import complete_or_absent, write_json
-from ocp_physmol.leaderboard.scores import require_labels, score_split, table
-from ocp_physmol.leaderboard.submission import (
-    FIELDS,
-    Size,
-    open_npz,
-    read_arrays,
-    read_predictions,
-    reason_to_refuse,
-    system_id,
-    write_arrays,
-)
+from ocp_physmol.files import write_json
+from ocp_physmol.leaderboard.scores import table
+from ocp_physmol.leaderboard.splits import PARTS, check, gather, score
+from ocp_physmol.leaderboard.submission import FIELDS
 
-PARTS = ("test", "val")
+PATH = click.Path(path_type=Path)
 
 
-def gather(
-    task: str, predictions: dict[str, Path], data: Path, part: str, output: Path
-) -> dict[str, int]:
-    """Gather the predictions of all splits in `output`, which is there only if it passes `check`.
+@click.group("leaderboard")
+def command() -> None:
+    """Gather predictions of OC20's four splits in a file, check it and score it.
 
-    Args:
-        predictions: of each split, what fairchem wrote: an .npz or a folder of trajectories.
-        data: folder of the LMDBs {part}_{split} that were predicted.
+    s2ef and is2re take the .npz files that `main.py --mode predict` writes for each split, best
+    with prediction_dtype float32 (in half precision energies of 10 eV come in steps of 8 meV).
+    is2re-relaxations takes a folder of {sid}.traj files for each split; is2rs takes such a folder
+    or the relaxed_positions.npz that `main.py --mode run-relaxations` writes.
 
-    Returns:
-        The number of systems of each split.
-
-    Raises:
-        UserError: if predictions are missing, damaged or not those that the data ask for.
+    \b
+    ocp-physmol leaderboard gather s2ef --data data/s2ef/all --id id.npz \\
+        --ood-ads ads.npz --ood-cat cat.npz --ood-both both.npz --output submission.npz
+    ocp-physmol leaderboard check s2ef submission.npz --data data/s2ef/all
+    ocp-physmol leaderboard score s2ef validation.npz --data data/s2ef/all --part val
     """
-    for split in SPLITS:
-        if not predictions[split].exists():
-            raise UserError(f"{predictions[split]} of split {split} is missing; predict it first")
-    datasets = open_splits(task, data, part)
-    with complete_or_absent(output) as partial:
-        write_arrays(partial, (
-            (f"{split}_{field}", array)
-            for split in SPLITS
-            for field, array in read_predictions(task, predictions[split], split).items()
-        ))  # fmt: skip
-        return check_splits(task, partial, datasets, named=predictions)
 
 
-def check(task: str, file: Path, data: Path, part: str) -> dict[str, int]:
-    """Be as strict with a gathered file as a server; return the number of systems of each split.
+def _subcommand(name: str) -> Callable[[Callable], click.Command]:
+    """A subcommand with the arguments that all have: the task and its data."""
+    shared = [
+        click.argument("task", type=click.Choice(list(FIELDS))),
+        click.option(
+            "--data", type=PATH, required=True,
+            help="Folder of the LMDBs {part}_id, {part}_ood_ads, {part}_ood_cat, {part}_ood_both.",
+        ),
+        click.option(
+            "--part", type=click.Choice(PARTS), default="test", show_default=True,
+            help="Of the data.",
+        ),
+    ]  # fmt: skip
 
-    Raises:
-        UserError: for the first problem found.
-    """
-    return check_splits(task, file, open_splits(task, data, part), dict.fromkeys(SPLITS, file))
+    def decorate(function: Callable) -> click.Command:
+        for argument in shared:
+            function = argument(function)
+        return command.command(name)(function)
 
-
-def score(task: str, file: Path, data: Path, part: str) -> dict[str, dict[str, float]]:
-    """Metrics of each split of a file that passes `check`: eV, Angstrom, and fractions of 1.
-
-    Raises:
-        UserError: for the first problem found, or if the data have no labels.
-    """
-    datasets = open_splits(task, data, part)
-    for dataset in datasets.values():
-        require_labels(task, dataset)
-    check_splits(task, file, datasets, dict.fromkeys(SPLITS, file))
-    return {
-        split: score_split(task, read_arrays(task, file, split, f"{split}_"), dataset)
-        for split, dataset in datasets.items()
-    }
+    return decorate
 
 
-# ---- the data that a file must cover
+def _predictions(function: Callable) -> Callable:
+    """An option for the predictions of each split."""
+    for split in reversed(SPLITS):
+        function = click.option(
+            f"--{split.replace('_', '-')}", split, type=PATH, required=True,
+            help=f"Predictions of {split}: an .npz file or a folder of .traj files.",
+        )(function)  # fmt: skip
+    return function
 
 
-class SplitDataset(PhysMolLmdbDataset):
-    """A split's LMDB. Its entries are not judged, but must hold the keys `required`."""
-
-    def __init__(self, src: Path, required: tuple[str, ...]) -> None:
-        super().__init__({"src": str(src), "required": required})
-        self._checked[:] = True  # all distances take longer than reading, and nothing needs them
-
-    def __getitem__(self, idx: int):
-        entry = super().__getitem__(idx)
-        for key in self.required:
-            if getattr(entry, key, None) is None:
-                raise UserError(
-                    f"{self.path}, entry {idx} has no '{key}'; are these data of another task?"
-                )
-        return entry
+@_subcommand("gather")
+@_predictions
+@click.option("--output", type=PATH, required=True, help="File to write (.npz).")
+def gather_file(task: str, data: Path, part: str, output: Path, **predictions: Path) -> None:
+    """Gather the predictions of all splits in one file."""
+    sizes = gather(task, predictions, data, part, output)
+    click.echo(f"Wrote {output}, complete and checked: {_listed(sizes)}")
 
 
-def open_splits(task: str, data: Path, part: str) -> dict[str, SplitDataset]:
-    """The LMDBs of all splits: folders `data`/{part}_{split} of shards, or files of that name.
-
-    Raises:
-        UserError: if one is missing or damaged.
-    """
-    required = ("sid", "fixed", "cell", *(["fid"] if task == "s2ef" else []))
-    datasets = {}
-    for split in SPLITS:
-        folder = data / f"{part}_{split}"
-        src = folder if folder.exists() else data / f"{part}_{split}.lmdb"
-        if not src.exists():
-            raise UserError(
-                f"split {split}: neither {folder} nor {src} exists; correct --data or --part"
-            )
-        datasets[split] = SplitDataset(src, required)
-    return datasets
+@_subcommand("check")
+@click.argument("file", type=PATH)
+def check_file(task: str, file: Path, data: Path, part: str) -> None:
+    """Check a file as strictly as the leaderboard does."""
+    click.echo(f"{file} is complete: {_listed(check(task, file, data, part))}")
 
 
-def read_systems(task: str, dataset: SplitDataset) -> dict[str, Size]:
-    """Sizes of all systems of a split, by their ids.
-
-    Raises:
-        UserError: if an entry is damaged, lacks a key or has the id of another one.
-    """
-    systems = {}
-    bar = {"desc": f"Reading {dataset.path.name}", "unit": " entries", "mininterval": 1}
-    for index in tqdm(range(len(dataset)), **bar):
-        entry = dataset[index]
-        name = system_id(task, entry)
-        if name in systems:
-            raise UserError(
-                f"{dataset.path}, entry {index}: the id '{name}' was there before; "
-                f"are these data of another task than {task}?"
-            )
-        systems[name] = Size(len(entry.fixed), int((entry.fixed == 0).sum()))
-    return systems
-
-
-def check_splits(
-    task: str, file: Path, datasets: dict[str, SplitDataset], named: dict[str, Path]
-) -> dict[str, int]:
-    """As `check`; `named` is what a split's problem is blamed on."""
-    _check_keys(task, file)
-    sizes = {}
-    for split, dataset in datasets.items():
-        arrays = read_arrays(task, file, split, f"{split}_")
-        systems = read_systems(task, dataset)
-        others = ((s, read_systems(task, d)) for s, d in datasets.items() if s != split)
-        problem = reason_to_refuse(arrays, systems, others)
-        if problem:
-            raise UserError(f"{named[split]}, split {split}: {problem}")
-        sizes[split] = len(systems)
-    return sizes
-
-
-def _check_keys(task: str, file: Path) -> None:
-    wanted = [f"{split}_{field}" for split in SPLITS for field in FIELDS[task]]
-    with open_npz(file) as npz:
-        present = npz.files
-    for key in wanted:
-        if key not in present:
-            raise UserError(f"{file} has no '{key}', which {task} needs; gather all splits again")
-    for key in present:
-        if key not in wanted:
-            raise UserError(f"{file} holds '{key}', which {task} does not know; remove it")
-
-
-# ---- command line
-
-
-@exit_on_user_error
-def main(arguments: list[str] | None = None) -> None:
-    """Command line of the leaderboard's file."""
-    args = _parser().parse_args(arguments)
-    if args.action == "gather":
-        predictions = {split: getattr(args, split) for split in SPLITS}
-        sizes = gather(args.task, predictions, args.data, args.part, args.output)
-        print(f"Wrote {args.output}, complete and checked: {_listed(sizes)}")
-    elif args.action == "check":
-        sizes = check(args.task, args.file, args.data, args.part)
-        print(f"{args.file} is complete: {_listed(sizes)}")
-    else:
-        scores = score(args.task, args.file, args.data, args.part)
-        print(table(scores))
-        if args.json:
-            write_json(args.json, scores, indent=2)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m ocp_physmol.leaderboard.command",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    actions = parser.add_subparsers(dest="action", required=True)
-    helps = {
-        "gather": "gather the predictions of all splits in one file",
-        "check": "check a file as strictly as the leaderboard does",
-        "score": "check a file and score it by labelled data",
-    }
-    for action, text in helps.items():
-        sub = actions.add_parser(action, help=text, description=text)
-        sub.add_argument("task", choices=FIELDS, help="that was predicted")
-        if action == "gather":
-            for split in SPLITS:
-                sub.add_argument(
-                    f"--{split.replace('_', '-')}", type=Path, required=True, metavar="PATH",
-                    help=f"predictions of {split}: an .npz file or a folder of .traj files",
-                )  # fmt: skip
-            sub.add_argument("--output", type=Path, required=True, help="file to write (.npz)")
-        else:
-            sub.add_argument("file", type=Path, help="that gather wrote")
-        sub.add_argument(
-            "--data", type=Path, required=True,
-            help="folder with the LMDBs {part}_id, {part}_ood_ads, {part}_ood_cat, {part}_ood_both",
-        )  # fmt: skip
-        sub.add_argument("--part", choices=PARTS, default="test", help="of the data (test)")
-        if action == "score":
-            sub.add_argument("--json", type=Path, help="file to write the scores to, too")
-    return parser
+@_subcommand("score")
+@click.argument("file", type=PATH)
+@click.option("--json", type=PATH, help="File to write the scores to, too.")
+def score_file(task: str, file: Path, data: Path, part: str, json: Path | None) -> None:
+    """Check a file and score it by labelled data."""
+    scores = score(task, file, data, part)
+    click.echo(table(scores))
+    if json:
+        write_json(json, scores, indent=2)
 
 
 def _listed(sizes: dict[str, int]) -> str:
     return ", ".join(f"{split} {size}" for split, size in sizes.items())
-
-
-if __name__ == "__main__":
-    main()

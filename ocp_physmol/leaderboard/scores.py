@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from fairchem.core.modules.evaluator import Evaluator
+from tabulate import tabulate
 from tqdm import tqdm
 
 from ocp_physmol.datasets.splits import EVALUATION as SPLITS
@@ -132,11 +133,10 @@ def _tensor(values: Sequence) -> torch.Tensor:
 
 def table(scores: dict[str, dict[str, float]]) -> str:
     """One row a metric, one column a split, then their average; thresholds in percent."""
-    lines = [" " * 30 + "".join(f"{heading:>10}" for heading in HEADINGS)]
+    rows = []
     for metric, label in LABELS.items():
         if metric in scores["id"]:
             values = [scores[split][metric] for split in SPLITS]
             factor, digits = (100, 2) if "%" in label else (1, 4)
-            cells = (factor * value for value in [*values, np.mean(values)])
-            lines.append(f"{label:30}" + "".join(f"{cell:>10.{digits}f}" for cell in cells))
-    return "\n".join(lines)
+            rows.append([label, *(f"{factor * v:.{digits}f}" for v in [*values, np.mean(values)])])
+    return tabulate(rows, ["", *HEADINGS], disable_numparse=True, colalign=["left"] + ["right"] * 5)

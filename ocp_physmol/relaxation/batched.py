@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import ase.optimize
 import numpy as np
@@ -11,13 +11,18 @@ import torch
 from ase.calculators.calculator import Calculator, all_changes
 from fairchem.core.common.relaxation.ase_utils import batch_to_atoms
 from fairchem.core.common.relaxation.optimizers.lbfgs_torch import LBFGS
-from tqdm import tqdm
+from fairchem.core.datasets import data_list_collater
 
-from ocp_physmol.relaxation.optimizable import MovedBatch
-from ocp_physmol.relaxation.predictor import batches, quiet
+from ocp_physmol.relaxation.optimizable import Frame, MovedBatch
+from ocp_physmol.relaxation.predictor import progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from ase import Atoms
+    from torch_geometric.data import Data
+
+    from ocp_physmol.relaxation.predictor import Predictor
 
 ASE_OPTIMIZERS = ("BFGS", "LBFGS", "FIRE")  # one structure at a time, many times slower
 OPTIMIZERS = ("lbfgs", *ASE_OPTIMIZERS)  # the first is fairchem's, on batches
@@ -43,112 +48,118 @@ class Descent:
         )
 
 
-class Relaxed(NamedTuple):
+@dataclass(frozen=True)
+class Relaxed:
     """Where relaxations ended, structure by structure. Not finite where they exploded."""
 
-    positions: list[np.ndarray]  # [n, 3], Angstrom, from the centre of the start
-    energies: np.ndarray  # eV, the model's
-    largest_forces: np.ndarray  # eV/Angstrom, the model's, on the atom with the largest
+    frames: list[list[Frame]]  # of each structure; the last of them is where it ended
+
+    @property
+    def positions(self) -> list[np.ndarray]:
+        """[n, 3] of each structure, Angstrom."""
+        return [frames[-1].positions for frames in self.frames]
+
+    @property
+    def energies(self) -> np.ndarray:
+        """[B], eV, the model's."""
+        return np.array([frames[-1].energy for frames in self.frames])
+
+    @property
+    def largest_forces(self) -> np.ndarray:
+        """[B], eV/Angstrom: the model's force on the atom with the largest one."""
+        return np.array([np.linalg.norm(f[-1].forces, axis=1).max() for f in self.frames])
 
 
 def relax(
-    predictor,
-    structures: Sequence,
-    starts: list[np.ndarray],
-    descent: Descent,
+    predictor: Predictor,
+    structures: Sequence[Data],
+    starts: Sequence[np.ndarray] | None = None,
+    descent: Descent = Descent(),  # frozen
     batch_size: int = 32,
-    title: str = "relaxations",
+    frames: bool = False,
+    title: str | None = None,
+    **options: Any,
 ) -> Relaxed:
-    """Relax each structure from its start.
+    """Relax each structure. Atoms whose `fixed` is 1 stay.
 
     Args:
-        predictor: of `load_predictor`.
-        structures: entries of a data set; their own positions do not matter.
-        starts: positions [n, 3] of each, in Angstrom.
-        batch_size: of fairchem's batched optimiser.
-        title: of the progress bar.
+        structures: entries of a data set, which are left as they are.
+        starts: positions [n, 3] of each in Angstrom, which are moved to the origin, where float32
+            is finest; by default the structures' own, which are not moved.
+        batch_size: of fairchem's L-BFGS. A batch that does not fit in the GPU's memory is halved.
+        frames: whether to keep the frames before the last one, too.
+        title: of a progress bar; none by default.
+        options: of fairchem's L-BFGS: memory, damping, alpha.
     """
-    # float32 is finest around the origin, and no model minds where that is
-    entries = [placed(*pair) for pair in zip(structures, (p - p.mean(axis=0) for p in starts))]
-    batched = descent.optimizer == "lbfgs"
-    ends = []
-    bar = tqdm(total=len(entries), desc=title, unit=" molecules", mininterval=1)
-    for batch in batches(entries, batch_size if batched else 1):
-        with quiet():
-            ends += (_relax_batch if batched else _relax_with_ase)(predictor, batch, descent)
-        bar.update(len(batch.natoms))
-    bar.close()
-    positions, energies, forces = zip(*ends)
-    largest = [np.linalg.norm(f, axis=1).max() for f in forces]
-    return Relaxed(list(positions), np.array(energies), np.array(largest))
+    if starts is None:
+        starts = [structure.pos.cpu().numpy() for structure in structures]
+    else:
+        starts = [start - start.mean(axis=0) for start in starts]
+    if descent.optimizer != "lbfgs":
+        batch_size = 1
+    found: list[list[Frame]] = []
+    with progress(title, len(structures)) as bar:
+        for first in range(0, len(starts), batch_size):
+            indices = range(first, min(first + batch_size, len(starts)))
+            entries = [placed(structures[i], starts[i]) for i in indices]
+            if descent.optimizer == "lbfgs":
+                found += _relax_batch(predictor, entries, descent, frames, options)
+            else:
+                found.append(_relax_with_ase(predictor, entries[0], descent, frames))
+            bar.update(len(entries))
+    return Relaxed(found)
 
 
-def energies_at(predictor, structures: Sequence, batch_size: int = 32) -> np.ndarray:
-    """The model's energies (eV) of structures as they are."""
-    energies = []
-    for batch in batches(structures, batch_size):
-        with quiet():
-            out = predictor.predict(batch, per_image=False, disable_tqdm=True)
-        energies += out["energy"].view(-1).tolist()
-    return np.array(energies)
-
-
-def placed(structure, positions: np.ndarray):
+def placed(structure: Data, positions: np.ndarray) -> Data:
     """A copy of a data set's entry with its atoms at other positions [n, 3], in float32, to which
     fairchem's optimiser casts them anyway."""
     entry = structure.clone()
-    entry.pos = torch.as_tensor(np.asarray(positions), dtype=torch.float32)
+    entry.pos = torch.tensor(positions, dtype=torch.float32)
     return entry
 
 
-def split(values: torch.Tensor, batch) -> list[np.ndarray]:
-    """Values of all atoms of a batch, structure by structure."""
-    return [v.detach().cpu().numpy() for v in torch.split(values, batch.natoms.tolist())]
+def _relax_batch(
+    predictor: Predictor, entries: list[Data], descent: Descent, frames: bool, options: dict
+) -> list[list[Frame]]:
+    """The frames of each structure, relaxed together; in halves if memory does not suffice."""
+    try:
+        return _run_lbfgs(predictor, entries, descent, frames, options)
+    except torch.cuda.OutOfMemoryError:
+        if len(entries) == 1:
+            raise
+    torch.cuda.empty_cache()
+    half = len(entries) // 2
+    parts = entries[:half], entries[half:]
+    return [f for part in parts for f in _relax_batch(predictor, part, descent, frames, options)]
 
 
-def _relax_batch(predictor, batch, descent: Descent) -> list[tuple]:
-    """Positions, energy and forces of each structure of a batch, as the optimiser leaves them."""
-    optimizable = MovedBatch(batch, trainer=_Enduring(predictor, batch.pos))
-    optimizer = LBFGS(optimizable, maxstep=descent.maxstep, save_full_traj=False)
+def _run_lbfgs(
+    predictor: Predictor, entries: list[Data], descent: Descent, frames: bool, options: dict
+) -> list[list[Frame]]:
+    moved = MovedBatch(data_list_collater(entries, otf_graph=True), predictor, frames)
+    optimizer = LBFGS(moved, maxstep=descent.maxstep, save_full_traj=False, **options)
     optimizer.run(fmax=descent.fmax, steps=descent.steps)
-    end = optimizable.batch
-    return list(zip(split(end.pos, end), end.energy.view(-1).tolist(), split(end.forces, end)))
+    return [[*before, last] for before, last in zip(moved.frames, moved.current())]
 
 
-class _Enduring:
-    """A predictor that says NaN of structures that have exploded, and goes on with the others.
-
-    Models refuse a whole batch for one position that is not finite.
-    """
-
-    def __init__(self, predictor, start: torch.Tensor) -> None:
-        self._predictor, self._start, self.device = predictor, start.clone(), predictor.device
-
-    def predict(self, batch, **options) -> dict[str, torch.Tensor]:
-        lost = ~torch.isfinite(batch.pos).all(dim=1)
-        if not lost.any():
-            return self._predictor.predict(batch, **options)
-        exploded = torch.zeros(len(batch.natoms), dtype=torch.bool, device=lost.device)
-        exploded[batch.batch[lost]] = True
-        atoms = exploded[batch.batch, None]
-        finite = batch.clone()
-        finite.pos = torch.where(atoms, self._start.to(batch.pos), batch.pos)
-        out = self._predictor.predict(finite, **options)
-        energy = out["energy"].view(-1).masked_fill(exploded, torch.nan)
-        return {**out, "energy": energy, "forces": out["forces"].masked_fill(atoms, torch.nan)}
-
-
-def _relax_with_ase(predictor, batch, descent: Descent) -> list[tuple]:
-    """The same for a batch of one structure with one of ASE_OPTIMIZERS."""
-    atoms = batch_to_atoms(batch, wrap_pos=False)[0]
-    atoms.calc = _PredictorCalculator(predictor, batch)
+def _relax_with_ase(
+    predictor: Predictor, entry: Data, descent: Descent, frames: bool
+) -> list[Frame]:
+    """The frames of one structure, relaxed with one of ASE_OPTIMIZERS."""
+    atoms = batch_to_atoms(data_list_collater([entry], otf_graph=True), wrap_pos=False)[0]
+    atoms.calc = _PredictorCalculator(predictor, entry)
     optimizer = getattr(ase.optimize, descent.optimizer)(
         atoms, logfile=None, maxstep=descent.maxstep
     )
+    found: list[Frame] = []
     for _ in optimizer.irun(fmax=descent.fmax, steps=descent.steps):
-        if not np.isfinite(atoms.get_forces()).all():
+        forces = atoms.get_forces()
+        if not frames:
+            found.clear()
+        found.append(Frame(atoms.positions.copy(), atoms.get_potential_energy(), forces))
+        if not np.isfinite(forces).all():
             break  # ASE would go on, or fail in its linear algebra
-    return [(atoms.positions, atoms.get_potential_energy(), atoms.get_forces())]
+    return found
 
 
 class _PredictorCalculator(Calculator):
@@ -156,13 +167,17 @@ class _PredictorCalculator(Calculator):
 
     implemented_properties = ("energy", "forces")
 
-    def __init__(self, predictor, batch) -> None:
+    def __init__(self, predictor: Predictor, entry: Data) -> None:
         super().__init__()
-        self._predictor, self._batch = predictor, batch.clone()
+        self._predictor, self._entry = predictor, entry
 
-    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes) -> None:
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
         super().calculate(atoms, properties, system_changes)
-        self._batch.pos = torch.as_tensor(atoms.positions, dtype=self._batch.pos.dtype)
-        out = self._predictor.predict(self._batch, per_image=False, disable_tqdm=True)
-        forces = out["forces"].detach().cpu().numpy().astype(float)
-        self.results = {"energy": out["energy"].item(), "forces": forces}
+        moved = placed(self._entry, self.atoms.positions)
+        energies, forces = self._predictor.energies_and_forces([moved])
+        self.results = {"energy": float(energies[0]), "forces": forces[0].astype(float)}

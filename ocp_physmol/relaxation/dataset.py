@@ -1,9 +1,9 @@
 """Relaxations of whole data sets (IS2RS, and IS2RE through relaxation), which can be interrupted.
 
-fairchem's batched L-BFGS does the work. Each structure gets a trajectory; those that are there are
-left alone, and the errors at the end are those of all of them, on any number of ranks. (fairchem's
-trainer reports only on what the last call has relaxed, hangs where a rank has nothing left to do,
-and leaves the last frame out of the trajectories of all structures that have converged.)
+Each structure gets a trajectory. Structures that have one are left alone, and the errors at the end
+are those of all of them, on any number of ranks. (fairchem's trainer reports only on what the last
+call has relaxed, hangs where a rank has nothing left to do, and leaves the last frame out of the
+trajectories of all structures that have converged.)
 """
 
 from __future__ import annotations
@@ -15,76 +15,79 @@ import os
 from collections import Counter
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import ase.io
 import numpy as np
-import torch
 from ase.calculators.singlepoint import SinglePointCalculator
 from fairchem.core.common import distutils
-from fairchem.core.common.relaxation import ml_relaxation
 from fairchem.core.common.relaxation.ase_utils import batch_to_atoms
 from fairchem.core.datasets import data_list_collater
 from tqdm import tqdm
 
-from ocp_physmol.datasets.identifiers import identifier
 from ocp_physmol.errors import UserError
-from ocp_physmol.files import complete_or_absent
+from ocp_physmol.files import complete_or_absent, write_json
 from ocp_physmol.leaderboard.scores import has_labels, score_split
 from ocp_physmol.leaderboard.submission import read_predictions, system_id
-from ocp_physmol.relaxation.optimizable import MovedBatch
+from ocp_physmol.relaxation.batched import Descent, relax
 
 if TYPE_CHECKING:
     from ase import Atoms
     from fairchem.core.datasets import LmdbDataset
+    from torch_geometric.data import Data
 
-    from ocp_physmol.training.trainer import PhysMolTrainer
+    from ocp_physmol.relaxation.optimizable import Frame
+    from ocp_physmol.relaxation.predictor import Predictor
 
 ORIGIN = "relaxations.json"  # beside the trajectories: what they come from
 
-ml_relaxation.OptimizableBatch = MovedBatch  # ml_relax takes no other class than its own
 
-
-def run(trainer: PhysMolTrainer) -> None:
+def run(
+    predictor: Predictor, dataset: LmdbDataset, task: dict, batch_size: int, results: Path
+) -> None:
     """Relax what has no trajectory yet, this rank its share of it, and report on all.
+
+    Args:
+        predictor: whose `path` is that of the checkpoint.
+        task: the section of the config, with relaxation_steps, relaxation_fmax, save_full_traj,
+            write_pos and relax_opt, which holds traj_dir and the options of fairchem's L-BFGS.
+        results: the folder for relaxed_positions.npz, if task.write_pos is set.
 
     Raises:
         UserError: if two structures have one name, or the folder holds other relaxations.
     """
-    task, dataset = trainer.config["task"], trainer.relax_dataset
     folder = Path(task["relax_opt"]["traj_dir"])
-    require_same_origin(trainer, folder)
+    require_same_origin(predictor.path, dataset, task)
     left = remaining(dataset, folder)
     distutils.synchronize()  # before the first rank adds trajectories
     if distutils.is_master():
         logging.info(f"Relaxing {len(left)} of {len(dataset)} structures to {folder}")
-    batch_size = trainer.config["optim"].get("eval_batch_size", 1)
     own = left[distutils.get_rank() :: distutils.get_world_size()]
     for first in tqdm(range(0, len(own), batch_size), "Relaxing", unit=" batches"):
         entries = [dataset[index] for index in own[first : first + batch_size]]
-        for entry, frames in zip(entries, relax(trainer, entries)):
+        for entry, frames in zip(entries, trajectories(predictor, entries, task)):
             path = folder / f"{system_id('is2rs', entry)}.traj"
+            if not np.isfinite(frames[-1].positions).all():
+                logging.warning(f"Structure {path.stem} has exploded; its last frame holds NaN")
             with complete_or_absent(path) as partial:
                 ase.io.write(partial, frames, format="traj")
     distutils.synchronize()
     if distutils.is_master():
-        report(trainer, folder)
+        report(dataset, task, results)
 
 
-def require_same_origin(trainer: PhysMolTrainer, folder: Path) -> None:
+def require_same_origin(checkpoint: Path, dataset: LmdbDataset, task: dict) -> None:
     """Old trajectories must not pass for those of another model, data set or optimiser."""
-    task = {key: value for key, value in trainer.config["task"].items() if key != "write_pos"}
-    weights = Path(trainer.checkpoint_path).read_bytes()
-    src = trainer.config["relax_dataset"]["src"]
+    src = dataset.config["src"]
+    described = {key: value for key, value in task.items() if key != "write_pos"}
     origin = {
-        "checkpoint": hashlib.sha256(weights).hexdigest(),
+        "checkpoint": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
         "src": [os.path.abspath(path) for path in (src if isinstance(src, list) else [src])],
-        "task": json.loads(json.dumps({**task, "relax_opt": _options(task)})),
+        "task": json.loads(json.dumps({**described, "relax_opt": _options(task)})),
     }
-    path = folder / ORIGIN
-    if path.is_file():
-        former = json.loads(path.read_text())
+    folder = Path(task["relax_opt"]["traj_dir"])
+    if (folder / ORIGIN).is_file():
+        former = json.loads((folder / ORIGIN).read_text())
         for key, value in origin.items():
             if former.get(key) != value:
                 raise UserError(
@@ -92,13 +95,12 @@ def require_same_origin(trainer: PhysMolTrainer, folder: Path) -> None:
                     f"({former.get(key)}, not {value}); choose another folder, or remove this one"
                 )
     elif distutils.is_master():
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(origin, indent=2) + "\n")
+        write_json(folder / ORIGIN, origin, indent=2)
     distutils.synchronize()
 
 
 def _options(task: dict) -> dict:
-    """Those of the optimiser."""
+    """Those of fairchem's L-BFGS."""
     return {key: value for key, value in task["relax_opt"].items() if key != "traj_dir"}
 
 
@@ -114,55 +116,41 @@ def remaining(dataset: LmdbDataset, folder: Path) -> list[int]:
     return [i for i, name in enumerate(names) if not (folder / f"{name}.traj").is_file()]
 
 
-def relax(trainer: PhysMolTrainer, entries: list) -> list[list[Atoms]]:
-    """Relax a batch; the frames of each structure, the last of them relaxed, with energy (eV) and
+def trajectories(predictor: Predictor, entries: list[Data], task: dict) -> list[list[Atoms]]:
+    """Relax a batch; the frames of each structure, or the first and the last, with energy (eV) and
     forces (eV/Angstrom)."""
-    task = trainer.config["task"]
-    batch = data_list_collater(entries, otf_graph=True).to(trainer.device)
-    with TemporaryDirectory() as folder:
-        traj_dir = {"traj_dir": folder} if task.get("save_full_traj", True) else {}
-        relaxed = ml_relaxation.ml_relax(
-            batch,
-            trainer,
-            steps=task.get("relaxation_steps", 300),
-            fmax=task.get("relaxation_fmax", 0.02),
-            relax_opt={**_options(task), **traj_dir},
-        )
-        if traj_dir:
-            paths = [Path(folder, f"{entry.sid}.traj") for entry in entries]
-            frames = [ase.io.read(p, ":") if p.stat().st_size else [] for p in paths]
-        else:
-            frames = [[atoms] for atoms in batch_to_atoms(batch, wrap_pos=False)]
-    final = relaxed_atoms(relaxed)
-    for entry, former in zip(entries, frames):
-        last = final[system_id("is2rs", entry)]
-        if former and np.array_equal(former[-1].positions, last.positions):
-            former.pop()
-        former.append(last)
-    return frames
+    options = _options(task)
+    descent = Descent(
+        steps=task.get("relaxation_steps", 300),
+        fmax=task.get("relaxation_fmax", 0.02),
+        maxstep=options.pop("maxstep", 0.02),
+    )
+    relaxed = relax(
+        predictor, entries, descent=descent, batch_size=len(entries), frames=True, **options
+    )
+    chosen = relaxed.frames
+    if not task.get("save_full_traj", True):
+        chosen = [frames[:1] + frames[1:][-1:] for frames in chosen]
+    return [[to_atoms(entry, frame) for frame in frames] for entry, frames in zip(entries, chosen)]
 
 
-def relaxed_atoms(relaxed) -> dict[str, Atoms]:
-    """The structures of a relaxed batch, by their names, with energy and forces.
-
-    One that did not fit in memory at once comes back in another order.
-    """
-    structures = batch_to_atoms(relaxed, wrap_pos=False)
-    forces = torch.split(relaxed.forces.cpu(), relaxed.natoms.tolist())
-    for atoms, energy, force in zip(structures, relaxed.energy.view(-1).tolist(), forces):
-        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=force.numpy())
-    return {str(identifier(sid)): atoms for sid, atoms in zip(relaxed.sid, structures)}
+def to_atoms(entry: Data, frame: Frame) -> Atoms:
+    """A data set's entry where a frame has it, periodic as all of OC20."""
+    atoms = batch_to_atoms(data_list_collater([entry], otf_graph=True), wrap_pos=False)[0]
+    atoms.positions = frame.positions
+    atoms.calc = SinglePointCalculator(atoms, energy=frame.energy, forces=frame.forces)
+    return atoms
 
 
-def report(trainer: PhysMolTrainer, folder: Path) -> None:
+def report(dataset: LmdbDataset, task: dict, results: Path) -> None:
     """Log the errors, if the data know relaxed structures and energies, and write the positions."""
-    dataset = trainer.relax_dataset
-    read = cache(lambda task: read_predictions(task, folder, "relax"))
-    if trainer.config["task"].get("write_pos", False):
-        path = Path(trainer.config["cmd"]["results_dir"], "relaxed_positions.npz")
+    folder = Path(task["relax_opt"]["traj_dir"])
+    read = cache(lambda name: read_predictions(name, folder, "relax"))
+    if task.get("write_pos", False):
+        path = results / "relaxed_positions.npz"
         np.savez_compressed(path, **read("is2rs"))
         logging.info(f"Writing results to {path}")
-    for task in ("is2rs", "is2re-relaxations"):
-        if has_labels(task, dataset):
-            scores = score_split(task, read(task), dataset)
-            logging.info(", ".join(f"{task}_{name}: {value:.4f}" for name, value in scores.items()))
+    for name in ("is2rs", "is2re-relaxations"):
+        if has_labels(name, dataset):
+            scores = score_split(name, read(name), dataset)
+            logging.info(", ".join(f"{name}_{key}: {value:.4f}" for key, value in scores.items()))

@@ -1,46 +1,112 @@
-"""A trained model, opened for evaluation, and the batches to evaluate it on."""
+"""A trained model, opened for evaluation, and the data to evaluate it on."""
 
 from __future__ import annotations
 
-import logging
-import warnings
-from contextlib import contextmanager
+import copy
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairchem.core import OCPCalculator
+import numpy as np
+import torch
+from fairchem.core.common.registry import registry
+from fairchem.core.common.utils import setup_imports, update_config
 from fairchem.core.datasets import data_list_collater
+from tqdm import tqdm
 
 from ocp_physmol.checkpoint import read_checkpoint
 from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
+from ocp_physmol.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
-    from ocp_physmol.training.trainer import PhysMolTrainer
-
-
-@contextmanager
-def quiet():
-    """fairchem logs every configuration and every step of a relaxation; not here."""
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=FutureWarning, module="fairchem")
-            yield
-    finally:
-        logging.disable(logging.NOTSET)
+    from fairchem.core.trainers.base_trainer import BaseTrainer
+    from torch_geometric.data import Batch, Data
 
 
-def load_predictor(checkpoint: Path, cpu: bool = True) -> PhysMolTrainer:
-    """The trainer of a checkpoint, whose `predict` gives energies (eV) and forces (eV/Angstrom).
+class Predictor:
+    """Energies and forces of a model of fairchem, in eV and eV/Angstrom.
 
-    Raises:
-        UserError: if the checkpoint is missing or damaged.
+    Args:
+        trainer: that holds the model, its normalizers and its element references.
+        path: of the checkpoint.
     """
-    read_checkpoint(str(checkpoint))
-    with quiet():
-        return OCPCalculator(checkpoint_path=str(checkpoint), cpu=cpu).trainer
+
+    def __init__(self, trainer: BaseTrainer, path: Path | None = None) -> None:
+        self.trainer, self.path, self.device = trainer, path, trainer.device
+
+    @classmethod
+    def open(cls, checkpoint: Path, cpu: bool = True) -> Predictor:
+        """The model of a checkpoint, on the CPU or on the first GPU.
+
+        fairchem's OCPCalculator does the same, but reads the file without `weights_only`, sets up
+        the caller's logging and seeds the caller's random numbers.
+
+        Raises:
+            UserError: if the checkpoint is missing or damaged.
+        """
+        content = read_checkpoint(str(checkpoint))
+        setup_imports()  # registers fairchem's models and trainers
+        config = copy.deepcopy(content["config"])
+        if "model_attributes" in config:  # in old checkpoints
+            config["model"] = {**config["model_attributes"], "name": config["model"]}
+        config = update_config(config)
+        trainer = registry.get_trainer_class(config.get("trainer", "ocp"))(
+            task=config.get("task", {}),
+            model={**config["model"], "otf_graph": True},
+            outputs=config["outputs"],
+            dataset=[config["dataset"]],
+            optimizer=config["optim"],
+            loss_functions=config["loss_functions"],
+            evaluation_metrics=config["evaluation_metrics"],
+            identifier="",
+            local_rank=0,
+            is_debug=True,  # writes no folders
+            cpu=cpu,
+            inference_only=True,
+        )
+        trainer.load_checkpoint(str(checkpoint), content, inference_only=True)
+        trainer.model.eval()
+        return cls(trainer, Path(checkpoint))
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """The model itself, whose outputs are normalized."""
+        return self.trainer._unwrapped_model
+
+    @property
+    def energy_scale(self) -> float:
+        """eV for each unit of the model's energy."""
+        normalizer = self.trainer.normalizers.get("energy")
+        return 1.0 if normalizer is None else float(normalizer.rmsd)
+
+    def predict(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """`energy` [B] in eV and `forces` [N, 3] in eV/Angstrom of a batch, on its device.
+
+        Raises:
+            UserError: if the model predicts no forces.
+        """
+        out = self.trainer.predict(batch, per_image=False, disable_tqdm=True)
+        if "forces" not in out:
+            raise UserError(f"checkpoint {self.path} predicts no forces; use one of S2EF or QM9")
+        return {"energy": out["energy"].view(-1), "forces": out["forces"]}
+
+    def energies_and_forces(
+        self, structures: Sequence[Data], batch_size: int = 64, title: str | None = None
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Energies [B] (eV) and the forces [n, 3] (eV/Angstrom) of each structure as it is.
+
+        Args:
+            title: of a progress bar; none by default.
+        """
+        energies, forces = [], []
+        with progress(title, len(structures)) as bar:
+            for batch in batches(structures, batch_size):
+                out = self.predict(batch)
+                energies.append(out["energy"].double().cpu().numpy())
+                forces += split(out["forces"], batch)
+                bar.update(len(batch.natoms))
+        return np.concatenate([np.empty(0), *energies]), forces
 
 
 def open_labelled(src: Path) -> PhysMolLmdbDataset:
@@ -51,8 +117,18 @@ def open_labelled(src: Path) -> PhysMolLmdbDataset:
     )
 
 
-def batches(structures: Sequence, batch_size: int) -> Iterator:
+def batches(structures: Sequence[Data], batch_size: int) -> Iterator[Batch]:
     """fairchem batches of the structures, in their order."""
     for first in range(0, len(structures), batch_size):
         chosen = range(first, min(first + batch_size, len(structures)))
         yield data_list_collater([structures[i] for i in chosen], otf_graph=True)
+
+
+def split(values: torch.Tensor, batch: Batch) -> list[np.ndarray]:
+    """Copies of the values of all atoms of a batch, structure by structure."""
+    return [v.detach().cpu().numpy().copy() for v in torch.split(values, batch.natoms.tolist())]
+
+
+def progress(title: str | None, total: int) -> tqdm:
+    """A progress bar over molecules; invisible without a title."""
+    return tqdm(total=total, desc=title, unit=" molecules", mininterval=1, disable=title is None)

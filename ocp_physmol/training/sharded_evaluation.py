@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections import Counter
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fairchem.core.common import distutils
@@ -13,6 +14,7 @@ from fairchem.core.trainers.ocp_trainer import OCPTrainer
 
 from ocp_physmol.errors import UserError
 from ocp_physmol.relaxation import dataset as relaxations
+from ocp_physmol.relaxation.predictor import Predictor
 
 if TYPE_CHECKING:
     import torch
@@ -67,8 +69,11 @@ class SharedEvaluation(OCPTrainer):
             return super().predict(*args, **kwargs)
 
     def run_relaxations(self) -> None:
+        batch_size = self.config["optim"].get("eval_batch_size", 1)
+        results = Path(self.config["cmd"]["results_dir"])
         with self._on_its_own():
-            relaxations.run(self)
+            predictor = Predictor(self, Path(self.checkpoint_path))
+            relaxations.run(predictor, self.relax_dataset, self.config["task"], batch_size, results)
 
     def save_results(self, predictions, results_file, keys=None) -> None:
         gathered = distutils.gather_objects(list(predictions["ids"])) or []  # on the first rank

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 from ase.build import molecule
-from conftest import to_data
+from conftest import ends, to_data
 from springs import Springs
 
 from ocp_physmol.errors import UserError
-from ocp_physmol.evaluation import assembly
 from ocp_physmol.evaluation.assembly import Protocol, assemble, choose_groups, pull
 from ocp_physmol.geometry import bonds
 from ocp_physmol.relaxation.predictor import open_labelled
@@ -59,8 +58,8 @@ def test_springs_put_everything_together(structures):
 class Indifferent(Springs):
     """Feels no force anywhere."""
 
-    def predict(self, batch, **options):
-        out = super().predict(batch, **options)
+    def predict(self, batch):
+        out = super().predict(batch)
         return {"energy": 0 * out["energy"], "forces": torch.zeros_like(out["forces"])}
 
 
@@ -83,11 +82,9 @@ def test_what_cannot_be_cut_is_skipped():
 def test_command(trained, qm9_folder, tmp_path, capsys):
     checkpoint = trained / "checkpoints/run/best_checkpoint.pt"
     drawn = open_labelled(qm9_folder / "train")[0].sid
-    assembly.main([
-        "--checkpoint", f"some model={checkpoint}", "--data", str(qm9_folder / "test"),
-        "--steps", "3", "--draw", str(drawn), "--draw-from", str(qm9_folder / "train"),
-        "--output", str(tmp_path),
-    ])  # fmt: skip
+    ends(0, "assemble", "--checkpoint", f"some model={checkpoint}", "--data", qm9_folder / "test",
+        "--steps", 3, "--draw", drawn, "--draw-from", qm9_folder / "train",
+        "--output", tmp_path)  # fmt: skip
     printed = capsys.readouterr().out
     assert "at most 3 steps of at most 0.1 Å to 0.03 eV/Å" in printed and "some model" in printed
     record = json.loads((tmp_path / "assembly.json").read_text())

@@ -8,32 +8,30 @@ import numpy as np
 import pytest
 import torch
 from ase.build import molecule
-from conftest import small_model, to_data
+from conftest import ends, small_model, to_data
 from scipy.optimize import minimize_scalar
 
 from ocp_physmol.errors import UserError
 from ocp_physmol.evaluation import bond_parameters as module
 from ocp_physmol.evaluation.bond_parameters import bond_parameters
-from ocp_physmol.relaxation.predictor import batches, load_predictor, open_labelled
+from ocp_physmol.relaxation.predictor import Predictor, batches, open_labelled
 
 DEPTH, EXPONENT, STRETCH = 0.5, 6.0, 1.1  # of `lennard_jones`
 
 
-class Predictor:
-    """A model that has not been trained, as `load_predictor` would give it."""
-
-    def __init__(self, model, rmsd: float | None = None) -> None:
-        self._unwrapped_model, self.checkpoint_path = model, "here/checkpoint.pt"
-        self.normalizers = {} if rmsd is None else {"energy": SimpleNamespace(rmsd=rmsd)}
-
-    def predict(self, batch, per_image, disable_tqdm):
-        return self._unwrapped_model(batch)
+def untrained(model, rmsd: float | None = None) -> Predictor:
+    """A model that has not been trained, as `Predictor.open` would give it."""
+    normalizers = {} if rmsd is None else {"energy": SimpleNamespace(rmsd=rmsd)}
+    trainer = SimpleNamespace(
+        _unwrapped_model=model, normalizers=normalizers, device=torch.device("cpu")
+    )
+    return Predictor(trainer, "here/checkpoint.pt")
 
 
 def lennard_jones(**options):
     """A model whose pairs all have the same known parameters: no charge, beta_4 stretched."""
     model = small_model(cutoff=8.0, **options)
-    regress = model.readout.f_bond.regress
+    regress = model.energy.readout.f_bond.regress
     with torch.no_grad():
         regress.weight.zero_()
         regress.bias.zero_()
@@ -48,7 +46,7 @@ def structures():
 
 
 def test_parameters_are_those_of_the_model(structures):
-    pairs = bond_parameters(Predictor(lennard_jones()), structures)["pairs"]
+    pairs = bond_parameters(untrained(lennard_jones()), structures)["pairs"]
     assert {e for e, kinds in pairs.items() if "bonded" in kinds} == {
         "C-C", "C-O", "C-H", "N-H", "O-H"
     }  # fmt: skip
@@ -66,7 +64,7 @@ def test_parameters_are_those_of_the_model(structures):
 
 def test_curve_has_its_minimum_at_beta_4(structures):
     """Far below the cutoff the envelope hardly moves it."""
-    curves = bond_parameters(Predictor(lennard_jones()), structures)["curves"]
+    curves = bond_parameters(untrained(lennard_jones()), structures)["curves"]
     curve = curves["C-H"]
     energy = np.add(curve["coulomb_ev"], curve["lennard_jones_ev"])
     beta_4 = curve["beta"][4]
@@ -88,13 +86,13 @@ def test_terms_add_up_to_the_energy(structures):
     batch = next(batches(structures, 4))
     with torch.no_grad():
         energy = model(batch)["energy"].numpy()
-    result = bond_parameters(Predictor(model), structures, batch_size=3)
+    result = bond_parameters(untrained(model), structures, batch_size=3)
     parts = np.array([result["molecules"][term] for term in module.TERMS])
     assert parts.shape == (3, 4)
     np.testing.assert_allclose(parts.sum(axis=0), energy, atol=2e-4)
 
     atoms_only = small_model()  # the same weights
-    hook = atoms_only.readout.f_bond.register_forward_hook(
+    hook = atoms_only.energy.readout.f_bond.register_forward_hook(
         lambda m, i, beta: beta * torch.tensor([0.0, 1, 0, 1, 1])
     )
     with torch.no_grad():
@@ -106,7 +104,7 @@ def test_terms_add_up_to_the_energy(structures):
 
 def test_energies_are_in_ev_whatever_the_model_learns_in(structures):
     one, other = (
-        bond_parameters(Predictor(small_model(), rmsd), structures) for rmsd in (None, 3.0)
+        bond_parameters(untrained(small_model(), rmsd), structures) for rmsd in (None, 3.0)
     )
     for term in module.TERMS:
         tripled = 3 * np.array(one["molecules"][term])
@@ -117,33 +115,27 @@ def test_energies_are_in_ev_whatever_the_model_learns_in(structures):
 
 def test_lone_atoms_have_no_pairs():
     atoms = [to_data(molecule("CH4")[:1]), to_data(molecule("CH4"))]
-    result = bond_parameters(Predictor(small_model()), atoms)
+    result = bond_parameters(untrained(small_model()), atoms)
     assert result["molecules"]["coulomb_ev"][0] == 0 and len(result["molecules"]["atoms_ev"]) == 2
-
-
-def test_the_model_is_left_as_it_was(structures):
-    model = small_model()
-    bond_parameters(Predictor(model), structures)
-    assert not model.bond_parameters and not model._forward_hooks
 
 
 @pytest.mark.parametrize("model", [small_model(readout="atom"), torch.nn.Linear(1, 1)])
 def test_models_without_pair_energy_are_refused(model, structures):
     with pytest.raises(UserError, match=r"here/checkpoint\.pt holds a .*; use one trained with"):
-        bond_parameters(Predictor(model), structures)
+        bond_parameters(untrained(model), structures)
 
 
 def test_command_line(trained, qm9_folder, tmp_path, capsys):
     checkpoint = trained / "checkpoints/run/best_checkpoint.pt"
-    module.main(["--checkpoint", str(checkpoint), "--data", str(qm9_folder / "test"),
-                 "--output", str(tmp_path / "out")])  # fmt: skip
+    ends(0, "bond-parameters", "--checkpoint", checkpoint, "--data", qm9_folder / "test",
+        "--output", tmp_path / "out")  # fmt: skip
     result = json.loads((tmp_path / "out/bond_parameters.json").read_text())
     assert "C-H bonded" in capsys.readouterr().out
     assert (tmp_path / "out/bond_parameters.png").stat().st_size > 20_000
     structures = list(open_labelled(qm9_folder / "test"))
-    predictor = load_predictor(checkpoint)
-    predicted = predictor.predict(next(batches(structures, 64)), per_image=False, disable_tqdm=True)
-    elements = predictor.elementrefs["energy"].element_references.double()
+    predictor = Predictor.open(checkpoint)
+    predicted = predictor.energies_and_forces(structures)[0]
+    elements = predictor.trainer.elementrefs["energy"].element_references.double()
     references = [elements[s.atomic_numbers.long()].sum().item() for s in structures]
     total = np.sum([result["molecules"][term] for term in module.TERMS], axis=0)
-    np.testing.assert_allclose(total + references, predicted["energy"].view(-1), atol=5e-3)
+    np.testing.assert_allclose(total + references, predicted, atol=5e-3)

@@ -4,12 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, ends
 from springs import Springs
 
-from ocp_physmol.evaluation import recovery
 from ocp_physmol.evaluation.recovery import Protocol, recover
-from ocp_physmol.relaxation.predictor import load_predictor, open_labelled
+from ocp_physmol.relaxation.predictor import Predictor, open_labelled
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +18,7 @@ def checkpoint(trained):
 
 @pytest.fixture(scope="module")
 def predictor(checkpoint):
-    return load_predictor(checkpoint)
+    return Predictor.open(checkpoint)
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +64,9 @@ def test_everything_converges_where_any_force_is_small_enough(predictor, structu
 
 
 def test_command(checkpoint, qm9_folder, tmp_path, capsys):
-    data = str(qm9_folder / "test")
-    recovery.main([
-        "--checkpoint", str(checkpoint), "--checkpoint", f"again={checkpoint}", "--data", data,
-        "--noise", "0", "0.1", "--molecules", "4", "--steps", "3", "--output", str(tmp_path),
-    ])  # fmt: skip
+    ends(0, "recover", "--checkpoint", checkpoint, "--checkpoint", f"again={checkpoint}",
+        "--data", qm9_folder / "test", "--noise", 0, "--noise", 0.1, "--molecules", 4,
+        "--steps", 3, "--output", tmp_path)  # fmt: skip
     printed = capsys.readouterr().out
     assert "noise of 0.1 Å" in printed and "ΔP, do nothing" in printed and "again" in printed
     noise = json.loads((tmp_path / "recovery.json").read_text())["noise"]
@@ -86,14 +83,13 @@ def test_command(checkpoint, qm9_folder, tmp_path, capsys):
     (["--checkpoint", "a.pt", "--draw", "7777777"], "has no structure with the sid 7777777"),
 ])  # fmt: skip
 def test_refusals(qm9_folder, tmp_path, capsys, wrong, message):
-    with pytest.raises(SystemExit):
-        recovery.main(["--data", str(qm9_folder / "test"), "--output", str(tmp_path), *wrong])
+    data = ("--data", qm9_folder / "test", "--output", tmp_path)
+    ends(2, "recover", *data, *wrong)
     assert message in capsys.readouterr().err
 
 
 def test_help_tells_the_defaults(capsys):
-    with pytest.raises(SystemExit):
-        recovery.main(["--help"])
+    ends(0, "recover", "--help")
     text = " ".join(capsys.readouterr().out.split())
-    assert "at most (default: 200)" in text and "(default: None)" not in text
+    assert "At most. [default: 200;" in text and "None" not in text
     assert str(REPOSITORY) not in text

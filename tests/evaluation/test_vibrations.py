@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.build import molecule
 from ase.calculators.calculator import Calculator, all_changes
 from ase.vibrations import Vibrations
-from conftest import to_data
+from conftest import ends, to_data
 from scipy import constants
 from scipy.spatial.transform import Rotation
 
@@ -17,7 +17,7 @@ from ocp_physmol.datasets import lmdb_writer
 from ocp_physmol.evaluation import vibrations as module
 from ocp_physmol.evaluation.vibrations import harmonic_frequencies, hessian_of, vibrations
 from ocp_physmol.relaxation.batched import Descent
-from ocp_physmol.relaxation.predictor import load_predictor, open_labelled
+from ocp_physmol.relaxation.predictor import Predictor, open_labelled
 
 C12, O16, H1, CL35 = 12.0, 15.9949146, 1.00782503, 34.9688527  # amu
 
@@ -28,8 +28,8 @@ def per_cm(square: float) -> float:
     return omega / (2 * np.pi * constants.c) / 100
 
 
-class Springs:
-    """A predictor: springs between atoms i and j, and one that keeps three atoms on a line.
+class Springs(Predictor):
+    """Springs between atoms i and j, and one that keeps three atoms on a line.
 
     Args:
         bonds: (i, j): (k in eV/A^2, length in A), of every molecule in the batch.
@@ -52,8 +52,7 @@ class Springs:
             energy = energy + self.bend / 2 * units.sum(dim=1).square().sum(-1)
         return energy
 
-    def predict(self, batch, per_image, disable_tqdm):
-        assert not per_image
+    def predict(self, batch):
         pos = batch.pos.detach().double().view(len(batch.natoms), -1, 3).requires_grad_()
         energy = self.energy(pos)
         forces = -torch.autograd.grad(energy.sum(), pos)[0].reshape(-1, 3)
@@ -174,8 +173,8 @@ def test_rigid_motions_are_projected_out():
 
 def test_molecules_without_finite_frequencies_are_counted():
     class Failing(Springs):
-        def predict(self, batch, **options):
-            out = super().predict(batch, **options)
+        def predict(self, batch):
+            out = super().predict(batch)
             out["forces"][batch.atomic_numbers == 16] = torch.nan
             return out
 
@@ -193,7 +192,7 @@ def test_molecules_without_finite_frequencies_are_counted():
 
 
 def test_orientation_does_not_matter(trained, qm9_folder):
-    predictor = load_predictor(trained / "checkpoints/run/best_checkpoint.pt")
+    predictor = Predictor.open(trained / "checkpoints/run/best_checkpoint.pt")
     structures = list(open_labelled(qm9_folder / "test"))[:3]
     rotation = torch.tensor(Rotation.random(random_state=0).as_matrix(), dtype=torch.float32)
     turned = [s.clone() for s in structures]
@@ -210,9 +209,8 @@ def test_orientation_does_not_matter(trained, qm9_folder):
 def test_command_line(trained, qm9_folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(module, "TO_MINIMUM", Descent(steps=10, fmax=0.005))
     checkpoint = trained / "checkpoints/run/checkpoint.pt"
-    module.main(["--checkpoint", str(checkpoint), "--checkpoint", f"again={checkpoint}",
-                 "--data", str(qm9_folder / "test"), "--molecules", "2",
-                 "--output", str(tmp_path / "out")])  # fmt: skip
+    ends(0, "vibrations", "--checkpoint", checkpoint, "--checkpoint", f"again={checkpoint}",
+        "--data", qm9_folder / "test", "--molecules", 2, "--output", tmp_path / "out")  # fmt: skip
     report = json.loads((tmp_path / "out/vibrations.json").read_text())
     names = [f"{name}, {at}" for name in (trained.name, "again") for at in module.PLACES]
     assert list(report["models"]) == names and report["protocol"]["fmax"] == 0.005
@@ -229,8 +227,7 @@ def test_data_without_frequencies(trained, qm9_folder, tmp_path, capsys):
             yield structure
 
     lmdb_writer.write_lmdb(tmp_path / "test", without())
-    with pytest.raises(SystemExit) as stop:
-        module.main(["--checkpoint", str(trained / "checkpoints/run/checkpoint.pt"),
-                     "--data", str(tmp_path / "test")])  # fmt: skip
+    checkpoint = trained / "checkpoints/run/checkpoint.pt"
+    ends(2, "vibrations", "--checkpoint", checkpoint, "--data", tmp_path / "test")
     error = capsys.readouterr().err
-    assert stop.value.code == 2 and "holds no 'frequencies'; make it anew" in error
+    assert "holds no 'frequencies'; make it anew" in error

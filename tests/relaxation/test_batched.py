@@ -8,8 +8,8 @@ from conftest import to_data
 from springs import Springs
 
 from ocp_physmol.evaluation.deviations import deviations, mean_displacement
-from ocp_physmol.relaxation.batched import OPTIMIZERS, Descent, energies_at, placed, relax
-from ocp_physmol.relaxation.predictor import load_predictor, open_labelled
+from ocp_physmol.relaxation.batched import OPTIMIZERS, Descent, placed, relax
+from ocp_physmol.relaxation.predictor import Predictor, open_labelled
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +75,11 @@ def test_an_explosion_does_not_hurt_the_others(structures, optimizer, value):
 
 
 def test_energies_are_the_models(trained, structures):
-    predictor = load_predictor(trained / "checkpoints/run/best_checkpoint.pt")
-    energies = energies_at(predictor, structures, batch_size=4)
+    predictor = Predictor.open(trained / "checkpoints/run/best_checkpoint.pt")
+    energies = predictor.energies_and_forces(structures, batch_size=4)[0]
     there = [s.pos.numpy() for s in structures]
     for optimizer in OPTIMIZERS[:2]:
         relaxed = relax(predictor, structures, there, Descent(optimizer, steps=0), batch_size=4)
         np.testing.assert_allclose(relaxed.energies, energies, atol=1e-3)
     moved = placed(structures[0], structures[0].pos.numpy() * 1.1)
-    assert abs(energies_at(predictor, [moved])[0] - energies[0]) > 1e-3
+    assert abs(predictor.energies_and_forces([moved])[0][0] - energies[0]) > 1e-3

@@ -15,7 +15,7 @@ import torch_sparse
 from conftest import REPOSITORY, command, losses_by_step, run_main, small_run, train
 
 from ocp_physmol.evaluation.energy_force_errors import energy_and_force_errors
-from ocp_physmol.relaxation.predictor import load_predictor, open_labelled
+from ocp_physmol.relaxation.predictor import Predictor, open_labelled
 from ocp_physmol.training.trainer import PhysMolTrainer
 
 
@@ -117,7 +117,7 @@ def test_validation_and_prediction_of_a_checkpoint(trained, qm9_folder, tmp_path
     test = open_labelled(qm9_folder / "test")
     assert sorted(predicted["ids"]) == sorted(f"{d.sid}_0" for d in test)
     assert len(predicted["forces"]) == sum(int(d.natoms) for d in test)
-    own = energy_and_force_errors(load_predictor(checkpoint), test)
+    own = energy_and_force_errors(Predictor.open(checkpoint), test)
     energies = dict(zip(predicted["ids"], predicted["energy"].reshape(-1)))
     errors = [abs(energies[f"{d.sid}_0"] - float(d.energy)) for d in test]
     assert own["energy_mae_mev"] == pytest.approx(1000 * np.mean(errors), abs=2)
@@ -242,10 +242,10 @@ def test_checkpoint_is_complete_or_not_there(trained, tmp_path, monkeypatch):
     """A crash while writing leaves the former checkpoint untouched."""
     from fairchem.core.trainers import base_trainer
 
-    predictor = load_predictor(trained / "checkpoints/run/best_checkpoint.pt")
-    predictor.is_debug = False
-    predictor.config["cmd"]["checkpoint_dir"] = str(tmp_path)
-    first = predictor.save(training_state=False)
+    trainer = Predictor.open(trained / "checkpoints/run/best_checkpoint.pt").trainer
+    trainer.is_debug = False
+    trainer.config["cmd"]["checkpoint_dir"] = str(tmp_path)
+    first = trainer.save(training_state=False)
     before = Path(first).read_bytes()
 
     def crash(state, checkpoint_dir, checkpoint_file):
@@ -254,5 +254,5 @@ def test_checkpoint_is_complete_or_not_there(trained, tmp_path, monkeypatch):
 
     monkeypatch.setattr(base_trainer, "save_checkpoint", crash)
     with pytest.raises(OSError, match="disk full"):
-        predictor.save(training_state=False)
+        trainer.save(training_state=False)
     assert Path(first).read_bytes() == before
