@@ -15,7 +15,6 @@ import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from conftest import REPOSITORY, run_main
-from fairchem.core.common.flags import flags
 from fairchem.core.datasets import LmdbDataset, data_list_collater
 from fairchem.core.preprocessing import AtomsToGraphs
 
@@ -23,8 +22,6 @@ from ocp_physmol.datasets.lmdb_writer import write_lmdb
 from ocp_physmol.datasets.splits import EVALUATION as SPLITS
 from ocp_physmol.leaderboard.splits import gather, score
 from ocp_physmol.relaxation.predictor import Predictor
-from ocp_physmol.run.check_config import check_config
-from ocp_physmol.run.config_file import read_config
 
 SMALL = [
     "--model.hidden_channels=16", "--model.attention_channels=16", "--model.num_layers=1",
@@ -70,20 +67,6 @@ CONFIGS = sorted(
     for path in REPOSITORY.glob(f"configs/{task}/*.yml")
     if path.name != "base.yml"
 )
-
-
-@pytest.mark.parametrize("config", CONFIGS)
-def test_shipped_configs_fit_the_data(config, emt_folder, monkeypatch):
-    """Whatever the size of the model, all keys are known and all labels found."""
-    monkeypatch.chdir(REPOSITORY)
-    data = emt_folder / config.split("/")[0]
-    mode = "run-relaxations" if "relaxation" in config else "train"
-    args = flags.get_parser().parse_args(["--mode", mode, "--config-yml", f"configs/{config}"])
-    sources = [f"--dataset.train.src={data / 'train'}", f"--dataset.val.src={data / 'val_id'}"]
-    if mode != "train":
-        sources.append(f"--dataset.relax.src={emt_folder / 'is2re/val_id'}")
-        sources.append("--task.relax_opt.traj_dir=trajectories")
-    check_config(args, read_config(args, sources))
 
 
 # ---- ranks

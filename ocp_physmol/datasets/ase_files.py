@@ -79,23 +79,25 @@ def to_data(atoms: Atoms, sid: int, fid: int) -> Data:
     data.pbc = data.pbc[None]  # [1, 3]: a batch stacks them
     data.fid = fid
     # total energies reach 1e4 eV: only double precision resolves less than a meV of them
-    data.y = torch.from_numpy(_label(atoms, "energy").reshape(1))
-    data.force = torch.from_numpy(_label(atoms, "forces")).float()
+    data.y = torch.as_tensor(_label(atoms, "energy"), dtype=torch.float64).reshape(1)
+    data.force = torch.as_tensor(_label(atoms, "forces"), dtype=torch.float32)
     return data
 
 
 def _label(atoms: Atoms, name: str) -> np.ndarray | None:
     """Energy [] (eV) or forces [n, 3] (eV/Angstrom), no constraint applied; None if missing."""
-    method = {"energy": atoms.get_potential_energy, "forces": atoms.get_forces}[name]
+    methods: dict[str, Any] = {"energy": atoms.get_potential_energy, "forces": atoms.get_forces}
     try:
-        return np.asarray(method(apply_constraint=False), dtype=np.float64)
+        return np.asarray(methods[name](apply_constraint=False), dtype=np.float64)
     # no calculator, not this property, or no number
     except (RuntimeError, NotImplementedError, TypeError, ValueError):
         return None
 
 
-def why_unfit(atoms: Atoms, max_force: float = np.inf) -> str | None:
+def why_unfit(atoms: Atoms | Exception, max_force: float = np.inf) -> str | None:
     """What keeps a frame out of the data, None if nothing does."""
+    if isinstance(atoms, Exception):
+        return f"cannot be read from here on ({type(atoms).__name__}: {atoms})"
     if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
         return "NaN or infinity in positions or cell"
     if np.linalg.matrix_rank(atoms.cell.array, tol=FLAT) < atoms.cell.any(1).sum():
@@ -134,19 +136,18 @@ def index_frames(files: list[Path], root: Path, max_force: float) -> tuple[list[
         The usable frames, in the order of the files; and of what is left out, by reason, the
         number and the first examples.
     """
-    frames, left_out, systems = [], {}, 0
+    frames: list[Frame] = []
+    left_out: dict[str, dict] = {}
+    systems = 0
     with tqdm(desc="Reading", unit=" frames", mininterval=1) as bar:
         for file, path in enumerate(files):
             name = path.name if path == root else path.relative_to(root)
-            sids = {}
+            sids: dict[tuple, int] = {}
             for fid, atoms in enumerate(read(path)):
                 bar.update()
-                if isinstance(atoms, Exception):
-                    problem = f"cannot be read from here on ({type(atoms).__name__}: {atoms})"
-                else:
-                    problem = why_unfit(atoms, max_force)
-                if problem:
-                    _note(left_out, problem, f"{name}, frame {fid}")
+                problem = why_unfit(atoms, max_force)
+                if problem or isinstance(atoms, Exception):
+                    _note(left_out, str(problem), f"{name}, frame {fid}")
                     continue
                 cell = () if path.suffix.lower() == ".traj" else tuple(atoms.cell.array.flat)
                 system = (atoms.numbers.tobytes(), atoms.pbc.tobytes(), cell)
@@ -172,7 +173,7 @@ def entries(files: list[Path], frames: list[Frame]) -> Iterator[Data]:
     for file, members in groupby(frames, key=lambda frame: frame.file):
         sids = {frame.fid: frame.sid for frame in members}
         for fid, atoms in enumerate(read(files[file])):
-            if fid in sids:
+            if fid in sids and not isinstance(atoms, Exception):
                 yield to_data(atoms, sids[fid], fid)
 
 
@@ -194,7 +195,7 @@ def convert(
     fractions = {"train": 1 - val - test, "val": val, "test": test}
     fractions = {split: share for split, share in fractions.items() if share > 0}
     files = find_files(source)
-    report = {
+    report: dict[str, Any] = {
         "source": str(source), "val": val, "test": test, "seed": seed, "max_force": max_force,
     }  # fmt: skip
     with complete_folder(output, report) as folder:  # opened first: is `output` ours to replace?

@@ -88,7 +88,7 @@ def relax(system: System) -> Trajectory:
     atoms.calc = EMT()
 
     frames = []
-    optimizer = LBFGS(atoms, logfile=None)
+    optimizer = LBFGS(atoms, logfile=None)  # type: ignore[arg-type]
     optimizer.attach(lambda: frames.append((atoms.get_positions(), atoms.get_potential_energy(),
                                             atoms.get_forces(apply_constraint=False))))  # fmt: skip
     first = atoms.copy()
@@ -118,7 +118,7 @@ def gas_energies() -> dict[str, float]:
 
 def _relaxed_energy(atoms: Atoms) -> float:
     atoms.calc = EMT()
-    LBFGS(atoms, logfile=None).run(fmax=FMAX, steps=MAX_STEPS)
+    LBFGS(atoms, logfile=None).run(fmax=FMAX, steps=MAX_STEPS)  # type: ignore[arg-type]
     energy = atoms.get_potential_energy()
     atoms.calc = None
     return float(energy)
@@ -206,9 +206,10 @@ def make(
 ) -> dict[str, int]:
     """Write the set to `output` and print its size; the options are those of the command."""
     systems = plan(relaxations, seed)
-    bar = {"total": len(systems), "desc": "Relaxing", "unit": " systems", "mininterval": 1}
     with get_context("spawn").Pool(workers) as pool:
-        trajectories = list(tqdm(pool.imap(relax, systems, chunksize=4), **bar))
+        relaxed = pool.imap(relax, systems, chunksize=4)
+        bar = tqdm(relaxed, "Relaxing", len(systems), unit=" systems", mininterval=1)
+        trajectories = list(bar)
     settled = sum(_largest_force(t) < FMAX for t in trajectories)
     report = {
         "source": "ASE's EMT, no benchmark",

@@ -7,6 +7,7 @@ import pickle
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import lmdb
 import numpy as np
@@ -17,6 +18,9 @@ from torch_geometric.data.data import BaseData
 
 from ocp_physmol.errors import UserError
 from ocp_physmol.model.elements import MAX_ATOMIC_NUMBER
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 MIN_DISTANCE = 0.1  # Angstrom; no two nuclei are ever that close
 OPTIONAL = ("cell", "pos_relaxed")  # checked where they are
@@ -38,7 +42,8 @@ class PhysMolLmdbDataset(LmdbDataset):
 
     def __init__(self, config: dict) -> None:
         src = config.get("src")
-        self.path, self.envs = Path(str(src)), []  # for __del__, should __init__ not finish
+        self.path = Path(str(src))
+        self.envs: list[lmdb.Environment] = []  # for __del__, should __init__ not finish
         if not isinstance(src, str) or not self.path.exists():
             raise UserError(
                 f"dataset src: {src} does not exist; "
@@ -58,7 +63,7 @@ class PhysMolLmdbDataset(LmdbDataset):
         self.required = config.get("required", [])
         self._checked = np.zeros(len(self), dtype=bool)  # once is enough
 
-    def __getitem__(self, idx: int):
+    def __getitem__(self, idx: int) -> BaseData:
         try:
             data = super().__getitem__(idx)
         except ImportError as e:
@@ -69,9 +74,9 @@ class PhysMolLmdbDataset(LmdbDataset):
             problem = f" cannot be unpacked ({cause}); the file is damaged, {cure}"
             raise self._refusal(idx, problem) from e
         if not self._checked[idx]:
-            problem = find_problem(data, [*self.required, *self._of_all_or_none])
-            if problem:
-                raise self._refusal(idx, f": {problem}")
+            unfit = find_problem(data, [*self.required, *self._of_all_or_none])
+            if unfit:
+                raise self._refusal(idx, f": {unfit}")
             self._checked[idx] = True
         self._complete(data, idx)
         return data
@@ -82,7 +87,7 @@ class PhysMolLmdbDataset(LmdbDataset):
         structures or for none."""
         return ["pos_relaxed"] if "pos_relaxed" in super().__getitem__(0) else []
 
-    def _complete(self, data, idx: int) -> None:
+    def _complete(self, data: BaseData, idx: int) -> None:
         """Add what fairchem takes for granted, and give lattices the shapes that batches need."""
         for key in ("tags", "fixed", "sid"):
             if key not in data and key not in self.required:
@@ -125,7 +130,7 @@ def _refuse_truncated(path: Path) -> None:
         )
 
 
-def find_problem(data, required) -> str | None:
+def find_problem(data: BaseData, required: Collection[str]) -> str | None:
     """What makes a structure unfit to learn from, and the cure; None if nothing does."""
     given = [key for key in OPTIONAL if key in data]
     for key in ("pos", "atomic_numbers", "natoms", *required, *given):

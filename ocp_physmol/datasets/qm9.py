@@ -25,6 +25,8 @@ from ocp_physmol.files import complete_folder
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from numpy.typing import ArrayLike
+
 SPLITS = {"train": 0.80, "val": 0.05, "test": 0.15}
 BOX = 40.0  # Angstrom; any molecule of QM9 and a cutoff around it fit without seeing an image
 
@@ -39,7 +41,7 @@ QM9PACK_SHA256 = {
 class Molecule(NamedTuple):
     """One entry of QM9 at its equilibrium geometry."""
 
-    index: int  # of the GDB-9 numbering
+    index: int  # type: ignore[assignment]  # of the GDB-9 numbering
     numbers: np.ndarray  # [n], atomic numbers
     positions: np.ndarray  # [n, 3], Angstrom
     energy: float  # U0, eV
@@ -57,7 +59,7 @@ def read_qm9pack() -> Iterator[Molecule]:
         UserError: if the package is missing or one of its files is not the published one.
     """
     spec = importlib.util.find_spec("qm9pack")
-    if spec is None:
+    if spec is None or spec.origin is None:
         raise UserError("the package qm9pack is not installed; pip install qm9pack==1.0.3")
     folder = Path(spec.origin).parent / "data"
     for name, expected in QM9PACK_SHA256.items():
@@ -94,7 +96,10 @@ def read_archive(path: Path, excluded: frozenset[int] = frozenset()) -> Iterator
             for member in archive:
                 if not member.name.endswith(".xyz"):
                     continue
-                molecule = _parse_xyz(archive.extractfile(member).read().decode("ascii"))
+                file = archive.extractfile(member)
+                if file is None:
+                    raise ValueError(f"{member.name} is no file")
+                molecule = _parse_xyz(file.read().decode("ascii"))
                 if molecule.index not in excluded:
                     yield molecule
     except (tarfile.TarError, EOFError, OSError, ValueError, IndexError, KeyError) as e:
@@ -119,7 +124,9 @@ def _parse_xyz(text: str) -> Molecule:
     )
 
 
-def _molecule(index, symbols, positions, u0, frequencies) -> Molecule:
+def _molecule(
+    index: int, symbols: list[str], positions: ArrayLike, u0: float, frequencies: list[str]
+) -> Molecule:
     return Molecule(
         index=int(index),
         numbers=np.array([ase.data.atomic_numbers[s] for s in symbols]),

@@ -29,11 +29,11 @@ def deal(frames: list[Frame], fractions: dict[str, float], seed: int) -> dict[st
     """
     sizes = Counter(frame.sid for frame in frames)
     lacking = {split: share * len(frames) for split, share in fractions.items()}
-    members = {split: set() for split in fractions}
+    members: dict[str, set[int]] = {split: set() for split in fractions}
     order = np.random.default_rng(seed).permutation(list(sizes)).tolist()
     for left, sid in zip(range(len(order), 0, -1), order):
         empty = [split for split in fractions if not members[split]]
-        split = max(empty if left == len(empty) else fractions, key=lacking.get)
+        split = max(empty if left == len(empty) else fractions, key=lambda split: lacking[split])
         members[split].add(sid)
         lacking[split] -= sizes[sid]
     return {split: [f for f in frames if f.sid in members[split]] for split in fractions}

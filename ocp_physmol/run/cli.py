@@ -1,11 +1,10 @@
-"""fairchem's command line, with our registrations in every process and our checks before a run."""
+"""fairchem's command line with our checks before a run."""
 
 from __future__ import annotations
 
-import itertools
 import time
-import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fairchem.core.common.flags import flags
 from fairchem.core.common.utils import setup_logging
@@ -15,11 +14,12 @@ from ocp_physmol.run.check_arguments import check_arguments
 from ocp_physmol.run.check_config import check_config
 from ocp_physmol.run.config_file import read_config
 from ocp_physmol.run.local import run_here, run_in_turn
+from ocp_physmol.run.runner import without_fairchems_warnings
 from ocp_physmol.run.slurm import submit
 from ocp_physmol.run.sweep import sweep
 
-# fairchem loads files of its own in a way that torch warns of: nothing that a user could mend
-warnings.filterwarnings("ignore", category=FutureWarning, module="fairchem")
+if TYPE_CHECKING:
+    import argparse
 
 
 @exit_on_user_error
@@ -28,7 +28,23 @@ def main(arguments: list[str] | None = None) -> None:
     setup_logging()
     args, overrides = flags.get_parser().parse_known_args(arguments)
     check_arguments(args, overrides)
-    config = read_config(args, overrides)
+    configs = checked_configs(args, read_config(args, overrides))
+    if args.submit:
+        submit(args, list(configs.values()))
+    elif args.sweep_yml:
+        run_in_turn(configs, args.num_gpus)
+    else:
+        run_here(configs[""], args.num_gpus)
+
+
+def checked_configs(args: argparse.Namespace, config: dict) -> dict[str, dict]:
+    """The configurations of all runs, completed, each with a folder of its own.
+
+    They are those of a sweep, by name, or one with an empty name.
+
+    Raises:
+        UserError: if one of them cannot start; then none is started.
+    """
     configs = sweep(config, args.sweep_yml) if args.sweep_yml else {"": config}
     started = time.strftime("%Y-%m-%d-%H-%M-%S")
     for name, config in configs.items():
@@ -36,32 +52,29 @@ def main(arguments: list[str] | None = None) -> None:
         if args.timestamp_id:
             config["timestamp_id"] = args.timestamp_id + run
         try:
-            config = configs[name] = check_config(args, config)
+            with without_fairchems_warnings():
+                config = configs[name] = check_config(args, config)
         except UserError as e:
             raise UserError(f"--sweep-yml {args.sweep_yml}, {name}: {e}" if name else e) from e
         if not args.timestamp_id and not args.debug:
             folder = "-".join(filter(None, [started, args.identifier])) + run
             config["timestamp_id"] = reserve(config["run_dir"], folder)
-    if args.submit:
-        submit(args, list(configs.values()))
-    elif args.sweep_yml:
-        run_in_turn(configs, args.num_gpus)
-    else:
-        run_here(config, args.num_gpus)
+    return configs
 
 
 def reserve(run_dir: str, name: str) -> str:
     """Make the folder for a run's checkpoints; return `name`, or one like it that is not taken.
 
-    (fairchem names runs by a time in single precision, the same name for two minutes: a second run
-    would take the first one's checkpoint for its own.)
+    fairchem names runs by a time in single precision, which stays the same for two minutes: of two
+    runs, the second would go on from the first one's checkpoint.
     """
-    for number in itertools.count(1):
-        free = name if number == 1 else f"{name}-{number}"
+    free, number = name, 1
+    while True:
         try:
             Path(run_dir, "checkpoints", free).mkdir(parents=True)
             return free
         except FileExistsError:
-            continue
+            number += 1
+            free = f"{name}-{number}"
         except OSError as e:
             raise UserError(f"--run-dir {run_dir} cannot be written to: {e.strerror}") from e

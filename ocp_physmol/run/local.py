@@ -17,7 +17,9 @@ from ocp_physmol.run.runner import end_with_parent, run_rank
 
 
 def run_here(config: dict, ranks: int) -> None:
-    """As fairchem does, which however takes the data loaders' workers away from several ranks.
+    """Run on this machine, each rank in a process of its own.
+
+    fairchem's own launcher leaves data loaders no workers where there are several ranks.
 
     Raises:
         UserError: if a rank dies without having said why.
@@ -29,7 +31,7 @@ def run_here(config: dict, ranks: int) -> None:
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").addFilter(_unexplained)
     launch = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=ranks, rdzv_backend="c10d", max_restarts=0,
-        # a name and a port of its own: else two runs on one machine take each other's ranks
+        # an id and a port of its own keep the ranks of two runs on one machine apart
         run_id=str(uuid.uuid4()), rdzv_endpoint="localhost:0",
     )  # fmt: skip
     try:

@@ -1,6 +1,7 @@
-"""What each process of a run executes: fairchem's runner, alone, as one of several ranks on this
-machine, or as a job of SLURM. Jobs are pickled by reference to this module, and with it comes the
-whole package."""
+"""What each process of a run executes: fairchem's runner, on this machine or in a SLURM job.
+
+Jobs are pickled by reference to this module, so they import the whole package.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +10,11 @@ import os
 import signal
 import threading
 import time
+import warnings
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fairchem.core import _cli
 from submitit.helpers import DelayedSubmission, TorchDistributedEnvironment
@@ -18,11 +22,14 @@ from submitit.helpers import DelayedSubmission, TorchDistributedEnvironment
 from ocp_physmol.errors import exit_on_user_error
 from ocp_physmol.training.preemption import warning_signal
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 MINUTES_TO_WAIT = 24 * 60
 
 
 class Runner(_cli.Runner):
-    """fairchem's runner, which also finds its ranks, and its newest checkpoint, in a SLURM job."""
+    """fairchem's runner. In a SLURM job it also finds its rank and the run's newest checkpoint."""
 
     @exit_on_user_error
     def __call__(self, config: dict) -> None:
@@ -30,16 +37,17 @@ class Runner(_cli.Runner):
             config = self._in_job(config)
         if config["mode"] != "train":  # ranks may have to wait long for the last one to finish
             config = {"timeout": MINUTES_TO_WAIT, **config}
-        super().__call__(config)
+        with without_fairchems_warnings():
+            super().__call__(config)
 
     @staticmethod
     def _in_job(config: dict) -> dict:
         """The configuration of a run whose ranks SLURM has started."""
         # fairchem's own way from SLURM to ranks knows only GPUs, and one port for all jobs
         TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
-        # SLURM warns data loaders, too, which would die, or requeue the job a second time
-        warnings = {signal.SIGTERM, warning_signal()}
-        block = partial(signal.pthread_sigmask, signal.SIG_BLOCK, warnings)
+        # SLURM also sends its warnings to data loaders, which would die or requeue the job again
+        signals = {signal.SIGTERM, warning_signal()}
+        block = partial(signal.pthread_sigmask, signal.SIG_BLOCK, signals)
         os.register_at_fork(after_in_child=block)
         config = {**config, "submit": False}
         folder = Path(config["run_dir"], "checkpoints", config["timestamp_id"])
@@ -62,16 +70,24 @@ class Runner(_cli.Runner):
 @exit_on_user_error
 def run_rank(config: dict) -> None:
     """What each rank of a run on this machine executes."""
-    # ranks are spawned, and would spawn data loaders, to which an open LMDB cannot be pickled
+    # a spawned rank would spawn its data loaders, and an open LMDB cannot be pickled for them
     multiprocessing.set_start_method("fork", force=True)
     end_with_parent()
     runner = Runner()
     try:
         runner(config)
     finally:
-        # torch 2.4 hangs if the process group is freed, with the runner that holds its trainer,
-        # while gloo's thread still waits for the interpreter to let go of its last tensor
+        # gloo's thread needs the interpreter to free its last tensor; torch 2.4 hangs if the
+        # process group is freed before that, together with the runner that holds the trainer
         time.sleep(0.2)
+
+
+@contextmanager
+def without_fairchems_warnings() -> Iterator[None]:
+    """Hide torch's warnings of how fairchem loads its own files; no user can act on them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning, module="fairchem")
+        yield
 
 
 def end_with_parent() -> None:

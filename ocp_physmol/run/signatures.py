@@ -1,4 +1,4 @@
-"""Schemas of options that are arguments of a function or class: fairchem's models, schedulers."""
+"""Classes that a config names, and schemas of the options that their signatures declare."""
 
 from __future__ import annotations
 
@@ -16,14 +16,34 @@ from typing import (
     get_type_hints,
 )
 
+from fairchem.core.common.registry import registry
 from pydantic import BaseModel, ConfigDict, create_model
 
+from ocp_physmol.errors import UserError, did_you_mean
 from ocp_physmol.run.schema import Section
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-SIMPLE = {bool: bool, int: int, float: float, str: str, Path: str, type(None): type(None)}
+SIMPLE: dict[Any, Any] = {
+    bool: bool,
+    int: int,
+    float: float,
+    str: str,
+    Path: str,
+    type(None): type(None),
+}
+
+
+def lookup(kind: str, key: str, name: str) -> type:
+    """The class registered as `name`, or found at that import path."""
+    known = registry.mapping[f"{kind}_name_mapping"]
+    if "." not in name and name not in known and not (kind, name) == ("logger", "wandb_singleton"):
+        raise UserError(f"{key} has the unknown name '{name}'; {did_you_mean(name, known)}")
+    try:
+        return registry.get_class(name, f"{kind}_name_mapping")
+    except RuntimeError as e:
+        raise UserError(f"{key}: {name} cannot be imported ({e.__cause__})") from e
 
 
 def options_of(
@@ -78,5 +98,5 @@ def _kind(hint: Any, default: Any) -> Any:
         k in SIMPLE or get_origin(k) is Literal for k in kinds
     ):
         return Any
-    found = Union[tuple(SIMPLE.get(k, k) for k in kinds)]
+    found: Any = Union.__getitem__(tuple(SIMPLE.get(k, k) for k in kinds))
     return Optional[found] if default is None else found

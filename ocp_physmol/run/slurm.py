@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from submitit import Job
 
-MAX_TIMEOUTS = 3  # a job that reaches its time limit is requeued so many times
+MAX_TIMEOUTS = 3  # how often a job that reaches its time limit is requeued
 
 
 def submit(args: argparse.Namespace, configs: list[dict]) -> list[Job]:
@@ -47,7 +47,7 @@ def submit(args: argparse.Namespace, configs: list[dict]) -> list[Job]:
         slurm_partition=args.slurm_partition,
         slurm_qos=args.slurm_qos,
         slurm_account=args.slurm_account,
-        # a rank that dies takes the others along, which would wait for it
+        # when a rank dies, the others would wait for it: end them, too
         slurm_srun_args=["--kill-on-bad-exit=1"],
         slurm_additional_parameters={"requeue": True, **(configs[0].get("slurm") or {})},
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from fairchem.core.common.utils import UniqueKeyLoader, dict_set_recursively, merge_dicts
@@ -13,16 +13,18 @@ from fairchem.core.common.utils import UniqueKeyLoader, dict_set_recursively, me
 from ocp_physmol.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
 def sweep(config: dict, path: Path) -> dict[str, dict]:
-    """The configurations of a sweep, by the names that end those of their folders.
+    """The configurations of a sweep by name; the names of their folders end in it.
 
-    The file has either a section `runs`, whose rows are fragments of configuration by name (a
-    mapping is merged into the base configuration, anything else, a list too, replaces what is
-    there), or the config's own nesting with a list of values in each place, for one run of each
-    combination, `run0`, `run1`... (fairchem's `create_grid` needs Python < 3.10.)
+    A file is of one of two kinds:
+    - `runs` holds rows by name. A row has keys of the config: mappings are merged into the base
+      configuration, all else, lists too, replaces what is there.
+    - Or the file has the nesting of the config, with a list of values at each key. Each combination
+      is a run: `run0`, `run1`... (fairchem's `create_grid` needs Python < 3.10.)
 
     Raises:
         UserError: if the file is missing, is no YAML, or is of neither kind.
@@ -66,7 +68,7 @@ def _rows(config: dict, tree: dict, path: Path) -> dict[str, dict]:
     return configs
 
 
-def _grid(config: dict, tree, path: Path) -> dict[str, dict]:
+def _grid(config: dict, tree: Any, path: Path) -> dict[str, dict]:
     axes = dict(_axes(tree, path))
     configs = {}
     for number, values in enumerate(itertools.product(*axes.values())):
@@ -76,7 +78,9 @@ def _grid(config: dict, tree, path: Path) -> dict[str, dict]:
     return configs
 
 
-def _axes(tree, path: Path, keys: tuple[str, ...] = ()):
+def _axes(
+    tree: Any, path: Path, keys: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], list]]:
     """Pairs of a key's path and the values that it takes."""
     if isinstance(tree, list) and keys and tree:
         yield keys, tree

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from pathlib import Path
 
 import pytest
 import yaml
@@ -13,7 +14,7 @@ from fairchem.core.common.utils import setup_imports
 
 from ocp_physmol.errors import UserError
 from ocp_physmol.run.check_config import check_config
-from ocp_physmol.run.config_file import read_config
+from ocp_physmol.run.config_file import find_config, read_config
 from ocp_physmol.run.schema import Config
 
 MAPPING = "it must be a mapping of keys to values"
@@ -212,6 +213,40 @@ def test_empty_and_missing_sections(section):
     del config[section]
     with pytest.raises(UserError, match=f"section '{section}' is missing"):
         check_config(args, config)
+
+
+CATALYSTS = [
+    path.relative_to(REPOSITORY)
+    for task in ("s2ef", "is2re")
+    for path in sorted(REPOSITORY.glob(f"configs/{task}/*.yml"))
+    if path.name != "base.yml"
+]
+
+
+@pytest.mark.parametrize("config", CATALYSTS, ids=str)
+def test_shipped_configs_fit_the_data(config, emt_folder):
+    """Whatever the size of the model, all keys are known and all labels found."""
+    data = emt_folder / config.parent.name
+    sources = [f"dataset.train.src={data / 'train'}", f"dataset.val.src={data / 'val_id'}"]
+    if config.stem == "relaxation":
+        sources.append(f"dataset.relax.src={emt_folder / 'is2re/val_id'}")
+        sources.append("task.relax_opt.traj_dir=trajectories")
+    args, content = read(config, *sources)
+    if config.stem == "relaxation":
+        args.mode = content["mode"] = "run-relaxations"
+    check_config(args, content)
+
+
+def test_shipped_configs_are_found_in_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("qm9/recommended.yml", "configs/qm9/recommended.yml"):
+        assert find_config(Path(name)).samefile(REPOSITORY / "configs/qm9/recommended.yml")
+    assert find_config(Path("nowhere.yml")) == Path("nowhere.yml")
+    (tmp_path / "configs/qm9").mkdir(parents=True)
+    own = tmp_path / "configs/qm9/recommended.yml"
+    own.touch()
+    assert find_config(Path("configs/qm9/recommended.yml")).samefile(own)
+    assert not find_config(Path("qm9/recommended.yml")).samefile(own)
 
 
 def test_checks_change_nothing(qm9_folder):
