@@ -56,6 +56,9 @@ for module in pkgutil.walk_packages(ocp_physmol.__path__, "ocp_physmol."):
     importlib.import_module(module.name)
 after, now = state(), attributes()
 for what, value in before.items():
+    if isinstance(value, list):
+        value, after[what] = ([x for x in a if x not in b] for a, b in
+                              ((value, after[what]), (after[what], value)))
     if after[what] != value:
         print(f"{what}: {value} became {after[what]}")
 for place, value in known.items():
