@@ -75,7 +75,8 @@ def bond_parameters(
             bar.update(len(batch.natoms))
     table = pd.concat(tables, ignore_index=True)
     molecules = pd.concat(molecules, ignore_index=True)
-    kinds, curves = {}, {}
+    kinds: dict[str, dict] = {}
+    curves = {}
     for (elements, has_bond), group in table.groupby(["elements", "bonded"]):
         kind = "bonded" if has_bond else "not bonded"
         kinds.setdefault(elements, {})[kind] = _kind(group, samples, seed)
@@ -100,10 +101,10 @@ def has_pair_energy(model: torch.nn.Module) -> bool:
 def model_with_pair_energy(predictor: Predictor) -> PhysMol:
     """The predictor's model; UserError if it has no pair energy."""
     model = predictor.model
-    if has_pair_energy(model):
-        return model
     kind = type(model).__name__
     if isinstance(model, PhysMol):
+        if has_pair_energy(model):
+            return model
         kind += f" with {type(model.energy.readout).__name__}"
     raise UserError(
         f"checkpoint {predictor.path} holds a {kind}, which has no pair energy; "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -71,13 +71,14 @@ def score_split(task: str, arrays: dict[str, np.ndarray], dataset: LmdbDataset) 
         UserError: if an entry has no labels.
     """
     rows = {name: row for row, name in enumerate(arrays["ids"].tolist())}
-    predicted = {
+    predicted: dict[str, Any] = {
         field: np.split(arrays[field], arrays["chunk_idx"]) if field in ATOMS else arrays[field]
         for _, field, _ in COMPARED[task]
     }
-    evaluator, metrics = Evaluator(task.split("-")[0]), {}
-    bar = {"desc": f"Scoring {dataset.paths[0].name}", "unit": " entries", "mininterval": 1}
-    with tqdm(total=len(dataset), **bar) as progress:
+    evaluator = Evaluator(task.split("-")[0])
+    metrics: dict[str, dict] = {}
+    title = f"Scoring {dataset.paths[0].name}"
+    with tqdm(None, title, len(dataset), unit=" entries", mininterval=1) as progress:
         for first in range(0, len(dataset), CHUNK):
             chosen = range(first, min(first + CHUNK, len(dataset)))
             metrics = evaluator.eval(*_compared(task, predicted, rows, dataset, chosen), metrics)
@@ -137,6 +138,7 @@ def table(scores: dict[str, dict[str, float]]) -> str:
     for metric, label in LABELS.items():
         if metric in scores["id"]:
             values = [scores[split][metric] for split in SPLITS]
+            values.append(float(np.mean(values)))
             factor, digits = (100, 2) if "%" in label else (1, 4)
-            rows.append([label, *(f"{factor * v:.{digits}f}" for v in [*values, np.mean(values)])])
+            rows.append([label, *(f"{factor * v:.{digits}f}" for v in values)])
     return tabulate(rows, ["", *HEADINGS], disable_numparse=True, colalign=["left"] + ["right"] * 5)

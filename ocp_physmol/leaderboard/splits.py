@@ -124,8 +124,8 @@ def read_systems(task: str, dataset: SplitDataset) -> dict[str, Size]:
         UserError: if an entry is damaged, lacks a key or has the id of another one.
     """
     systems = {}
-    bar = {"desc": f"Reading {dataset.path.name}", "unit": " entries", "mininterval": 1}
-    for index in tqdm(range(len(dataset)), **bar):
+    title = f"Reading {dataset.path.name}"
+    for index in tqdm(range(len(dataset)), title, unit=" entries", mininterval=1):
         entry = dataset[index]
         name = system_id(task, entry)
         if name in systems:

@@ -80,7 +80,7 @@ def _read_trajectories(task: str, folder: Path, split: str) -> dict[str, np.ndar
     values = []
     for file in tqdm(files, desc=f"Reading {folder.name}", unit=" files", mininterval=1):
         try:
-            last = ase.io.read(file, index=-1, format="traj")
+            (last,) = ase.io.iread(file, index=-1, format="traj")
             values.append(last.positions if task == "is2rs" else last.get_potential_energy())
         except Exception as e:  # ASE raises a different one for each kind of damage
             raise UserError(

@@ -165,10 +165,9 @@ def _relax_with_ase(
 class _PredictorCalculator(Calculator):
     """A predictor as ASE's calculator of one structure."""
 
-    implemented_properties = ("energy", "forces")
-
     def __init__(self, predictor: Predictor, entry: Data) -> None:
         super().__init__()
+        self.implemented_properties = ["energy", "forces"]
         self._predictor, self._entry = predictor, entry
 
     def calculate(
@@ -178,6 +177,7 @@ class _PredictorCalculator(Calculator):
         system_changes: Sequence[str] = all_changes,
     ) -> None:
         super().calculate(atoms, properties, system_changes)
+        assert self.atoms is not None  # the base class has just copied them
         moved = placed(self._entry, self.atoms.positions)
         energies, forces = self._predictor.energies_and_forces([moved])
         self.results = {"energy": float(energies[0]), "forces": forces[0].astype(float)}

@@ -57,6 +57,7 @@ def run(
         UserError: if two structures have one name, or the folder holds other relaxations.
     """
     folder = Path(task["relax_opt"]["traj_dir"])
+    assert predictor.path is not None  # the mode demands --checkpoint
     require_same_origin(predictor.path, dataset, task)
     left = remaining(dataset, folder)
     distutils.synchronize()  # before the first rank adds trajectories

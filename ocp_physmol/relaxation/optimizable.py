@@ -61,8 +61,7 @@ class MovedBatch(OptimizableBatch):
 
     def _predict(self) -> None:
         pos, former = self.batch.pos, self._predicted_at
-        exact = {"rtol": 0, "atol": 0, "equal_nan": True}
-        if former is None or not torch.allclose(former, pos, **exact):
+        if former is None or not torch.allclose(former, pos, rtol=0, atol=0, equal_nan=True):
             self.torch_results = self._predict_finite()
             self._predicted_at = pos.clone()
 
