@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import re
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 Schema = TypeVar("Schema", bound=BaseModel)
 Result = TypeVar("Result")
-Path = tuple[Any, ...]  # keys of mappings and indices of lists, from the outermost in
+Keys = tuple[Any, ...]  # of mappings, and indices of lists, from the outermost in
 
 EXIT_STATUS = 2  # of a command that has explained what is wrong with its input
 
@@ -68,11 +69,10 @@ def explain(error: ValidationError, content: object, definition: dict, where: st
     name = (f"{where}." if where and path else where) + _spelled(path)
     if problem["type"] == "extra_forbidden":
         section = name.rpartition(".")[0] or "top level"
-        known = {
-            key for node in _nodes(definition, path[:-1]) for key in node.get("properties", ())
-        }
+        nodes = _nodes(definition, path[:-1])
+        known = {key for node in nodes for key in node.get("properties", ())}
         return f"{section} has the unknown key '{path[-1]}'; {did_you_mean(path[-1], known)}"
-    nodes = list(_nodes(definition, path))
+    nodes = _nodes(definition, path)
     value = problem["input"]
     sections = any(node.get("type") in ("object", "array") for node in nodes)
     if problem["type"] == "missing" or (value is None and not sections):
@@ -86,13 +86,12 @@ def explain(error: ValidationError, content: object, definition: dict, where: st
         if not text.startswith("it must be"):
             return f"{name}: {text}" if name else text
         return f"{name}: {value!r} is not possible; {text}"
-    hint = ""
-    if isinstance(value, str) and "e" in value.lower() and _is_number(value):
-        hint = "; YAML takes this for text, a number has a dot and a sign: 1.0e-3"
+    exponent = isinstance(value, str) and re.fullmatch(r"[+-]?[\d.]+[eE][+-]?\d+", value)
+    hint = "; YAML takes this for text, a number has a dot and a sign: 1.0e-3" if exponent else ""
     return f"{name}: {value!r} is not possible; it must be {_described(nodes)}{hint}"
 
 
-def _path(problem: Any, content: Any) -> Path:
+def _path(problem: Any, content: Any) -> Keys:
     """Where in the content a problem lies: pydantic also names the types that it has tried."""
     path = []
     for key in problem["loc"]:
@@ -105,12 +104,12 @@ def _path(problem: Any, content: Any) -> Path:
     return tuple(path)
 
 
-def _spelled(path: Path) -> str:
+def _spelled(path: Keys) -> str:
     parts = (f"[{key}]" if isinstance(key, int) else f".{key}" for key in path)
     return "".join(parts).lstrip(".")
 
 
-def _nodes(definition: dict, path: Path) -> Iterator[dict]:
+def _nodes(definition: dict, path: Keys) -> list[dict]:
     """What the value at a path may be: the alternatives in a JSON schema."""
 
     def alternatives(node: dict) -> Iterator[dict]:
@@ -132,7 +131,7 @@ def _nodes(definition: dict, path: Path) -> Iterator[dict]:
                 examples = {"examples": inner["examples"]} if "examples" in inner else {}
                 below += [{**one, **examples} for one in alternatives(inner)]
         nodes = below
-    yield from nodes
+    return nodes
 
 
 def _described(nodes: list[dict]) -> str:
@@ -158,11 +157,3 @@ def _one_described(node: dict) -> str:
 
 def _literal(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -60,7 +60,9 @@ def _check_sections(config: dict) -> None:
     validate(schema.Config, {key: config[key] for key in config.keys() - own})
     trainer = lookup("trainer", "trainer", config["trainer"])
     logger = config.get("logger", "wandb")
-    lookup("logger", "logger", logger if isinstance(logger, str) else logger["name"])
+    name = logger if isinstance(logger, str) else logger["name"]
+    if name != "wandb_singleton":  # which fairchem knows, but has not registered
+        lookup("logger", "logger", name)
     model_class = lookup("model", "model.name", config["model"]["name"])
     check_losses(config, model_class, issubclass(trainer, PhysMolTrainer))
     check_metrics(config["evaluation_metrics"])
@@ -78,7 +80,7 @@ def _check_sections(config: dict) -> None:
 
 def _check_model(section: dict, model_class: type, where: str = "model") -> None:
     options = {key: value for key, value in section.items() if key != "name"}
-    known = getattr(model_class, "Config", None) or options_of(model_class, "Model")
+    known = getattr(model_class, "Config", None) or options_of(model_class)
     validate(known, options, where)
     if "energy_model" in options:  # of a conservative model
         inner = options["energy_model"]

@@ -93,7 +93,7 @@ def check_optim(config: dict) -> None:
     options: type[BaseModel] = schema.Optim
     if scheduler is not None and name != "LambdaLR":
         without = {"optimizer", "verbose", "last_epoch"}
-        options = options_of(scheduler, "Optim", without, schema.Optim)
+        options = options_of(scheduler, without, schema.Optim)
     validate(options, optim, "optim")
     unjudged = config["mode"] == "train" and not config["dataset"].get("val")
     if unjudged and name == "ReduceLROnPlateau":
@@ -102,7 +102,7 @@ def check_optim(config: dict) -> None:
     if not isinstance(optimizer_class, type):
         raise UserError(f"optim.optimizer: torch.optim has no {optim['optimizer']}")
     params = optim.get("optimizer_params", {})
-    known = options_of(optimizer_class, "OptimizerParams", ("params", "lr"))
+    known = options_of(optimizer_class, ("params", "lr"))
     validate(known, params, "optim.optimizer_params")
     weights = [torch.nn.Parameter(torch.zeros(1))]
     try:  # torch knows the ranges
@@ -117,7 +117,7 @@ def check_optim(config: dict) -> None:
 def check_task(config: dict) -> None:
     """Check what relaxations are told, beside the schema of the section."""
     options = config.get("task", {}).get("relax_opt", {})
-    known = options_of(LBFGS, "RelaxOpt", ("optimizable_batch", "save_full_traj", "traj_names"))
+    known = options_of(LBFGS, ("optimizable_batch", "save_full_traj", "traj_names"))
     validate(known, options, "task.relax_opt")
     if config["mode"] == "run-relaxations" and not options.get("traj_dir"):
         raise UserError("task.relax_opt.traj_dir is missing; give a folder for the trajectories")

@@ -169,17 +169,10 @@ class Named(BaseModel):
     name: str = Field(examples=["physmol"])
 
 
-class Logger(BaseModel):
+class Logger(Named):
     """`logger` with options, of Weights & Biases for example."""
 
-    model_config = ConfigDict(extra="allow", strict=True)
-
     name: str = Field(examples=["wandb"])
-    project: Optional[str] = None
-    entity: Optional[str] = None
-    group: Optional[str] = None
-    watch: Optional[Positive] = None
-    log_weight_table: int = -1
 
 
 class Optim(Section):

@@ -25,20 +25,13 @@ from ocp_physmol.run.schema import Section
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-SIMPLE: dict[Any, Any] = {
-    bool: bool,
-    int: int,
-    float: float,
-    str: str,
-    Path: str,
-    type(None): type(None),
-}
+SIMPLE = {bool, int, float, str, type(None)}
 
 
 def lookup(kind: str, key: str, name: str) -> type:
     """The class registered as `name`, or found at that import path."""
     known = registry.mapping[f"{kind}_name_mapping"]
-    if "." not in name and name not in known and not (kind, name) == ("logger", "wandb_singleton"):
+    if "." not in name and name not in known:
         raise UserError(f"{key} has the unknown name '{name}'; {did_you_mean(name, known)}")
     try:
         return registry.get_class(name, f"{kind}_name_mapping")
@@ -47,29 +40,22 @@ def lookup(kind: str, key: str, name: str) -> type:
 
 
 def options_of(
-    function: Callable,
-    title: str,
-    without: Collection[str] = (),
-    base: type[BaseModel] = Section,
+    function: Callable, without: Collection[str] = (), base: type[BaseModel] = Section
 ) -> type[BaseModel]:
     """A schema of the arguments of a function or class, beside the fields of `base`.
 
     An argument is checked as far as its annotation is simple; without one, by its default. A class
     that takes any keyword allows unknown keys.
     """
-    signature = inspect.signature(function)
-    hints = _hints(function)
-    fields: dict[str, Any] = {}
-    for name, parameter in signature.parameters.items():
-        if parameter.kind is parameter.VAR_KEYWORD:
-            fields["model_config"] = None
-        elif name not in {*without, *base.model_fields}:
-            kind = _kind(hints.get(name), parameter.default)
-            default = ... if parameter.default is parameter.empty else None
-            fields[name] = (kind, default)
-    if fields.pop("model_config", ...) is None:
+    parameters, hints = inspect.signature(function).parameters, _hints(function)
+    fields: dict[str, Any] = {
+        name: (_kind(hints.get(name), p.default), ... if p.default is p.empty else None)
+        for name, p in parameters.items()
+        if p.kind is not p.VAR_KEYWORD and name not in {*without, *base.model_fields}
+    }
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         base = type(base.__name__, (base,), {"model_config": ConfigDict(extra="allow")})
-    return create_model(title, __base__=base, **fields)
+    return create_model(getattr(function, "__name__", "Options"), __base__=base, **fields)
 
 
 class _Names(dict):
@@ -93,10 +79,9 @@ def _kind(hint: Any, default: Any) -> Any:
     if hint is None:
         # of numbers without a point nothing is known: momentum=0 takes 0.9, too
         hint = {bool: bool, int: float, float: float, str: str}.get(type(default), Any)
-    kinds = get_args(hint) if get_origin(hint) is not Literal and get_args(hint) else (hint,)
-    if get_origin(hint) in (list, dict, tuple, type) or not all(
-        k in SIMPLE or get_origin(k) is Literal for k in kinds
-    ):
+    if get_origin(hint) is Literal or hint in SIMPLE:
+        return Optional[hint] if default is None else hint
+    kinds = [str if kind is Path else kind for kind in get_args(hint)]
+    if get_origin(hint) in (list, dict, tuple, type) or not set(kinds) <= SIMPLE or not kinds:
         return Any
-    found: Any = Union.__getitem__(tuple(SIMPLE.get(k, k) for k in kinds))
-    return Optional[found] if default is None else found
+    return Union.__getitem__((*kinds, type(default)) if default is None else tuple(kinds))

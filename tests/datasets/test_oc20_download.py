@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import lzma
+import os
+import sys
 import tarfile
 
 import numpy as np
@@ -13,7 +15,7 @@ from ase.io import write
 from conftest import REPOSITORY, ends
 from fairchem.core.scripts import download_data
 
-from ocp_physmol.datasets import emt
+from ocp_physmol.datasets import emt, oc20
 from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
 from ocp_physmol.datasets.lmdb_writer import write_lmdb
 
@@ -211,6 +213,21 @@ def test_damaged_archive(damage, raw, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(download_data.S2EF_COUNTS["s2ef"], "200k", raw)
     run(tmp_path, "s2ef", "--split", "200k")
     assert len(PhysMolLmdbDataset({"src": str(tmp_path / "data/s2ef/200k/train")})) == raw
+
+
+def test_a_bug_is_no_damaged_archive(raw, tmp_path, monkeypatch):
+    def broken(*args):
+        raise TypeError("a bug")
+
+    monkeypatch.setattr(oc20, "convert", broken)
+    with pytest.raises(TypeError, match="a bug"):
+        oc20.prepare("200k", tmp_path / "data", num_workers=1)
+
+
+def test_nothing_of_the_process_is_changed(raw, tmp_path):
+    before = (os.system, list(sys.argv), list(sys.path))
+    run(tmp_path, "s2ef", "--split", "200k")
+    assert (os.system, sys.argv, sys.path) == before
 
 
 @pytest.mark.parametrize(
