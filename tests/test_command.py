@@ -9,6 +9,7 @@ import pytest
 from conftest import REPOSITORY, ends
 
 from ocp_physmol.__main__ import COMMANDS, DATA
+from ocp_physmol.run import cli
 
 NAMES = [name for task in COMMANDS.values() for name in task]
 
@@ -27,6 +28,15 @@ def test_help_lists_every_subcommand_under_its_task(capsys):
 def test_every_subcommand_explains_itself(name, capsys):
     ends(0, *name.split(), "--help")
     assert "sage: " in capsys.readouterr().out
+
+
+def test_training_takes_all_options_of_main_py(monkeypatch):
+    calls = []
+    monkeypatch.setattr(cli, "main", calls.append)
+    given = ["--config-yml", "x.yml", "--num-gpus", "4", "--optim.batch_size=8", "--submit"]
+    ends(0, "train", *given)
+    ends(0, "relax", *given)
+    assert calls == [["--mode", "train", *given], ["--mode", "run-relaxations", *given]]
 
 
 def test_an_unknown_subcommand(capsys):

@@ -1,8 +1,10 @@
 """Files that ASE reads, as OCP LMDBs: ocp-physmol data files --help
 
-Takes what has an energy and forces, and says what it leaves out, and why. Frames of one file with
-the same atoms, cell and periodicity are one system, such as a relaxation (in a .traj the cell may
-change); being alike, they go into one split together. Files are taken for independent.
+A frame is taken if it has an energy and forces; a report lists what is left out, and why.
+
+Frames of one file with the same atoms, cell and periodicity are one system: a relaxation, say. In a
+.traj file the cell may change, too. The frames of a system are much alike, so they go into one
+split together. Systems of different files are taken to be independent.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ def find_files(source: Path) -> list[Path]:
 
 
 def read(path: Path) -> Iterator[Atoms | Exception]:
-    """The frames of a file; last, where it cannot be read on, why."""
+    """The frames of a file; where reading breaks off, the last item is the exception."""
     atoms = None
     try:
         for atoms in iread(path, ":", do_not_split_by_at_sign=True):

@@ -1,9 +1,9 @@
 """OC20-shaped data that need no download: ocp-physmol data emt --output data/emt
 
-Adsorbates on fcc slabs, relaxed and labelled with ASE's effective medium theory (EMT), which takes
-milliseconds where density functional theory takes hours. EMT knows little of H, C, N and O: these
-data have the shape of OC20's (keys, splits, references, tags, fixed atoms), not its chemistry. They
-are for running everything, never a benchmark.
+Adsorbates on fcc slabs, relaxed and labelled with ASE's effective medium theory (EMT). It takes
+milliseconds where density functional theory takes hours, but knows little of H, C, N and O. The
+data have the form of OC20's (keys, splits, reference energies, tags, fixed atoms), not its
+chemistry: they serve to try every step of the program, and are no benchmark.
 """
 
 from __future__ import annotations
@@ -246,7 +246,7 @@ def _largest_force(trajectory: Trajectory) -> float:
 def command(**options: Any) -> None:
     """Relax adsorbates on slabs with ASE's effective medium theory, as data in OC20's shape.
 
-    EMT takes milliseconds where density functional theory takes hours, and knows little of H, C, N
-    and O: these data are for running everything, never a benchmark.
+    EMT takes milliseconds where density functional theory takes hours, but knows little of H, C, N
+    and O: the data serve to try every step of the program, and are no benchmark.
     """
     make(**options)

@@ -1,4 +1,4 @@
-"""fairchem's LMDB dataset with an eye on what comes out of it."""
+"""fairchem's LMDB dataset, with a check of every entry that is read."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class PhysMolLmdbDataset(LmdbDataset):
         if len(self) == 0:
             raise UserError(f"{src} is empty; make or download it again")
         self.required = config.get("required", [])
-        self._checked = np.zeros(len(self), dtype=bool)  # once is enough
+        self._checked = np.zeros(len(self), dtype=bool)  # each entry, when it is first read
 
     def __getitem__(self, idx: int) -> BaseData:
         try:
@@ -98,7 +98,10 @@ class PhysMolLmdbDataset(LmdbDataset):
                 data[key] = data[key].reshape(shape)
 
     def _refusal(self, idx: int, problem: str) -> UserError:
-        """The error that names file, entry and problem; or what the entry is, if no structure."""
+        """An error that names the file, the entry, and the problem.
+
+        If the entry is no structure at all, then that is the problem.
+        """
         idx = int(self.indices[idx])
         ends = getattr(self, "_keylen_cumulative", [len(self._keys)])  # a file has no cumulative
         number = bisect.bisect(ends, idx)
@@ -131,7 +134,7 @@ def _refuse_truncated(path: Path) -> None:
 
 
 def find_problem(data: BaseData, required: Collection[str]) -> str | None:
-    """What makes a structure unfit to learn from, and the cure; None if nothing does."""
+    """Why a structure cannot be trained on, and the cure; None if it can."""
     given = [key for key in OPTIONAL if key in data]
     for key in ("pos", "atomic_numbers", "natoms", *required, *given):
         if key not in data or data[key] is None:

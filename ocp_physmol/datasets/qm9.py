@@ -139,7 +139,8 @@ def _molecule(
 def _vibrations(listed: np.ndarray, num_atoms: int) -> np.ndarray:
     """The frequencies of one calculation, sorted.
 
-    Some 330 entries list those of two, one after the other; the zero-point energy is the second's.
+    About 330 entries list two calculations, one after the other. Their zero-point energy is that of
+    the second, so its frequencies are taken.
     """
     for modes in (3 * num_atoms - 6, 3 * num_atoms - 5):
         if len(listed) in (modes, 2 * modes):
