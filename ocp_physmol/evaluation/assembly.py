@@ -16,7 +16,6 @@ from ocp_physmol.evaluation.functional_groups import Group, disjoint_pairs, func
 from ocp_physmol.evaluation.structure_tasks import open_task, panel_rows, shared_options, table
 from ocp_physmol.figures.distributions import distribution_figure
 from ocp_physmol.figures.molecules import molecules_figure
-from ocp_physmol.files import write_json
 from ocp_physmol.geometry import bonds
 from ocp_physmol.relaxation.batched import Descent, relax
 
@@ -131,14 +130,7 @@ def command(distance: float, **shared: Any) -> None:
     """
     task = open_task(**shared)
     protocol = Protocol(**task.descent, distance=distance)
-
-    def assembled(molecules: list[Data]) -> dict[str, dict]:
-        return {
-            name: assemble(predictor, molecules, protocol, task.batch_size, name)
-            for name, predictor in task.predictors.items()
-        }
-
-    results = assembled(task.chosen)
+    results = task.results(assemble, task.chosen, protocol)
     first = next(iter(results.values()))
     click.echo(
         f"\n{first['num_molecules']} molecules of {task.data} ({first['num_skipped']} without a "
@@ -149,9 +141,7 @@ def command(distance: float, **shared: Any) -> None:
     distribution_figure(task.output / "distributions.png", results, nothing)
     drawn = [s for s in task.drawn if choose_groups(s, protocol.seed)]
     if drawn:
-        rows = panel_rows(drawn, assembled(drawn), "cut", "cut", "assembled")
+        examples = task.results(assemble, drawn, protocol)
+        rows = panel_rows(drawn, examples, "cut", "cut", "assembled")
         molecules_figure(task.output / "molecules.png", rows)
-    path = task.output / "assembly.json"
-    record = {"data": str(task.data), "protocol": vars(protocol), "results": results}
-    write_json(path, record)
-    click.echo(f"\nWritten: {path} and the figures beside it")
+    task.write("assembly.json", {"protocol": vars(protocol), "results": results})

@@ -13,7 +13,10 @@ from ocp_physmol.geometry import bonds
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from torch_geometric.data import Data
+
     from ocp_physmol.relaxation.batched import Relaxed
+    from ocp_physmol.relaxation.predictor import Predictor
 
 DRIFTED = 0.5  # Angstrom, of mean displacement
 
@@ -30,8 +33,8 @@ def mean_displacement(positions: np.ndarray, reference: np.ndarray) -> float:
 
 
 def deviations(
-    predictor,
-    structures: Sequence,
+    predictor: Predictor,
+    structures: Sequence[Data],
     starts: list[np.ndarray],
     relaxed: Relaxed,
     fmax: float,
@@ -39,10 +42,9 @@ def deviations(
 ) -> dict:
     """Compare relaxed structures with the minima that `structures` are.
 
-    A relaxation whose positions, energy or forces are not finite, by the model's fault or the
-    optimiser's, has exploded: it is neither
-    converged nor intact, and infinitely far away. Medians and fractions count it so; the mean
-    `delta_p_a` is over the others, so read it together with `exploded_fraction`.
+    A relaxation has exploded if its positions, energy or forces are not finite. It counts as
+    unconverged, with other bonds and infinitely far away in all medians and fractions. The mean
+    `delta_p_a` leaves it out, so read it together with `exploded_fraction`.
 
     Returns:
         `delta_p_a`, the mean over structures of the mean displacement, `median_delta_p_a`,
@@ -86,7 +88,7 @@ def deviations(
     }
 
 
-def aligned(positions: list[np.ndarray], structures: Sequence) -> list[np.ndarray]:
+def aligned(positions: list[np.ndarray], structures: Sequence[Data]) -> list[np.ndarray]:
     """Each of the positions moved onto its minimum; those that are not finite as they are."""
     pairs = zip(positions, (s.pos.numpy() for s in structures))
     return [align(p, r) if np.isfinite(p).all() else p for p, r in pairs]

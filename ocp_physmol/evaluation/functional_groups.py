@@ -47,14 +47,14 @@ def disjoint_pairs(groups: list[Group]) -> list[tuple[Group, Group]]:
 
 
 def to_rdkit(numbers: np.ndarray, positions: np.ndarray) -> Chem.Mol:
-    """An RDKit molecule with bonds by distance, with their orders if RDKit finds them for a
-    neutral molecule; else (some zwitterions) all of them are single."""
+    """An RDKit molecule with the bonds of `geometry.bonds`.
+
+    Bonds have their orders if RDKit finds them for a neutral molecule; else (some zwitterions) all
+    of them are single.
+    """
     mol = Chem.RWMol()
     for number in numbers:
         mol.AddAtom(Chem.Atom(int(number)))
-    conformer = Chem.Conformer(len(numbers))
-    conformer.SetPositions(positions.astype(float))
-    mol.AddConformer(conformer)
     for i, j in sorted(bonds(numbers, positions)):
         mol.AddBond(i, j, Chem.BondType.SINGLE)
     ordered = Chem.Mol(mol)

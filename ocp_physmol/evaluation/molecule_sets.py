@@ -12,9 +12,11 @@ from ocp_physmol.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from torch_geometric.data import Data
+
 
 def paper_set(
-    structures: Sequence, smallest: int = 128, random: int = 128, seed: int = 0
+    structures: Sequence[Data], smallest: int = 128, random: int = 128, seed: int = 0
 ) -> list[int]:
     """Indices of the smallest molecules, smallest first, and then of random ones of the rest.
 
@@ -27,7 +29,7 @@ def paper_set(
     return order[:smallest] + rest[:random].tolist()
 
 
-def by_gdb_index(structures: Sequence, indices: Sequence[int]) -> list:
+def by_gdb_index(structures: Sequence[Data], indices: Sequence[int]) -> list[Data]:
     """The structures whose `sid` are these GDB indices, in their order.
 
     Raises:

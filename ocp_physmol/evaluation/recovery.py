@@ -13,7 +13,6 @@ from ocp_physmol.evaluation.deviations import aligned, deviations
 from ocp_physmol.evaluation.structure_tasks import open_task, panel_rows, shared_options, table
 from ocp_physmol.figures.distributions import distribution_figure
 from ocp_physmol.figures.molecules import molecules_figure
-from ocp_physmol.files import write_json
 from ocp_physmol.relaxation.batched import Descent, relax
 
 if TYPE_CHECKING:
@@ -93,14 +92,7 @@ def command(noises: Sequence[float], **shared: Any) -> None:
     record = {}
     for noise in noises:
         protocol = Protocol(**task.descent, noise=noise)
-
-        def recovered(molecules: list[Data], protocol: Protocol = protocol) -> dict[str, dict]:
-            return {
-                name: recover(predictor, molecules, protocol, task.batch_size, name)
-                for name, predictor in task.predictors.items()
-            }
-
-        results = recovered(task.chosen)
+        results = task.results(recover, task.chosen, protocol)
         click.echo(
             f"\n{len(task.chosen)} molecules of {task.data}, noise of {noise} Å on every "
             f"coordinate\n{protocol}\n\n{table(results, ROWS)}"
@@ -108,9 +100,7 @@ def command(noises: Sequence[float], **shared: Any) -> None:
         record[str(noise)] = {"protocol": vars(protocol), "results": results}
         nothing = next(iter(results.values()))["do_nothing_delta_p_a"]
         distribution_figure(task.output / f"distributions_{noise}.png", results, nothing)
-        examples = recovered(task.drawn)
+        examples = task.results(recover, task.drawn, protocol)
         rows = panel_rows(task.drawn, examples, f"pushed by {noise} Å", "perturbed", "relaxed")
         molecules_figure(task.output / f"molecules_{noise}.png", rows)
-    path = task.output / "recovery.json"
-    write_json(path, {"data": str(task.data), "noise": record})
-    click.echo(f"\nWritten: {path} and the figures beside it")
+    task.write("recovery.json", {"noise": record})

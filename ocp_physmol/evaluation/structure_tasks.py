@@ -13,6 +13,7 @@ from tabulate import tabulate
 from ocp_physmol.datasets.identifiers import identifier
 from ocp_physmol.errors import UserError
 from ocp_physmol.evaluation.molecule_sets import by_gdb_index, paper_set
+from ocp_physmol.files import write_json
 from ocp_physmol.relaxation.batched import OPTIMIZERS, Descent
 from ocp_physmol.relaxation.predictor import Predictor, open_labelled
 
@@ -33,6 +34,20 @@ class Task:
     batch_size: int
     data: Path
     output: Path  # folder
+
+    def results(
+        self, function: Callable[..., dict], molecules: list[Data], protocol: Descent
+    ) -> dict[str, dict]:
+        """What `recover` or `assemble` returns for each model."""
+        return {
+            name: function(predictor, molecules, protocol, self.batch_size, name)
+            for name, predictor in self.predictors.items()
+        }
+
+    def write(self, name: str, record: dict) -> None:
+        """Write a record beside the figures, and say so."""
+        write_json(self.output / name, {"data": str(self.data), **record})
+        click.echo(f"\nWritten: {self.output / name} and the figures beside it")
 
 
 def named_paths(context: Any, option: Any, checkpoints: Sequence[str]) -> dict[str, Path]:

@@ -190,20 +190,11 @@ def command(checkpoints: dict[str, Path], data: Path, molecules: int, output: Pa
 
 def _table(results: dict[str, dict]) -> str:
     """The numbers of each model and place in one line."""
+    keys = ("median_ratio", "imaginary_fraction", "converged_fraction", "failed", "mae_per_cm")
     rows = [
-        [
-            name,
-            _formatted(result["median_ratio"], ".2f"),
-            _formatted(result["imaginary_fraction"], ".0%"),
-            _formatted(result["converged_fraction"], ".0%"),
-            result["failed"],
-            *(_formatted(r["mae_per_cm"], ".0f") for r in (result, *result["bands"].values())),
-        ]
-        for name, result in results.items()
+        [name, *(r[key] for key in keys), *(band["mae_per_cm"] for band in r["bands"].values())]
+        for name, r in results.items()
     ]
     headers = ["", "ratio", "imag.", "conv.", "failed", "MAE", *BANDS]
-    return tabulate(rows, headers, disable_numparse=True, colalign=["left"] + ["right"] * 8)
-
-
-def _formatted(value: float | None, form: str) -> str:
-    return "-" if value is None else f"{value:{form}}"
+    formats = ("", ".2f", ".0%", ".0%", "", *[".0f"] * 4)
+    return tabulate(rows, headers, floatfmt=formats, missingval="-")

@@ -71,14 +71,13 @@ def score_split(task: str, arrays: dict[str, np.ndarray], dataset: LmdbDataset) 
         UserError: if an entry has no labels.
     """
     rows = {name: row for row, name in enumerate(arrays["ids"].tolist())}
-    predicted: dict[str, Any] = {
-        field: np.split(arrays[field], arrays["chunk_idx"]) if field in ATOMS else arrays[field]
-        for _, field, _ in COMPARED[task]
-    }
+    predicted: dict[str, Any] = {field: arrays[field] for _, field, _ in COMPARED[task]}
+    for field in ATOMS.keys() & predicted.keys():
+        predicted[field] = np.split(arrays[field], arrays["chunk_idx"])
     evaluator = Evaluator(task.split("-")[0])
-    metrics: dict[str, dict] = {}
+    metrics: dict = {}
     title = f"Scoring {dataset.paths[0].name}"
-    with tqdm(None, title, len(dataset), unit=" entries", mininterval=1) as progress:
+    with tqdm(total=len(dataset), desc=title, unit=" entries", mininterval=1) as progress:
         for first in range(0, len(dataset), CHUNK):
             chosen = range(first, min(first + CHUNK, len(dataset)))
             metrics = evaluator.eval(*_compared(task, predicted, rows, dataset, chosen), metrics)
@@ -88,7 +87,7 @@ def score_split(task: str, arrays: dict[str, np.ndarray], dataset: LmdbDataset) 
 
 def _compared(
     task: str,
-    predicted: dict[str, Sequence],
+    predicted: dict[str, Any],
     rows: dict[str, int],
     dataset: LmdbDataset,
     chosen: range,
@@ -138,7 +137,7 @@ def table(scores: dict[str, dict[str, float]]) -> str:
     for metric, label in LABELS.items():
         if metric in scores["id"]:
             values = [scores[split][metric] for split in SPLITS]
-            values.append(float(np.mean(values)))
+            values.append(sum(values) / len(values))
             factor, digits = (100, 2) if "%" in label else (1, 4)
-            rows.append([label, *(f"{factor * v:.{digits}f}" for v in values)])
+            rows.append([label, *(f"{factor * value:.{digits}f}" for value in values)])
     return tabulate(rows, ["", *HEADINGS], disable_numparse=True, colalign=["left"] + ["right"] * 5)

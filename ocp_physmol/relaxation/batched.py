@@ -19,7 +19,6 @@ from ocp_physmol.relaxation.predictor import progress
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ase import Atoms
     from torch_geometric.data import Data
 
     from ocp_physmol.relaxation.predictor import Predictor
@@ -171,13 +170,9 @@ class _PredictorCalculator(Calculator):
         self._predictor, self._entry = predictor, entry
 
     def calculate(
-        self,
-        atoms: Atoms | None = None,
-        properties: Sequence[str] = ("energy",),
-        system_changes: Sequence[str] = all_changes,
+        self, atoms: Any = None, properties: Any = (), system_changes: Any = all_changes
     ) -> None:
         super().calculate(atoms, properties, system_changes)
-        assert self.atoms is not None  # the base class has just copied them
-        moved = placed(self._entry, self.atoms.positions)
+        moved = placed(self._entry, atoms.positions)
         energies, forces = self._predictor.energies_and_forces([moved])
         self.results = {"energy": float(energies[0]), "forces": forces[0].astype(float)}

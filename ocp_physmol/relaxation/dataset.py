@@ -57,8 +57,7 @@ def run(
         UserError: if two structures have one name, or the folder holds other relaxations.
     """
     folder = Path(task["relax_opt"]["traj_dir"])
-    assert predictor.path is not None  # the mode demands --checkpoint
-    require_same_origin(predictor.path, dataset, task)
+    require_same_origin(predictor, dataset, task)
     left = remaining(dataset, folder)
     distutils.synchronize()  # before the first rank adds trajectories
     if distutils.is_master():
@@ -77,12 +76,12 @@ def run(
         report(dataset, task, results)
 
 
-def require_same_origin(checkpoint: Path, dataset: LmdbDataset, task: dict) -> None:
+def require_same_origin(predictor: Predictor, dataset: LmdbDataset, task: dict) -> None:
     """Old trajectories must not pass for those of another model, data set or optimiser."""
     src = dataset.config["src"]
     described = {key: value for key, value in task.items() if key != "write_pos"}
     origin = {
-        "checkpoint": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+        "checkpoint": hashlib.sha256(Path(predictor.path).read_bytes()).hexdigest(),
         "src": [os.path.abspath(path) for path in (src if isinstance(src, list) else [src])],
         "task": json.loads(json.dumps({**described, "relax_opt": _options(task)})),
     }

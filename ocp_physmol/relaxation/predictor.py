@@ -32,7 +32,7 @@ class Predictor:
         path: of the checkpoint.
     """
 
-    def __init__(self, trainer: BaseTrainer, path: Path | None = None) -> None:
+    def __init__(self, trainer: BaseTrainer, path: Path) -> None:
         self.trainer, self.path, self.device = trainer, path, trainer.device
 
     @classmethod
@@ -51,20 +51,21 @@ class Predictor:
         if "model_attributes" in config:  # in old checkpoints
             config["model"] = {**config["model_attributes"], "name": config["model"]}
         config = update_config(config)
-        trainer = registry.get_trainer_class(config.get("trainer", "ocp"))(
-            task=config.get("task", {}),
-            model={**config["model"], "otf_graph": True},
-            outputs=config["outputs"],
-            dataset=[config["dataset"]],
-            optimizer=config["optim"],
-            loss_functions=config["loss_functions"],
-            evaluation_metrics=config["evaluation_metrics"],
-            identifier="",
-            local_rank=0,
-            is_debug=True,  # writes no folders
-            cpu=cpu,
-            inference_only=True,
-        )
+        with torch.random.fork_rng(devices=[]):  # the first weights are drawn, then replaced
+            trainer = registry.get_trainer_class(config.get("trainer", "ocp"))(
+                task=config.get("task", {}),
+                model={**config["model"], "otf_graph": True},
+                outputs=config["outputs"],
+                dataset=[config["dataset"]],
+                optimizer=config["optim"],
+                loss_functions=config["loss_functions"],
+                evaluation_metrics=config["evaluation_metrics"],
+                identifier="",
+                local_rank=0,
+                is_debug=True,  # writes no folders
+                cpu=cpu,
+                inference_only=True,
+            )
         trainer.load_checkpoint(str(checkpoint), content, inference_only=True)
         trainer.model.eval()
         return cls(trainer, Path(checkpoint))

@@ -83,3 +83,36 @@ def test_energies_are_the_models(trained, structures):
         np.testing.assert_allclose(relaxed.energies, energies, atol=1e-3)
     moved = placed(structures[0], structures[0].pos.numpy() * 1.1)
     assert abs(predictor.energies_and_forces([moved])[0][0] - energies[0]) > 1e-3
+
+
+def test_frames_lead_from_the_start_to_the_end(structures):
+    starts = pushed(structures)
+    for optimizer in OPTIMIZERS[:2]:
+        descent = Descent(optimizer, steps=5, fmax=1e-3)
+        ends = relax(Springs(structures), structures, starts, descent)
+        found = relax(Springs(structures), structures, starts, descent, frames=True)
+        for start, frames, end in zip(starts, found.frames, ends.frames):
+            assert len(frames) == 6 and len(end) == 1
+            np.testing.assert_allclose(frames[0].positions, start - start.mean(axis=0), atol=1e-5)
+            np.testing.assert_array_equal(frames[-1].positions, end[0].positions)
+            assert frames[-1].energy < frames[0].energy
+
+
+def test_structures_without_starts_stay_where_they_are(structures):
+    relaxed = relax(Springs(structures), structures, descent=Descent(steps=3))
+    for structure, positions in zip(structures, relaxed.positions):
+        np.testing.assert_allclose(positions, structure.pos.numpy(), atol=1e-3)
+
+
+def test_batches_that_do_not_fit_in_memory_are_halved(structures):
+    class Small(Springs):
+        def predict(self, batch):
+            if len(batch.natoms) > 2:
+                raise torch.cuda.OutOfMemoryError
+            return super().predict(batch)
+
+    starts, descent = pushed(structures), Descent(steps=20)
+    halved = relax(Small(structures), structures, starts, descent)
+    one = relax(Springs(structures), structures, starts, descent, batch_size=1)
+    for a, b in zip(halved.positions, one.positions):
+        np.testing.assert_allclose(a, b, atol=1e-4)
