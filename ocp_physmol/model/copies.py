@@ -11,8 +11,9 @@ import torch
 if TYPE_CHECKING:
     from torch_geometric.data import Batch
 
-PER_ATOM = ("atomic_numbers", "tags", "fixed")
-PER_STRUCTURE = ("natoms", "cell", "pbc")
+PER_ATOM = {"atomic_numbers": (-1,), "tags": (-1,), "fixed": (-1,)}
+# fairchem's own data sets batch `pbc` as [3 B]
+PER_STRUCTURE = {"natoms": (-1,), "cell": (-1, 3, 3), "pbc": (-1, 3)}
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,10 @@ class Copy:
         """The copy as a batch of its own, with what models read of one. `batch` stays as it is."""
         changed = copy.copy(batch)
         if self.chosen is not None:
-            for keys, rows in ((PER_ATOM, self.atoms(batch)), (PER_STRUCTURE, self.chosen)):
-                for key in keys:
+            for shapes, rows in ((PER_ATOM, self.atoms(batch)), (PER_STRUCTURE, self.chosen)):
+                for key, shape in shapes.items():
                     if key in batch:
-                        changed[key] = batch[key][rows]
+                        changed[key] = batch[key].reshape(shape)[rows]
             changed.batch = torch.repeat_interleave(changed.natoms)
         if self.pos is not None:
             changed.pos = self.pos
