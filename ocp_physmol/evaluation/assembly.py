@@ -1,4 +1,4 @@
-"""Section 4.4: does a relaxation put a molecule together whose groups were pulled away?"""
+"""Section 4.4, molecule assembly: does a relaxation rejoin groups that were pulled away?"""
 
 from __future__ import annotations
 

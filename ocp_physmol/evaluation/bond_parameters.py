@@ -1,4 +1,4 @@
-"""Looking inside (section 3.4): what a model has learned of Eq. 5 for real molecules."""
+"""The pair energies (section 3.4, Eq. 5) that a trained model has for real molecules."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PARAMETERS = {  # of a pair, beside its distance
     "depth_ev": "beta_2 (eV)",
     "coulomb_ev_a": "beta_1 beta_0 (eV Å)",
 }
-TERMS = ("coulomb_ev", "lennard_jones_ev", "atoms_ev")  # what an energy consists of
+TERMS = ("coulomb_ev", "lennard_jones_ev", "atoms_ev")  # that add up to an energy
 CURVE = np.linspace(0.6, 4.0, 86)  # Angstrom
 
 
@@ -44,7 +44,7 @@ def bond_parameters(
     samples: int = 200,
     seed: int = 0,
 ) -> dict:
-    """What a PhysMol with the physics readout makes of the pairs of atoms in some structures.
+    """The parameters of Eq. 5 that a model predicts for the pairs of atoms of some structures.
 
     Args:
         structures: at their minima, so that distances are bond lengths.
@@ -147,7 +147,7 @@ def _split_energy(distance: torch.Tensor, beta: torch.Tensor, cutoff: float):
 def _terms(
     pairs: pd.DataFrame, found: BondParameters, batch: torch.Tensor, scale: float
 ) -> pd.DataFrame:
-    """TERMS of each molecule of a batch; atoms have what the pairs have not."""
+    """TERMS of each molecule of a batch; what is not of pairs is of atoms."""
     energy = scale * found.energy.double().numpy()
     molecule = batch.numpy()[pairs["atom"]]
     sums = pairs[["coulomb_ev", "lennard_jones_ev"]].groupby(molecule).sum()

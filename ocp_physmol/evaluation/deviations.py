@@ -1,4 +1,4 @@
-"""How far relaxed structures are from the minima that they should be."""
+"""How far relaxed structures are from the minima of the data."""
 
 from __future__ import annotations
 
@@ -89,6 +89,6 @@ def deviations(
 
 
 def aligned(positions: list[np.ndarray], structures: Sequence[Data]) -> list[np.ndarray]:
-    """Each of the positions moved onto its minimum; those that are not finite as they are."""
+    """Positions of each structure moved onto its minimum, unless they are not finite."""
     pairs = zip(positions, (s.pos.numpy() for s in structures))
     return [align(p, r) if np.isfinite(p).all() else p for p, r in pairs]

@@ -1,4 +1,4 @@
-"""Section 4.3: does a relaxation find its way back to the minimum it was pushed away from?"""
+"""Section 4.3, structure recovery: does a relaxation lead back to the minimum of before?"""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ ROWS = {
 
 @dataclass(frozen=True)
 class Protocol(Descent):
-    """How the minima are perturbed and relaxed; Delta P means nothing without it."""
+    """How the minima are perturbed and relaxed; Delta P depends on all of it."""
 
-    noise: float = 0.1  # Angstrom, standard deviation of every coordinate; 0: does it stay?
+    noise: float = 0.1  # Angstrom, standard deviation of every coordinate; with 0 minima must stay
 
 
 def recover(

@@ -185,5 +185,5 @@ def panel_rows(
 def _outcome(result: dict, i: int) -> str:
     shift = result["displacements"][i]
     if not np.isfinite(shift):
-        return ""  # the panel says what happened
+        return ""  # the panel itself says that it exploded
     return f"ΔP {shift:.2f} Å" + (", broken" if result["broken"][i] else "")

@@ -1,4 +1,4 @@
-"""Is the surface curved as it should be? Harmonic frequencies of models beside those of DFT."""
+"""Harmonic frequencies of models beside those of DFT: is the energy's curvature right?"""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ PLACES = ("minimum", "reference")  # the model's own minimum, and that of the da
 BAND_EDGES = (1000, 2000)  # 1/cm, of DFT: soft modes; bends and bonds; triple bonds and X-H
 BANDS = ("below 1000", "1000 to 2000", "2000 and above")
 PER_CM = units._hbar * units.m / sqrt(units._e * units._amu) / units.invcm  # sqrt(eV/A^2/amu)
-TO_MINIMUM = Descent(steps=300, fmax=0.005)  # curvatures mean little where forces remain
-DISPLACEMENT = 0.003  # Angstrom; single precision then costs under 1/cm, at 0.01 anharmonicity 10
+TO_MINIMUM = Descent(steps=300, fmax=0.005)  # frequencies are defined where forces vanish
+DISPLACEMENT = 0.003  # Angstrom; float32 costs under 1/cm here, anharmonicity 10/cm at 0.01
 
 
 def harmonic_frequencies(atoms: Atoms, hessian: np.ndarray, num_modes: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What the OC20 leaderboard makes of predictions, with fairchem's own Evaluator."""
+"""Scores of predictions as the OC20 leaderboard computes them, with fairchem's own Evaluator."""
 
 from __future__ import annotations
 

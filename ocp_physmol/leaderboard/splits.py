@@ -1,4 +1,4 @@
-"""The predictions for four splits in one file: gathered, checked and scored against their data."""
+"""One file with the predictions for four splits: gathered, checked, and scored by their data."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def gather(
 
 
 def check(task: str, file: Path, data: Path, part: str) -> dict[str, int]:
-    """Be as strict with a gathered file as a server; return the number of systems of each split.
+    """Check a gathered file as strictly as the server; return the number of systems of each split.
 
     Raises:
         UserError: for the first problem found.
@@ -82,11 +82,11 @@ def score(task: str, file: Path, data: Path, part: str) -> dict[str, dict[str, f
 
 
 class SplitDataset(PhysMolLmdbDataset):
-    """A split's LMDB. Its entries are not judged, but must hold the keys `required`."""
+    """A split's LMDB, whose entries must hold the keys `required` and are not checked further."""
 
     def __init__(self, src: Path, required: tuple[str, ...]) -> None:
         super().__init__({"src": str(src), "required": required})
-        self._checked[:] = True  # all distances take longer than reading, and nothing needs them
+        self._checked[:] = True  # the check of distances takes longer than reading
 
     def __getitem__(self, idx: int):
         entry = super().__getitem__(idx)
@@ -140,7 +140,7 @@ def read_systems(task: str, dataset: SplitDataset) -> dict[str, Size]:
 def check_splits(
     task: str, file: Path, datasets: dict[str, SplitDataset], named: dict[str, Path]
 ) -> dict[str, int]:
-    """As `check`; `named` is what a split's problem is blamed on."""
+    """As `check`; messages name the path that `named` has for the split."""
     _check_keys(task, file)
     sizes = {}
     for split, dataset in datasets.items():

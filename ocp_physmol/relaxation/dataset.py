@@ -77,7 +77,7 @@ def run(
 
 
 def require_same_origin(predictor: Predictor, dataset: LmdbDataset, task: dict) -> None:
-    """Old trajectories must not pass for those of another model, data set or optimiser."""
+    """Refuse a folder with trajectories of another model, data set or optimiser."""
     src = dataset.config["src"]
     described = {key: value for key, value in task.items() if key != "write_pos"}
     origin = {

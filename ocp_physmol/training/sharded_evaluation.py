@@ -44,7 +44,7 @@ class SharedEvaluation(OCPTrainer):
     """An OCPTrainer that validates, predicts and relaxes the same on any number of ranks."""
 
     model: torch.nn.Module
-    interruption: DeferredSignal | None = None  # in a training, a warning that may have come
+    interruption: DeferredSignal | None = None  # during a training: the signal to stop
 
     def get_sampler(self, dataset, batch_size: int, shuffle: bool):
         if shuffle:
@@ -53,7 +53,8 @@ class SharedEvaluation(OCPTrainer):
 
     @contextlib.contextmanager
     def _on_its_own(self):
-        """Ranks evaluate different numbers of batches: none may wait for the others in between."""
+        """Evaluate without DistributedDataParallel: ranks have different numbers of batches, and
+        none may wait for another in between."""
         wrapped, self.model = self.model, self._unwrapped_model
         try:
             yield
