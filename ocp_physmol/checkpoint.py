@@ -14,7 +14,7 @@ from ocp_physmol.errors import UserError
 UNSEEN_IN_WEIGHTS = ("cutoff", "num_heads")
 
 
-def read_checkpoint(path: str, map_location="cpu") -> dict:
+def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") -> dict:
     """A checkpoint's content; only tensors and plain values are unpickled.
 
     Raises:

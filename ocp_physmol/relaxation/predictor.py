@@ -45,7 +45,7 @@ class Predictor:
         Raises:
             UserError: if the checkpoint is missing or damaged.
         """
-        content = read_checkpoint(str(checkpoint))
+        content = read_checkpoint(checkpoint)
         setup_imports()  # registers fairchem's models and trainers
         config = copy.deepcopy(content["config"])
         if "model_attributes" in config:  # in old checkpoints
