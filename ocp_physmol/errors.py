@@ -151,7 +151,7 @@ def _one_described(node: dict) -> str:
     if node.get("minItems") or node.get("minProperties"):
         noun += " that is not empty"
     limits = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
-    ranges = [f"{sign} {node[key]:g}" for key, sign in limits.items() if key in node]
+    ranges = [f"{sign} {node[key]}" for key, sign in limits.items() if key in node]
     return " ".join([noun, " and ".join(ranges)]).strip()
 
 

@@ -36,8 +36,8 @@ def read_config(args: argparse.Namespace, overrides: list[str]) -> dict:
     args.config_yml = find_config(args.config_yml)
     try:
         return build_config(args, overrides)
-    except TypeError as e:
-        raise UserError(f"config {args.config_yml} cannot be read: it holds no keys") from e
-    except (OSError, yaml.YAMLError, ValueError, AttributeError, KeyError) as e:
+    except (OSError, yaml.YAMLError, ValueError, AttributeError, KeyError, TypeError) as e:
         problem = " ".join(str(e).split())
+        if isinstance(e, TypeError) or problem.startswith("Expecting dict"):
+            problem = "it, a file that it includes or a section that is overridden has no keys"
         raise UserError(f"config {args.config_yml} cannot be read: {problem}") from e

@@ -98,6 +98,9 @@ def test_prediction_wants_a_checkpoint(fails):
         ("model: {name: a, name: b}", "Duplicate Key"),
         ("includes: [nowhere.yml]", "Cannot find include YML nowhere.yml"),
         ("model: {name: physmol}", "section"),
+        ("", "has no keys"),
+        ("5", "has no keys"),
+        ("[model, optim]", "has no keys"),
     ],
 )
 def test_bad_config_files(content, message, fails, tmp_path):
