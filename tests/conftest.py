@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import ocp_physmol  # noqa: F401  # before fairchem, which it makes importable
@@ -16,6 +17,7 @@ import torch
 import warm
 from ase.build import bulk, fcc111, molecule
 from fairchem.core.datasets import data_list_collater
+from filelock import FileLock
 from torch_geometric.data import Data
 
 from ocp_physmol.__main__ import main
@@ -102,24 +104,42 @@ def structures() -> list:
 
 
 @pytest.fixture(scope="session")
-def qm9_folder(tmp_path_factory) -> Path:
-    """The 40 committed molecules as LMDBs: 32 to train on, 2 for validation, 6 for test."""
-    from ocp_physmol.datasets import qm9
+def made_once(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Fills a folder that all of pytest's processes share; what is there is only to be read."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
-    folder = tmp_path_factory.mktemp("data") / "qm9"
-    qm9.convert(qm9.read_csv(SAMPLE_CSV), folder, source=str(SAMPLE_CSV))
-    return folder
+    def made(name: str, make: Callable[[Path], None]) -> Path:
+        folder, done = shared / "shared" / name, shared / f"{name}.done"
+        with FileLock(shared / f"{name}.lock"):
+            if not done.exists():
+                make(folder)
+                done.touch()
+        return folder
+
+    return made
 
 
 @pytest.fixture(scope="session")
-def emt_folder(tmp_path_factory) -> Path:
+def qm9_folder(made_once) -> Path:
+    """The 40 committed molecules as LMDBs: 32 to train on, 2 for validation, 6 for test."""
+    from ocp_physmol.datasets import qm9
+
+    return made_once(
+        "qm9", lambda folder: qm9.convert(qm9.read_csv(SAMPLE_CSV), folder, source=str(SAMPLE_CSV))
+    )
+
+
+@pytest.fixture(scope="session")
+def emt_folder(made_once) -> Path:
     """A small EMT set: 8 relaxations to train on, 3 in each of the other splits."""
     from ocp_physmol.datasets import emt
 
-    folder = tmp_path_factory.mktemp("data") / "emt"
-    systems = [s for s in emt.plan(30, seed=0) if s.split != "train" or s.sid < 8]
-    emt.write([emt.relax(system) for system in systems], folder, 4, {"entries": {}})
-    return folder
+    def make(folder: Path) -> None:
+        systems = [s for s in emt.plan(30, seed=0) if s.split != "train" or s.sid < 8]
+        emt.write([emt.relax(system) for system in systems], folder, 4, {"entries": {}})
+
+    return made_once("emt", make)
 
 
 def small_run(qm9_folder: Path) -> list[str]:
@@ -164,10 +184,12 @@ def losses_by_step(log: str) -> dict[int, float]:
 
 
 @pytest.fixture(scope="session")
-def trained(qm9_folder, tmp_path_factory) -> Path:
+def trained(qm9_folder, made_once) -> Path:
     """The folder of a finished small run, with its log.txt."""
-    folder = tmp_path_factory.mktemp("trained")
-    result = train(qm9_folder, folder)
-    assert result.returncode == 0, result.stdout[-3000:]
-    (folder / "log.txt").write_text(result.stdout)
-    return folder
+
+    def make(folder: Path) -> None:
+        result = train(qm9_folder, folder)
+        assert result.returncode == 0, result.stdout[-3000:]
+        (folder / "log.txt").write_text(result.stdout)
+
+    return made_once("trained", make)

@@ -50,6 +50,7 @@ def test_a_users_error_is_one_sentence(mode, capsys):
     assert capsys.readouterr().err.startswith("error: config nowhere.yml cannot be read")
 
 
+@pytest.mark.slow
 def test_the_package_is_the_command(tmp_path):
     """Also in a folder that is not the repository."""
     result = subprocess.run(

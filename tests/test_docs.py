@@ -96,6 +96,7 @@ def test_every_subcommand_is_documented():
             assert f"ocp-physmol {name}" in text or f"`{name}`" in text, name
 
 
+@pytest.mark.slow
 def test_the_site_is_built_without_a_warning(tmp_path):
     result = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path],

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 from conftest import REPOSITORY
 
 STAND_IN = REPOSITORY / "ocp_physmol/fairchem_compat/scatter_fallback.py"
@@ -67,6 +68,7 @@ for place, value in known.items():
 """
 
 
+@pytest.mark.slow
 def test_every_module_can_be_imported_in_a_notebook():
     probe = PROBE.replace("STAND_IN", repr(str(STAND_IN)))
     result = subprocess.run(

@@ -46,6 +46,7 @@ def test_it_holds_nothing_but_tensors_and_plain_values():
     torch.load(CHECKPOINT, weights_only=True)
 
 
+@pytest.mark.slow
 def test_it_opens_in_a_process_that_has_imported_nothing_else():
     code = (
         "import ocp_physmol; from fairchem.core import OCPCalculator; "

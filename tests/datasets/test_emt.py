@@ -82,6 +82,7 @@ def test_splits_hold_out_what_they_say(folder):
         assert elements(read(folder, "is2re", split)) <= set(allowed)
 
 
+@pytest.mark.slow
 def test_the_seed_decides(folder, tmp_path):
     emt.make(tmp_path / "again", relaxations=4, frames=5, workers=1)
     for one, two in zip(read(folder, "s2ef", "val_id"), read(tmp_path / "again", "s2ef", "val_id")):

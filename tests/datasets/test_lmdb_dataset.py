@@ -168,6 +168,7 @@ def test_kinds_that_collate(energy, tmp_path):
     torch.testing.assert_close(model(batch)["energy"], expected)
 
 
+@pytest.mark.slow
 def test_forked_workers_read_what_the_parent_has_opened(qm9_folder):
     """In a fresh process: some releases of lmdb crash there."""
     code = f"""

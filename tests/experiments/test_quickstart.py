@@ -25,6 +25,7 @@ def test_quickstart_writes_what_it_promises(qm9_folder, tmp_path, monkeypatch, c
     assert f"{metrics['energy_mae_mev']:.4g}" in printed and "do nothing" in printed
 
 
+@pytest.mark.slow
 def test_failed_training_is_reported(qm9_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(REPOSITORY)
     monkeypatch.setitem(quickstart.CONFIGS, "PhysMol", "configs/qm9/nowhere.yml")

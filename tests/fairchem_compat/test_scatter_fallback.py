@@ -66,6 +66,7 @@ def test_same_as_torch_scatter(reduce, dim):
         )
 
 
+@pytest.mark.slow
 def test_fairchem_imports_whole_and_says_how_to_get_the_rest():
     """In a fresh process all of fairchem's models import; those that need more say so."""
     code = """

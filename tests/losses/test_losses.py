@@ -118,6 +118,7 @@ def two_ranks(task, tmp_path_factory) -> dict:
     return torch.load(out / "gradients.pt", weights_only=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*TERMS, "all", "restoring_force"])
 def test_two_ranks_have_the_gradients_of_one_with_the_whole_batch(name, two_ranks, task):
     if name not in two_ranks:

@@ -138,6 +138,7 @@ def test_energy_only_needs_no_forces_in_training(qm9_folder, tmp_path):
     assert not any("classifier" in name for name in weights(tmp_path))
 
 
+@pytest.mark.slow
 def test_time_budget_ends_a_run_in_good_order(qm9_folder, tmp_path):
     result = train(qm9_folder, tmp_path, "--optim.max_seconds=4", "--optim.max_epochs=100000")
     assert result.returncode == 0, result.stdout[-3000:]
@@ -201,6 +202,7 @@ def test_a_warning_saves_the_last_complete_step(moment, qm9_folder, tmp_path):
         assert torch.equal(value, trained[name])
 
 
+@pytest.mark.slow
 def test_overfits_a_handful_of_molecules(qm9_folder, tmp_path):
     """Enough capacity, exact gradients: the four smallest molecules are learned by heart."""
     result = train(
@@ -215,6 +217,7 @@ def test_overfits_a_handful_of_molecules(qm9_folder, tmp_path):
     assert last["masked_atoms_loss"] < 0.5 and last["bound_loss"] < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["checkpoint.pt", "best_checkpoint.pt"])
 def test_calculator_opens_a_checkpoint_in_a_fresh_process(name, trained):
     code = f"""
