@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,7 +47,9 @@ class Predictor:
             UserError: if the checkpoint is missing or damaged.
         """
         content = read_checkpoint(checkpoint)
-        setup_imports()  # registers fairchem's models and trainers
+        with warnings.catch_warnings():  # of how some of fairchem's models load their tables
+            warnings.filterwarnings("ignore", category=FutureWarning, module="fairchem")
+            setup_imports()  # registers fairchem's models and trainers
         config = copy.deepcopy(content["config"])
         if "model_attributes" in config:  # in old checkpoints
             config["model"] = {**config["model_attributes"], "name": config["model"]}
