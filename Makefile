@@ -33,7 +33,7 @@ check: install  # what needs no run: style and types
 	$(BIN)/mypy
 
 test: check docs  ## All checks and tests, in two processes
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-fast: check  ## Style, types and the tests that take seconds: within two minutes
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"

@@ -50,6 +50,14 @@ def test_named_files_exist(page):
             assert any((root / name).exists() for root in roots), f"{page.name}: {name}"
 
 
+def test_the_code_map_has_every_module():
+    text = (REPOSITORY / "docs/code-map.md").read_text()
+    for path in (REPOSITORY / "ocp_physmol").rglob("*.py"):
+        place = path.relative_to(REPOSITORY / "ocp_physmol")
+        names = {str(place), f"{place.parent}/"}
+        assert path.name == "__init__.py" or any(f"`{name}`" in text for name in names), place
+
+
 def commands(page) -> list[list[str]]:
     """The words of each command of a page that starts this project's programs."""
     found = []
