@@ -67,7 +67,7 @@ def main() -> None:
     print(f"\n{'ms':22}" + "".join(f"{column:>17}" for column in columns))
     for system, batch in {"QM9": systems.qm9_batch(), "slab": systems.slab_batch()}.items():
         torch.manual_seed(0)
-        model = PhysMol(args.width, args.layers, use_masking=True)
+        model = PhysMol(hidden_channels=args.width, num_layers=args.layers, use_masking=True)
         calls = {
             "inference": systems.inference(model, batch),
             "energy": systems.training_step(model, batch, forces=False),

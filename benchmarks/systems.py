@@ -13,11 +13,13 @@ import torch
 from ase.build import add_adsorbate, bulk, fcc111, molecule
 from fairchem.core.datasets import data_list_collater
 from fairchem.core.preprocessing import AtomsToGraphs
-from ocp_physmol.losses.functions import bound, masked_atoms, zero_force
 from tqdm import tqdm
 
 from ocp_physmol.datasets import qm9
-from ocp_physmol.losses import copies
+from ocp_physmol.losses.draws import displaced_positions, structure_generators
+from ocp_physmol.losses.masked_atoms import draw_masked
+from ocp_physmol.model.copies import Copy
+from ocp_physmol.model.physmol import PhysMol
 
 
 def models(width: int, layers: int, cutoff: float) -> dict[str, tuple[str, dict]]:
@@ -95,26 +97,32 @@ def training_step(model, batch, forces: bool = True, copied: bool = False):
     """A call that takes one optimiser step with the energy loss, the force loss too (zero force
     where the labels are zero), and the two losses of displaced and masked copies."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
-    draws = copies.structure_generators(batch, 0, 0, "benchmark") if copied else []
+    draws = structure_generators(batch, 0, 0, "benchmark") if copied else []
 
     def call():
         model.train()
         model.regress_forces = forces
         current = batch.clone()
+        asked: dict = {}
+        if isinstance(model, PhysMol):
+            asked["outputs"] = ("energy", "forces") if forces else ("energy",)
         if copied:
-            current.displaced = torch.ones_like(current.natoms, dtype=torch.bool)
-            current.pos_displaced = copies.displaced_positions(current, 0.5, draws)
-            current.masked = copies.masked_atoms(current, 0.3, draws)
-        out = model(current)
+            everything = torch.ones_like(current.natoms, dtype=torch.bool)
+            displaced = displaced_positions(current, everything, 0.5, draws)
+            masked = draw_masked(current, 0.3, draws)
+            asked["copies"] = [
+                Copy("bound", ("energy",), displaced),
+                Copy("masked_atoms", ("masked_logits",), masked=masked),
+            ]
+        out = model(current, **asked)
         energy = out["energy"].view(-1)
         loss = (energy - batch.energy).abs().mean()
         if forces:
-            loss = loss + zero_force(out["forces"], batch.forces).mean()
+            loss = loss + (out["forces"] - batch.forces).square().sum(-1).mean()
         if copied:
-            loss = loss + bound(energy, out["energy_displaced"]).mean()
-            hidden = current.atomic_numbers[current.masked].long()
-            target = torch.nn.functional.one_hot(hidden, out["masked_logits"].shape[1])
-            loss = loss + masked_atoms(out["masked_logits"][current.masked], target).mean()
+            loss = loss + torch.relu(energy - out["bound"]["energy"].view(-1)).mean()
+            logits, numbers = out["masked_atoms"]["masked_logits"], current.atomic_numbers.long()
+            loss = loss + torch.nn.functional.cross_entropy(logits[masked], numbers[masked])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

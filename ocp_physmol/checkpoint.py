@@ -32,6 +32,11 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
     return checkpoint
 
 
+def seconds_used(checkpoint: dict) -> float:
+    """Seconds of training that a run with `optim.max_seconds` has used."""
+    return float(checkpoint["scheduler"]["lr_lambdas"][0]["used"])
+
+
 def has_classifier(checkpoint: dict) -> bool:
     """Whether the weights were trained with masked atoms, too."""
     return any("classifier." in name for name in checkpoint["state_dict"])

@@ -1,20 +1,19 @@
-"""Everything that is measured of one trained model, as a record (see experiments.py):
-python -m ocp_physmol.experiments.judge --help"""
+"""Everything that is measured of one trained model, as a record: ocp-physmol judge --help"""
 
 from __future__ import annotations
 
-import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import click
 import numpy as np
 
-from ocp_physmol.arguments import positive
-from ocp_physmol.checkpoint import read_checkpoint
+from ocp_physmol.checkpoint import read_checkpoint, seconds_used
 from ocp_physmol.datasets.identifiers import identifier
 from ocp_physmol.datasets.qm9 import SPLITS
-from ocp_physmol.errors import UserError, exit_on_user_error
+from ocp_physmol.errors import UserError
 from ocp_physmol.evaluation import assembly, recovery, vibrations
 from ocp_physmol.evaluation.assembly import assemble
 from ocp_physmol.evaluation.bond_parameters import bond_parameters, has_pair_energy
@@ -24,6 +23,11 @@ from ocp_physmol.evaluation.recovery import recover
 from ocp_physmol.experiments.records import compact, write_record
 from ocp_physmol.figures.bond_parameters import most_frequent
 from ocp_physmol.relaxation.predictor import Predictor, open_labelled
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch_geometric.data import Data
 
 NOISES = (0.0, 0.05, 0.1)  # Angstrom
 BATCH_SIZE = 128  # of relaxations
@@ -48,13 +52,13 @@ def judge(checkpoints: Path, data: Path, molecules: int) -> dict:
         The keys of a record that say what came of the training; see the functions below.
     """
     predictor = Predictor.open(checkpoints / "best_checkpoint.pt")
-    state = read_checkpoint(str(checkpoints / "checkpoint.pt"))
+    state = read_checkpoint(checkpoints / "checkpoint.pt")
     structures = open_labelled(data / "test")
-    chosen = paper_set(structures, molecules - molecules // 2, molecules // 2)
-    chosen = [structures[i] for i in chosen]
+    indices = paper_set(structures, molecules - molecules // 2, molecules // 2)
+    chosen = [structures[i] for i in indices]
     errors = energy_and_force_errors(predictor, structures)
     record = {
-        "seconds_used": float(state["scheduler"]["lr_lambdas"][0]["used"]),
+        "seconds_used": seconds_used(state),
         "steps": int(state["step"]),
         "parameters": sum(p.numel() for p in predictor.model.parameters()),
         "data": {**json.loads((data / "report.json").read_text()), "judged": len(structures)},
@@ -82,7 +86,7 @@ def protocols() -> dict[str, str]:
     }  # fmt: skip
 
 
-def recoveries(predictor, structures: list) -> dict[str, dict]:
+def recoveries(predictor: Predictor, structures: Sequence[Data]) -> dict[str, dict]:
     """By noise in Angstrom, what became of relaxations: summaries, and lists by molecule."""
     kept = ("displacements", "energy_changes_ev", "broken", "converged")
     return {
@@ -103,7 +107,9 @@ def _kept(result: dict, lists: tuple[str, ...]) -> dict:
     return {**summary, **{key: (np.array(result[key]) * 1).tolist() for key in lists}}
 
 
-def frequencies(predictor, structures, molecules: int) -> dict[str, dict]:
+def frequencies(
+    predictor: Predictor, structures: Sequence[Data], molecules: int
+) -> dict[str, dict]:
     """Harmonic frequencies at the model's minimum, and their summary at that of the data."""
     some = [structures[i] for i in range(min(molecules, len(structures)))]
     found = {at: vibrations.vibrations(predictor, some, at=at, name=at) for at in vibrations.PLACES}
@@ -115,13 +121,13 @@ def frequencies(predictor, structures, molecules: int) -> dict[str, dict]:
     return found
 
 
-def assemblies(predictor, structures: list) -> dict:
+def assemblies(predictor: Predictor, structures: Sequence[Data]) -> dict:
     """Molecule assembly: summaries, and lists by molecule."""
     result = assemble(predictor, structures, assembly.Protocol(), BATCH_SIZE)
     return _kept(result, ("displacements", "success", "sids"))
 
 
-def pictures(predictor, data: Path, structures) -> dict[str, list[dict]]:
+def pictures(predictor: Predictor, data: Path, structures: Sequence[Data]) -> dict[str, list[dict]]:
     """Molecules to draw, of `recovery` and `assembly`: where relaxations began and ended.
 
     Those of RECOVERED and ASSEMBLED that the data has, with the split that holds them (the smallest
@@ -131,7 +137,7 @@ def pictures(predictor, data: Path, structures) -> dict[str, list[dict]]:
     found = _by_index(data, {*RECOVERED, *ASSEMBLED})
     large = max(structures, key=lambda s: int((s.atomic_numbers > 1).sum()))
     found.setdefault(identifier(large.sid), (large, "test"))
-    chosen = {
+    chosen: dict[str, list] = {
         "recovery": [i for i in (*RECOVERED, identifier(large.sid)) if i in found],
         "assembly": [i for i in ASSEMBLED if i in found],
     }
@@ -155,9 +161,9 @@ def pictures(predictor, data: Path, structures) -> dict[str, list[dict]]:
     return drawn
 
 
-def _by_index(data: Path, indices: set[int]) -> dict[int, tuple]:
+def _by_index(data: Path, indices: set[int]) -> dict[int | str, tuple[Data, str]]:
     """Entries with these GDB indices, and the names of their splits."""
-    found = {}
+    found: dict[int | str, tuple[Data, str]] = {}
     for split in SPLITS:
         for entry in open_labelled(data / split):
             if identifier(entry.sid) in indices:
@@ -171,7 +177,7 @@ def _centered(reference: np.ndarray, **others: np.ndarray) -> dict[str, np.ndarr
     return {k: (p - center).round(3) for k, p in {"reference": reference, **others}.items()}
 
 
-def pair_energies(predictor, structures) -> dict:
+def pair_energies(predictor: Predictor, structures: Sequence[Data]) -> dict:
     """The most frequent of `bond_parameters`, in few samples."""
     some = [structures[i] for i in range(min(PARAMETRIZED, len(structures)))]
     result = bond_parameters(predictor, some, samples=PAIR_SAMPLES)
@@ -181,31 +187,25 @@ def pair_energies(predictor, structures) -> dict:
     return result
 
 
-@exit_on_user_error
-def main(arguments: list[str] | None = None) -> None:
-    """Command line: a training described by RUN/run.json becomes a record."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ocp_physmol.experiments.judge",
-        description="Measure a model that ocp_physmol.experiments.command has trained.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("run", type=Path, help="its folder, with run.json and checkpoints/run")
-    parser.add_argument("--output", type=Path, required=True, help="the record to write")
-    parser.add_argument("--data", type=Path, default=Path("data/quickstart"))
-    parser.add_argument("--molecules", type=positive, default=256, help="how many to relax")
-    args = parser.parse_args(arguments)
-    vibrations.require_frequencies(args.data / "test")
+@click.command("judge", context_settings={"show_default": True})
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--output", type=click.Path(path_type=Path), required=True, help="The record to write."
+)
+@click.option(
+    "--data", type=click.Path(path_type=Path), default="data/quickstart",
+    help="Folder of the splits.",
+)  # fmt: skip
+@click.option("--molecules", type=click.IntRange(1), default=256, help="How many to relax.")
+def command(run: Path, output: Path, data: Path, molecules: int) -> None:
+    """Measure the model that `ocp-physmol experiments` has trained in the folder RUN."""
+    vibrations.require_frequencies(data / "test")
     try:
-        description = json.loads((args.run / "run.json").read_text())
+        description = json.loads((run / "run.json").read_text())
     except (OSError, ValueError) as e:
         raise UserError(
-            f"{args.run / 'run.json'} cannot be read ({e}); train the model with "
-            "ocp_physmol.experiments.command"
+            f"{run / 'run.json'} cannot be read ({e}); train the model with ocp-physmol experiments"
         ) from e
-    measured = judge(args.run / "checkpoints/run", args.data, args.molecules)
+    measured = judge(run / "checkpoints/run", data, molecules)
     seconds = {"budget": description["seconds"], "used": measured.pop("seconds_used")}
-    write_record(args.output, {**description, **measured, "seconds": seconds})
-
-
-if __name__ == "__main__":
-    main()
+    write_record(output, {**description, **measured, "seconds": seconds})

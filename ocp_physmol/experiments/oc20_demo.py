@@ -1,25 +1,20 @@
-"""From nothing to files for the leaderboard: python -m ocp_physmol.experiments.oc20_demo
-
-Makes the EMT set (OC20-shaped data that need no download, and no benchmark), trains PhysMol and
-SchNet side by side for the same number of seconds on S2EF and on direct IS2RE, relaxes IS2RE's
-initial structures with the S2EF model, gathers the predictions of all splits in submission files,
-checks them, and scores them.
-"""
+"""From nothing to files for the OC20 leaderboard: ocp-physmol oc20-demo"""
 
 from __future__ import annotations
 
-import argparse
-import json
 import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
+
+import click
 
 from ocp_physmol.checkpoint import read_checkpoint
 from ocp_physmol.datasets import emt
 from ocp_physmol.datasets.splits import EVALUATION as SPLITS
-from ocp_physmol.errors import UserError, exit_on_user_error
-from ocp_physmol.experiments.processes import main_py, run_together
+from ocp_physmol.experiments.launch import Chain, launch, model_command
 from ocp_physmol.experiments.provenance import provenance
+from ocp_physmol.files import write_json
 from ocp_physmol.leaderboard.scores import table
 from ocp_physmol.leaderboard.splits import gather, score
 
@@ -38,147 +33,143 @@ SMALL = [
     "--optim.num_workers=0", "--optim.eval_every=100000", "--optim.max_epochs=10000",
     "--optim.ema_decay=0.99",  # some thousand steps
 ]  # fmt: skip
+JOBS = 2
+FOLDER = click.Path(path_type=Path)
+SECONDS = click.FloatRange(0, min_open=True)
 
 
-@exit_on_user_error
-def main(arguments: list[str] | None = None) -> None:
-    """Command line of the demonstration."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ocp_physmol.experiments.oc20_demo",
-        description=__doc__.split("\n\n")[1],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("--seconds", type=float, default=240, help="S2EF training of each model")
-    parser.add_argument(
-        "--is2re-seconds", type=float, default=120, help="direct IS2RE training of each model"
-    )
-    parser.add_argument("--relaxations", type=int, default=300, help="of the training data")
-    parser.add_argument("--data", type=Path, default=Path("data/emt"))
-    parser.add_argument("--output", type=Path, default=Path("runs/oc20-demo"))
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args(arguments)
-    if not Path("main.py").is_file():
-        raise UserError("there is no main.py here; run the demo in the repository's folder")
+@click.command("oc20-demo", context_settings={"show_default": True})
+@click.option("--seconds", type=SECONDS, default=240, help="S2EF training of each model.")
+@click.option(
+    "--is2re-seconds", type=SECONDS, default=120, help="Direct IS2RE training of each model."
+)
+@click.option(
+    "--relaxations", type=click.IntRange(1), default=300, help="Relaxations to make data of."
+)
+@click.option("--data", type=FOLDER, default="data/emt", help="Made if it is not there.")
+@click.option("--output", type=FOLDER, default="runs/oc20-demo", help="Folder to fill.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Of data and trainings.")
+def command(
+    seconds: float, is2re_seconds: float, relaxations: int, data: Path, output: Path, seed: int
+) -> None:
+    """Run all of OC20's tasks on small made-up data.
 
+    Makes the EMT set (OC20-shaped data that need no download, and no benchmark), trains PhysMol and
+    SchNet side by side for the same number of seconds on S2EF and on direct IS2RE, relaxes IS2RE's
+    initial structures with the S2EF model, gathers the predictions of all splits in submission
+    files, checks them, and scores them.
+    """
     started = time.time()
-    if not (args.data / "report.json").is_file():
-        emt.make(args.data, args.relaxations, seed=args.seed)
+    if not (data / "report.json").is_file():
+        emt.make(data, relaxations, seed=seed)
     for name in (*(f"{task}_{model}" for task in TASKS for model in MODELS), "relaxations"):
-        shutil.rmtree(args.output / name, ignore_errors=True)
-    steps = {
-        "s2ef": train("s2ef", args.data / "s2ef", args.output, args.seconds, args.seed),
-        "is2re": train("is2re", args.data / "is2re", args.output, args.is2re_seconds, args.seed),
-    }
+        shutil.rmtree(output / name, ignore_errors=True)
+    demo = Demo(data, output, seed)
+    steps = {"s2ef": demo.train("s2ef", seconds), "is2re": demo.train("is2re", is2re_seconds)}
     scores = {}
     for task in TASKS:
         for part in ("val", "test"):
             for model in MODELS:
-                predictions = predict(task, part, model, args.data / task, args.output)
-                scores[f"{task} {part} {model}"] = submit(
-                    task, part, predictions, args.data / task, args.output / f"{task}_{model}"
+                predictions = demo.predict(task, part, model)
+                scores[f"{task} {part} {model}"] = demo.submit(
+                    task, part, predictions, data / task, output / f"{task}_{model}"
                 )
-    trajectories = relax(args.data / "is2re", args.output)
+    trajectories = demo.relax()
     for task in ("is2re-relaxations", "is2rs"):
-        scores[f"{task} test physmol"] = submit(
-            task, "test", trajectories, args.data / "is2re", args.output / "relaxations"
+        scores[f"{task} test physmol"] = demo.submit(
+            task, "test", trajectories, data / "is2re", output / "relaxations"
         )
-    report(scores, steps, args, time.time() - started)
-
-
-def checkpoint(task: str, model: str, output: Path, name: str = "best_checkpoint.pt") -> Path:
-    return output / f"{task}_{model}" / "checkpoints/run" / name
-
-
-def train(task: str, data: Path, output: Path, seconds: float, seed: int) -> dict[str, int]:
-    """Train both models at the same time, then validate them; return their numbers of steps."""
-    source = [f"--dataset.train.src={data / 'train'}", f"--dataset.val.src={data / 'val_id'}"]
-    folders = {model: output / f"{task}_{model}" for model in MODELS}
-    logs = {model: folder / "log.txt" for model, folder in folders.items()}
-    options = [*SMALL, *source, f"--optim.max_seconds={seconds}", "--seed", seed]
-    commands = {
-        model: main_py("train", f"configs/{task}/{model}.yml", folder, *SIZES[model], *options)
-        for model, folder in folders.items()
-    }
-    run_together(commands, logs, f"Training {task}", seconds)
-    commands = {
-        model: main_py("validate", f"configs/{task}/{model}.yml", folder / "validation",
-                       *SIZES[model], *SMALL, *source,
-                       "--checkpoint", checkpoint(task, model, output))
-        for model, folder in folders.items()
-    }  # fmt: skip
-    run_together(commands, logs, f"Validating {task}")
-    states = {m: read_checkpoint(str(checkpoint(task, m, output, "checkpoint.pt"))) for m in MODELS}
-    return {model: state["step"] for model, state in states.items()}
-
-
-def predict(task: str, part: str, model: str, data: Path, output: Path) -> dict[str, Path]:
-    """Predict all four splits; return the files written."""
-    folders = {split: output / f"{task}_{model}" / f"{part}_{split}" for split in SPLITS}
-    commands = {
-        split: main_py("predict", f"configs/{task}/{model}.yml", folder, *SIZES[model], *SMALL,
-                       f"--dataset.train.src={data / 'train'}",
-                       f"--dataset.val.src={data / 'val_id'}",
-                       f"--dataset.test.src={data / f'{part}_{split}'}",
-                       "--checkpoint", checkpoint(task, model, output))
-        for split, folder in folders.items()
-    }  # fmt: skip
-    run_two_by_two(commands, folders, f"Predicting {task} {part} with {model}")
-    return {s: folder / "results/run/ocp_predictions.npz" for s, folder in folders.items()}
-
-
-def relax(data: Path, output: Path) -> dict[str, Path]:
-    """Relax all four test splits with the S2EF model; return the folders of trajectories."""
-    folders = {split: output / "relaxations" / split for split in SPLITS}
-    trajectories = {split: folder / "trajectories" for split, folder in folders.items()}
-    s2ef = data.parent / "s2ef"
-    commands = {
-        split: main_py("run-relaxations", "configs/s2ef/relaxation.yml", folder,
-                       *SIZES["physmol"], *SMALL, f"--dataset.train.src={s2ef / 'train'}",
-                       f"--dataset.val.src={s2ef / 'val_id'}",
-                       f"--dataset.relax.src={data / f'test_{split}'}",
-                       f"--task.relax_opt.traj_dir={trajectories[split]}",
-                       "--checkpoint", checkpoint("s2ef", "physmol", output))
-        for split, folder in folders.items()
-    }  # fmt: skip
-    run_two_by_two(commands, folders, "Relaxing")
-    return trajectories
-
-
-def run_two_by_two(commands: dict, folders: dict, title: str) -> None:
-    """Each of two cores has a command to run."""
-    names = list(commands)
-    for first in range(0, len(names), 2):
-        pair = names[first : first + 2]
-        run_together(
-            {name: commands[name] for name in pair},
-            {name: folders[name] / "log.txt" for name in pair},
-            f"{title}: {', '.join(pair)}",
-        )
-
-
-def submit(task: str, part: str, predictions: dict, data: Path, folder: Path) -> dict:
-    """Gather, check and score; return the scores of each split."""
-    file = folder / f"{task}_{part}.npz"
-    gather(task, predictions, data, part, file)
-    return score(task, file, data, part)
-
-
-def report(scores: dict[str, dict], steps: dict, args, seconds: float) -> None:
-    """Print all tables and write scores.json."""
-    print("\nOC20-shaped data of ASE's EMT: a stand-in to run everything on, no benchmark.")
+    click.echo("\nOC20-shaped data of ASE's EMT: a stand-in to run everything on, no benchmark.")
     for name, values in scores.items():
-        print(f"\n{name}\n{table(values)}")
-    path = args.output / "scores.json"
+        click.echo(f"\n{name}\n{table(values)}")
+    spent = time.time() - started
+    training = {"s2ef_seconds": seconds, "is2re_seconds": is2re_seconds, "steps": steps,
+                "seed": seed}  # fmt: skip
     content = {
-        "scores": scores,
-        "training": {"s2ef_seconds": args.seconds, "is2re_seconds": args.is2re_seconds,
-                     "steps": steps, "seed": args.seed},
-        **provenance(len(MODELS)),
-        "seconds": round(seconds),
+        "scores": scores, "training": training, **provenance(JOBS), "seconds": round(spent)
     }  # fmt: skip
-    path.write_text(json.dumps(content, indent=2) + "\n")
-    print(f"\nWritten in {seconds / 60:.1f} minutes: {path}, with the submission files beside it")
+    path = output / "scores.json"
+    write_json(path, content, indent=2)
+    click.echo(
+        f"\nWritten in {spent / 60:.1f} minutes: {path}, with the submission files beside it"
+    )
 
 
-if __name__ == "__main__":
-    main()
+@dataclass(frozen=True)
+class Demo:
+    """The steps of the demonstration.
+
+    Args:
+        data: folder with the LMDBs s2ef/SPLIT and is2re/SPLIT.
+        output: folder to fill.
+        seed: of the trainings.
+    """
+
+    data: Path
+    output: Path
+    seed: int
+
+    def train(self, task: str, seconds: float) -> dict[str, int]:
+        """Train both models at the same time, then validate them; return their numbers of steps."""
+        options = (f"--optim.max_seconds={seconds}", "--seed", self.seed)
+        trainings, validations = {}, {}
+        for model in MODELS:
+            folder = self.output / f"{task}_{model}"
+            trainings[model] = self._chain("train", task, model, folder, *options)
+            validations[model] = self._chain(
+                "validate", task, model, folder / "validation", *self._best(task, model)
+            )
+        launch(trainings, JOBS, f"Training {task}", seconds)
+        launch(validations, JOBS, f"Validating {task}")
+        last = "checkpoints/run/checkpoint.pt"
+        states = {m: read_checkpoint(self.output / f"{task}_{m}" / last) for m in MODELS}
+        return {model: state["step"] for model, state in states.items()}
+
+    def predict(self, task: str, part: str, model: str) -> dict[str, Path]:
+        """Predict all four splits; return the files written."""
+        folders = {s: self.output / f"{task}_{model}" / f"{part}_{s}" for s in SPLITS}
+        chains = {
+            split: self._chain(
+                "predict", task, model, folder, *self._best(task, model),
+                f"--dataset.test.src={self.data / task / f'{part}_{split}'}",
+            )
+            for split, folder in folders.items()
+        }  # fmt: skip
+        launch(chains, JOBS, f"Predicting {task} {part} with {model}")
+        return {s: folder / "results/run/ocp_predictions.npz" for s, folder in folders.items()}
+
+    def relax(self) -> dict[str, Path]:
+        """Relax all four test splits with the S2EF model; return the folders of trajectories."""
+        folders = {split: self.output / "relaxations" / split for split in SPLITS}
+        chains = {
+            split: self._chain(
+                "relax", "s2ef", "physmol", folder, *self._best("s2ef", "physmol"),
+                f"--dataset.relax.src={self.data / 'is2re' / f'test_{split}'}",
+                f"--task.relax_opt.traj_dir={folder / 'trajectories'}", config="relaxation",
+            )
+            for split, folder in folders.items()
+        }  # fmt: skip
+        launch(chains, JOBS, "Relaxing")
+        return {split: folder / "trajectories" for split, folder in folders.items()}
+
+    def submit(
+        self, task: str, part: str, predictions: dict[str, Path], data: Path, folder: Path
+    ) -> dict[str, dict[str, float]]:
+        """Gather, check and score; return the scores of each split."""
+        file = folder / f"{task}_{part}.npz"
+        gather(task, predictions, data, part, file)
+        return score(task, file, data, part)
+
+    def _chain(
+        self, name: str, task: str, model: str, folder: Path, *options: object, config: str = ""
+    ) -> Chain:
+        source = self.data / task
+        sources = (f"--dataset.train.src={source / 'train'}",
+                   f"--dataset.val.src={source / 'val_id'}")  # fmt: skip
+        path = f"configs/{task}/{config or model}.yml"
+        command = model_command(name, path, folder, *SIZES[model], *SMALL, *sources, *options)
+        return Chain({name: command}, folder / "log.txt")
+
+    def _best(self, task: str, model: str) -> tuple[str, Path]:
+        best = self.output / f"{task}_{model}" / "checkpoints/run/best_checkpoint.pt"
+        return "--checkpoint", best

@@ -47,7 +47,8 @@ def test_runs_are_completed_and_changed(read):
     )
     first, second = runs.values()
     assert first.config["model"]["hidden_channels"] == 64 and first.seconds == 60
-    assert (second.slug, second.seconds, second.seed, second.note) == ("wide_long", 120, 3, "N")
+    assert (second.slug, second.seconds) == ("wide_long", 120)
+    assert (second.entry.seed, second.entry.note) == (3, "N")
     assert second.config["model"]["hidden_channels"] == 128
     assert second.config["model"]["num_layers"] == 3 and "seed" not in second.config
 
@@ -64,16 +65,16 @@ RUN = f"{{config: {SCHNET}}}"
 
 @pytest.mark.parametrize("content, message", [
     ("title: [", "cannot be read"),
-    ("seconds: 3", "'title' is missing"),
-    (f"title: T\nruns: {{a: {RUN}}}", "seconds: None is not possible; it must be a number above 0"),
+    ("seconds: 3", "title is missing"),
+    (f"title: T\nruns: {{a: {RUN}}}", "seconds is missing; it must be a number > 0"),
     (f"title: T\nseconds: 0\nruns: {{a: {RUN}}}", "seconds: 0 is not possible"),
     ("title: T\nseconds: 3", "give either 'runs', each with a config, or 'config' and 'sweep'"),
-    ("title: T\nseconds: 3\nruns: {}", "'runs' must hold rows, each with a name"),
+    ("title: T\nseconds: 3\nruns: {}", "it must be a mapping of keys to values that is not empty"),
     ("title: T\nseconds: 3\nruns: {a: {}}", "runs.a.config is missing"),
     ("title: T\nseconds: 3\nruns: {a: {config: no.yml}}", "config no.yml cannot be read"),
-    (f"title: T\nseconds: 3\nruns: {{a: {{config: {SCHNET}, modle: 1}}}}", "runs.a.modle is"),
+    (f"title: T\nseconds: 3\nruns: {{a: {{config: {SCHNET}, modle: 1}}}}", "did you mean 'model'?"),
     (f"title: T\nseconds: 3\nconfig: {SCHNET}\nsweep: no.yml", "no.yml cannot be read"),
-    (f"title: T\nseconds: 3\nrusn: {{a: {RUN}}}", "'rusn' is no key; the file may hold config,"),
+    (f"title: T\nseconds: 3\nrusn: {{a: {RUN}}}", "did you mean 'runs'?"),
     (f"title: T\nseconds: 3\nruns: {{a b: {RUN}, a/b: {RUN}}}", "run 'a/b' shares the folder"),
 ])  # fmt: skip
 def test_bad_files(content, message, read, tmp_path):

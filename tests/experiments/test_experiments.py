@@ -5,9 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, ends
 
-from ocp_physmol.experiments import command as experiments
 from ocp_physmol.experiments import report
 
 SMALL = "model: {hidden_channels: 16, num_layers: 1, num_rbf: 8}"
@@ -34,7 +33,7 @@ def experiment(qm9_folder, tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(experiment):
     """The same folder when it is done, and what was printed."""
-    command = [sys.executable, "-m", experiments.__name__, *experiment[1]]
+    command = [sys.executable, "-m", "ocp_physmol", "experiments", *experiment[1]]
     return experiment[0], subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
 
 
@@ -79,7 +78,7 @@ def test_what_is_finished_is_not_done_again(finished, experiment, capsys):
     path = folder / "records/mine/small_PhysMol.json"
     log = folder / "runs/mine/small_PhysMol/log.txt"
     before = path.read_bytes(), log.read_text()
-    experiments.main(again)
+    ends(0, "experiments", *again)
     assert (path.read_bytes(), log.read_text()) == before
     assert "small PhysMol" in capsys.readouterr().out
 
@@ -88,19 +87,10 @@ def test_another_config_needs_again(experiment, tmp_path, capsys):
     run = tmp_path / "mine/five_heads"
     run.mkdir(parents=True)
     (run / "config.yml").write_text("model: {}\n")
-    with pytest.raises(SystemExit):
-        experiments.main([*experiment[1], "--runs", str(tmp_path), "--only", "five heads"])
+    ends(2, "experiments", *experiment[1], "--runs", tmp_path, "--only", "five heads")
     assert "add --again to train it anew" in capsys.readouterr().err
 
 
 def test_unknown_runs_are_refused(experiment, capsys):
-    with pytest.raises(SystemExit):
-        experiments.main([*experiment[1], "--only", "big"])
+    ends(2, "experiments", *experiment[1], "--only", "big")
     assert "has no such run; it has 'small PhysMol', 'five heads'" in capsys.readouterr().err
-
-
-def test_only_in_the_repository(experiment, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit):
-        experiments.main(experiment[1])
-    assert "run experiments in the repository's folder" in capsys.readouterr().err

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import REPOSITORY
+from conftest import ends
 
 from ocp_physmol.datasets.splits import EVALUATION as SPLITS
 from ocp_physmol.experiments import oc20_demo
@@ -13,9 +13,9 @@ from ocp_physmol.experiments import oc20_demo
 
 @pytest.mark.slow
 def test_every_task_is_scored_on_every_split(emt_folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(REPOSITORY)
-    oc20_demo.main(["--seconds", "2", "--is2re-seconds", "2", "--data", str(emt_folder),
-                    "--output", str(tmp_path / "demo")])  # fmt: skip
+    monkeypatch.chdir(tmp_path)  # in any folder
+    ends(0, "oc20-demo", "--seconds", 2, "--is2re-seconds", 2, "--data", emt_folder,
+         "--output", "demo")  # fmt: skip
     content = json.loads((tmp_path / "demo/scores.json").read_text())
     expected = {f"{task} {part} {model}" for task in ("s2ef", "is2re") for part in ("val", "test")
                 for model in oc20_demo.MODELS}  # fmt: skip
@@ -25,10 +25,3 @@ def test_every_task_is_scored_on_every_split(emt_folder, tmp_path, monkeypatch, 
     assert all(steps > 0 for steps in content["training"]["steps"]["s2ef"].values())
     assert "EFwT (%)" in capsys.readouterr().out
     assert len(list((tmp_path / "demo").glob("*/*.npz"))) == len(expected)
-
-
-def test_only_in_the_repository(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit):
-        oc20_demo.main([])
-    assert "run the demo in the repository's folder" in capsys.readouterr().err

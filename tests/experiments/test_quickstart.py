@@ -3,38 +3,29 @@
 import json
 
 import pytest
-from conftest import REPOSITORY
-
-from ocp_physmol.errors import UserError
-from ocp_physmol.experiments import quickstart
+from conftest import ends
 
 
 @pytest.mark.slow
 def test_quickstart_writes_what_it_promises(qm9_folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(REPOSITORY)
-    output = tmp_path / "run"
-    quickstart.main(["--seconds", "3", "--molecules", "4", "--data", str(qm9_folder),
-                     "--output", str(output)])  # fmt: skip
-    metrics = json.loads((output / "metrics.json").read_text())
+    monkeypatch.chdir(tmp_path)  # in any folder
+    ends(0, "quickstart", "--seconds", 3, "--molecules", 4, "--data", qm9_folder,
+         "--output", "run")  # fmt: skip
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     keys = {"energy_mae_mev", "force_mae_ev_per_a", "delta_p_a", "converged_fraction"}
     assert keys <= metrics.keys() and keys <= metrics["energy_only"].keys()
     seconds = [metrics["train_seconds"], metrics["energy_only"]["train_seconds"]]
     assert all(3 <= s < 6 for s in seconds)
-    assert (output / "recovery.png").stat().st_size > 20_000
+    assert (tmp_path / "run/recovery.png").stat().st_size > 20_000
+    assert (tmp_path / "run/physmol/checkpoints/run/best_checkpoint.pt").is_file()
     printed = capsys.readouterr().out
     assert f"{metrics['energy_mae_mev']:.4g}" in printed and "do nothing" in printed
 
 
 @pytest.mark.slow
-def test_failed_training_is_reported(qm9_folder, tmp_path, monkeypatch):
-    monkeypatch.chdir(REPOSITORY)
-    monkeypatch.setitem(quickstart.CONFIGS, "PhysMol", "configs/qm9/nowhere.yml")
-    with pytest.raises(UserError, match=r"(?s)Training of 'PhysMol' stopped.*nowhere\.yml"):
-        quickstart.train_side_by_side(qm9_folder, tmp_path, 60, 0)
-
-
-def test_only_in_the_repository(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit):
-        quickstart.main([])
-    assert "run the quickstart in the repository's folder" in capsys.readouterr().err
+def test_failed_training_is_reported(tmp_path, capsys):
+    (tmp_path / "report.json").touch()  # but no LMDBs
+    ends(2, "quickstart", "--data", tmp_path, "--output", tmp_path / "run")
+    message = capsys.readouterr().err
+    assert "training of '" in message and "log.txt ends with:\n" in message
+    assert f"{tmp_path}/train" in message

@@ -1,0 +1,129 @@
+"""Commands in processes of their own: some at the same time, each on its share of the cores."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from ocp_physmol.errors import UserError
+from ocp_physmol.experiments.provenance import threads
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VALIDATION = re.compile(
+    r"INFO\): energy_mae: ([\d.]+),(?: forces_mae: ([\d.]+),)?.* loss: [\d.]+, epoch: ([\d.]+)"
+)
+
+
+def ocp_physmol(name: str, *arguments: object) -> list[str]:
+    """The command `ocp-physmol NAME ...`, with the Python that runs this."""
+    return [sys.executable, "-m", "ocp_physmol", name, *map(str, arguments)]
+
+
+def model_command(name: str, config: str | Path, folder: Path, *options: object) -> list[str]:
+    """`train`, `validate`, `predict` or `relax` on the processor, into `folder`/checkpoints/run."""
+    fixed = ("--cpu", "--run-dir", folder, "--timestamp-id", "run", "--print-every", 50)
+    return ocp_physmol(name, "--config-yml", config, *fixed, *options)
+
+
+@dataclass
+class Chain:
+    """Commands that run one after the other, until one fails.
+
+    Args:
+        commands: by what they do ("training").
+        log: the file to which their output is appended.
+    """
+
+    commands: dict[str, list[str]]
+    log: Path
+    process: subprocess.Popen | None = field(default=None, init=False)
+    doing: str = field(default="", init=False)
+
+    def begin_next(self, num_threads: int) -> None:
+        """Start the next command."""
+        self.doing = next(iter(self.commands))
+        environment = {**os.environ, "OMP_NUM_THREADS": str(num_threads), "TQDM_DISABLE": "1"}
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                self.commands.pop(self.doing), stdout=log, stderr=log, env=environment
+            )
+
+    def end_of_log(self, lines: int) -> str:
+        """The last lines of the log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def __str__(self) -> str:
+        """What runs, and the last validation in the log."""
+        found = VALIDATION.findall(self.log.read_text(errors="replace"))
+        if not found:
+            return self.doing
+        energy, force, epoch = found[-1]
+        errors = f"{1000 * float(energy):.0f} meV" + (f", {float(force):.3f} eV/Å" if force else "")
+        return f"{self.doing}, epoch {float(epoch):.0f}, {errors}"
+
+
+def launch(
+    chains: dict[str, Chain],
+    jobs: int,
+    title: str,
+    seconds: float | None = None,
+    go_on: bool = False,
+) -> dict[str, str]:
+    """Run all chains to their ends, `jobs` at a time. All are killed if an exception ends this.
+
+    Args:
+        chains: by name.
+        title: of the progress bar.
+        seconds: how long it takes, if that is known; the bar counts them, else it counts chains.
+        go_on: when a chain fails, run the others all the same.
+
+    Returns:
+        The last line of the log of each chain that failed, by name.
+
+    Raises:
+        UserError: if a chain fails and `go_on` is not set. It quotes the end of the log.
+    """
+    waiting, failed = list(chains), {}
+    running: dict[str, Chain] = {}
+    started, total = time.time(), round(seconds) if seconds else len(chains)
+    shown = "{desc}: {n_fmt}/{total_fmt}{unit} |{bar:20}|{postfix}"
+    unit = " s" if seconds else ""
+    bar = tqdm(desc=title, total=total, unit=unit, bar_format=shown, mininterval=1)
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                name = waiting.pop(0)
+                running[name] = chains[name]
+                running[name].begin_next(threads(jobs))
+            for name, chain in list(running.items()):
+                status = chain.process.poll() if chain.process else None
+                if status and not go_on:
+                    raise UserError(f"{title}: {chain.doing} of '{name}' failed; {chain.log} ends "
+                                    f"with:\n{chain.end_of_log(15)}")  # fmt: skip
+                if status:
+                    failed[name] = chain.end_of_log(1)
+                    bar.write(f"{name} failed while {chain.doing}: {failed[name]}")
+                if status == 0 and chain.commands:
+                    chain.begin_next(threads(jobs))
+                elif status is not None:
+                    del running[name]
+            done = time.time() - started if seconds else len(chains) - len(waiting) - len(running)
+            bar.n = min(round(done), total)
+            bar.set_postfix_str("; ".join(f"{name}: {chain}" for name, chain in running.items()))
+            time.sleep(0.5 if running else 0)
+    finally:
+        for chain in running.values():
+            if chain.process:
+                chain.process.kill()
+        bar.close()
+    return failed
