@@ -3,8 +3,6 @@
 python benchmarks/elastic_network.py --data data/quickstart/train --molecules 500
 """
 
-from __future__ import annotations
-
 import argparse
 
 import ocp_physmol  # noqa: F401  # before fairchem, which it makes importable

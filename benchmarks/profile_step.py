@@ -4,8 +4,6 @@ PhysMol's inference and training steps on molecules and on slabs, one core, hidd
 wall-clock time, and the operators' own time in it by kind, as torch.profiler sees it.
 """
 
-from __future__ import annotations
-
 import argparse
 import warnings
 

@@ -5,8 +5,6 @@ peak memory on molecules and slabs, and how time and memory grow with a crystal.
 turns, so that a change of the machine's speed meets them all. Compare ratios, not milliseconds.
 """
 
-from __future__ import annotations
-
 import argparse
 import ctypes
 import gc

@@ -1,7 +1,5 @@
 """What the benchmarks compute on, the models they compare, and the calls they time."""
 
-from __future__ import annotations
-
 import statistics
 import time
 

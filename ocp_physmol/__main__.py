@@ -1,16 +1,11 @@
 """The one command: ocp-physmol, or python -m ocp_physmol. `--help` lists what it can do."""
 
-from __future__ import annotations
-
 import importlib
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import click
 
 from ocp_physmol.errors import exit_on_user_error
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 DATA = {
     "Make data": {

@@ -1,7 +1,5 @@
 """Reading checkpoints safely."""
 
-from __future__ import annotations
-
 import pickle
 from pathlib import Path
 

@@ -1,17 +1,13 @@
 """Errors that a user can mend, and the sentences that explain them."""
 
-from __future__ import annotations
-
 import difflib
 import functools
 import re
 import sys
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
 
 Schema = TypeVar("Schema", bound=BaseModel)
 Result = TypeVar("Result")

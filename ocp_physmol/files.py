@@ -1,20 +1,16 @@
 """Files and folders that are either complete or not there."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ocp_physmol.errors import UserError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 REPORT = "report.json"  # in every folder that `complete_folder` has written
 

@@ -4,8 +4,6 @@ Every decision compares a distance with the sum of two covalent radii (ASE's, Co
 `bonds` is yes or no; the others are smooth in the distance and in [0, 1].
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from ase.data import covalent_radii

@@ -1,7 +1,5 @@
 """Shared by all tests: real molecules and slabs, small models, a temporary QM9 data set."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

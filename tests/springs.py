@@ -1,7 +1,5 @@
 """A predictor whose minima are known: springs between all atoms, as long as at the reference."""
 
-from __future__ import annotations
-
 import torch
 
 from ocp_physmol.relaxation.predictor import Predictor

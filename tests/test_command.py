@@ -1,7 +1,5 @@
 """The one command: what --help lists, and how its subcommands end."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

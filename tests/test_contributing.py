@@ -1,7 +1,5 @@
 """What CONTRIBUTING.md promises: a loss is one short file, which trains any model on any ranks."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,8 +1,6 @@
 """What is wrong with the content of a file, in one sentence."""
 
-from __future__ import annotations
-
-from typing import Literal, Optional, Union
+from typing import Literal
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -16,7 +14,7 @@ class Part(BaseModel):
     width: int = Field(ge=1)
     rate: float = Field(0.5, gt=0, le=1)
     kind: Literal["a", "b"] = "a"
-    name: Optional[str] = Field(None, examples=["physmol"])  # noqa: UP045
+    name: str | None = Field(None, examples=["physmol"])
 
     @field_validator("width")
     @classmethod
@@ -32,7 +30,7 @@ class Whole(BaseModel):
     part: Part
     parts: list[Part] = []
     by_name: dict[str, Part] = {}
-    either: Union[str, Part] = "x"  # noqa: UP007
+    either: str | Part = "x"
 
 
 PART = {"width": 2}

@@ -1,7 +1,5 @@
 """Importing any module of the package leaves a notebook as it was."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

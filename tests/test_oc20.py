@@ -1,7 +1,5 @@
 """Catalysts, from training to relaxations, as main.py runs them on one and on two ranks."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The tutorial notebook runs, and its relaxation leads back towards the minimum."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys

@@ -5,8 +5,6 @@ on the command line: a process of its own for every run and every rank. Runs tha
 fresh interpreter use `conftest.command` instead.
 """
 
-from __future__ import annotations
-
 import functools
 import multiprocessing
 import os

@@ -7,18 +7,19 @@ Frames of one file with the same atoms, cell and periodicity are one system: a r
 split together. Systems of different files are taken to be independent.
 """
 
-from __future__ import annotations
-
 import re
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import numpy as np
 import torch
+from ase import Atoms
 from ase.io import iread
 from fairchem.core.preprocessing import AtomsToGraphs
+from torch_geometric.data import Data
 from tqdm import tqdm
 
 from ocp_physmol.datasets.lmdb_dataset import find_problem
@@ -26,12 +27,6 @@ from ocp_physmol.datasets.lmdb_writer import write_lmdb
 from ocp_physmol.datasets.splits import Frame, cut, deal
 from ocp_physmol.errors import UserError
 from ocp_physmol.files import complete_folder
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ase import Atoms
-    from torch_geometric.data import Data
 
 SUFFIXES = (".traj", ".xyz", ".extxyz", ".db")
 BOX = 40.0  # Angstrom; length of the lattice vectors that a structure lacks, none of them a period

@@ -6,8 +6,6 @@ data have the form of OC20's (keys, splits, reference energies, tags, fixed atom
 chemistry: they serve to try every step of the program, and are no benchmark.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cache

@@ -1,7 +1,5 @@
 """Names of structures, which data sets hold as numbers, text or tensors."""
 
-from __future__ import annotations
-
 import torch
 
 

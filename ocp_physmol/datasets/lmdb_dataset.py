@@ -1,13 +1,11 @@
 """fairchem's LMDB dataset, with a check of every entry that is read."""
 
-from __future__ import annotations
-
 import bisect
 import pickle
+from collections.abc import Collection
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import lmdb
 import numpy as np
@@ -18,9 +16,6 @@ from torch_geometric.data.data import BaseData
 
 from ocp_physmol.errors import UserError
 from ocp_physmol.model.elements import MAX_ATOMIC_NUMBER
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
 
 MIN_DISTANCE = 0.1  # Angstrom; no two nuclei are ever that close
 OPTIONAL = ("cell", "pos_relaxed")  # checked where they are

@@ -1,20 +1,14 @@
 """Write structures as OCP LMDBs."""
 
-from __future__ import annotations
-
 import io
 import pickle
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from pathlib import Path
 
 import lmdb
 import numpy as np
 import torch
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
-
-    from torch_geometric.data import Data
+from torch_geometric.data import Data
 
 GROWTH = 1 << 26  # bytes by which the memory map grows when it is full
 

@@ -4,8 +4,6 @@ Downloads an archive, converts it with fairchem's own functions, with adsorption
 without edges, and adds the metadata.npz by which work is balanced over ranks.
 """
 
-from __future__ import annotations
-
 import argparse
 import lzma
 import os

@@ -1,13 +1,12 @@
 """QM9 (section 4.1) as OCP LMDBs: ocp-physmol data qm9 --help"""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import re
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import ase.data
 import ase.units
@@ -15,17 +14,13 @@ import click
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import ArrayLike
 from torch_geometric.data import Data
 from tqdm import tqdm
 
 from ocp_physmol.datasets.lmdb_writer import write_lmdb
 from ocp_physmol.errors import UserError
 from ocp_physmol.files import complete_folder
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import ArrayLike
 
 SPLITS = {"train": 0.80, "val": 0.05, "test": 0.15}
 BOX = 40.0  # Angstrom; any molecule of QM9 and a cutoff around it fit without seeing an image

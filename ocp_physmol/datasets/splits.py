@@ -1,7 +1,5 @@
 """Which frames to train on, and which to keep for validation and test."""
 
-from __future__ import annotations
-
 from collections import Counter
 from typing import NamedTuple
 

@@ -1,13 +1,13 @@
 """Section 4.4, molecule assembly: does a relaxation rejoin groups that were pulled away?"""
 
-from __future__ import annotations
-
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import numpy as np
+from torch_geometric.data import Data
 
 from ocp_physmol.datasets.identifiers import identifier
 from ocp_physmol.errors import UserError
@@ -18,13 +18,7 @@ from ocp_physmol.figures.distributions import distribution_figure
 from ocp_physmol.figures.molecules import molecules_figure
 from ocp_physmol.geometry import bonds
 from ocp_physmol.relaxation.batched import Descent, relax
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch_geometric.data import Data
-
-    from ocp_physmol.relaxation.predictor import Predictor
+from ocp_physmol.relaxation.predictor import Predictor
 
 ROWS = {
     "success_fraction": "bonds as before",

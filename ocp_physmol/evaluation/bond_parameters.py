@@ -1,9 +1,7 @@
 """The pair energies (section 3.4, Eq. 5) that a trained model has for real molecules."""
 
-from __future__ import annotations
-
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 import numpy as np
@@ -11,6 +9,7 @@ import pandas as pd
 import torch
 from ase.data import chemical_symbols
 from tabulate import tabulate
+from torch_geometric.data import Data
 
 from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
 from ocp_physmol.errors import UserError
@@ -21,11 +20,6 @@ from ocp_physmol.model.energy import PhysicsReadout, pair_energy
 from ocp_physmol.model.physmol import BondParameters, PhysMol
 from ocp_physmol.model.radial import cosine_envelope
 from ocp_physmol.relaxation.predictor import Predictor, batches, progress
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch_geometric.data import Data
 
 PARAMETERS = {  # of a pair, beside its distance
     "equilibrium_a": "beta_4 (Å)",

@@ -1,22 +1,15 @@
 """How far relaxed structures are from the minima of the data."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch_geometric.data import Data
 
 from ocp_physmol import geometry
 from ocp_physmol.geometry import bonds
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch_geometric.data import Data
-
-    from ocp_physmol.relaxation.batched import Relaxed
-    from ocp_physmol.relaxation.predictor import Predictor
+from ocp_physmol.relaxation.batched import Relaxed
+from ocp_physmol.relaxation.predictor import Predictor
 
 DRIFTED = 0.5  # Angstrom, of mean displacement
 

@@ -1,17 +1,11 @@
 """Section 4.2: mean absolute errors of energy and forces."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
+from torch_geometric.data import Data
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch_geometric.data import Data
-
-    from ocp_physmol.relaxation.predictor import Predictor
+from ocp_physmol.relaxation.predictor import Predictor
 
 
 def energy_and_force_errors(

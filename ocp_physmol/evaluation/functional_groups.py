@@ -1,17 +1,13 @@
 """Functional groups of a molecule, found from its geometry with RDKit."""
 
-from __future__ import annotations
-
 from itertools import combinations
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+import numpy as np
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdDetermineBonds
 
 from ocp_physmol.geometry import bonds
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 class Group(NamedTuple):

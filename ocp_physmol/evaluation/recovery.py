@@ -1,12 +1,12 @@
 """Section 4.3, structure recovery: does a relaxation lead back to the minimum of before?"""
 
-from __future__ import annotations
-
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import numpy as np
+from torch_geometric.data import Data
 
 from ocp_physmol.datasets.identifiers import identifier
 from ocp_physmol.evaluation.deviations import aligned, deviations
@@ -14,13 +14,7 @@ from ocp_physmol.evaluation.structure_tasks import open_task, panel_rows, shared
 from ocp_physmol.figures.distributions import distribution_figure
 from ocp_physmol.figures.molecules import molecules_figure
 from ocp_physmol.relaxation.batched import Descent, relax
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch_geometric.data import Data
-
-    from ocp_physmol.relaxation.predictor import Predictor
+from ocp_physmol.relaxation.predictor import Predictor
 
 ROWS = {
     "delta_p_a": "ΔP after relaxation (Å)",

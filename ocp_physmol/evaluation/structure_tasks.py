@@ -1,14 +1,14 @@
 """What the commands of structure recovery and molecule assembly share."""
 
-from __future__ import annotations
-
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable
+from typing import Any
 
 import click
 import numpy as np
 from tabulate import tabulate
+from torch_geometric.data import Data
 
 from ocp_physmol.datasets.identifiers import identifier
 from ocp_physmol.errors import UserError
@@ -16,11 +16,6 @@ from ocp_physmol.evaluation.molecule_sets import by_gdb_index, paper_set
 from ocp_physmol.files import write_json
 from ocp_physmol.relaxation.batched import OPTIMIZERS, Descent
 from ocp_physmol.relaxation.predictor import Predictor, open_labelled
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch_geometric.data import Data
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,14 @@
 """Harmonic frequencies of models beside those of DFT: is the energy's curvature right?"""
 
-from __future__ import annotations
-
+from collections.abc import Sequence
 from math import sqrt
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 from ase import Atoms, units
 from tabulate import tabulate
+from torch_geometric.data import Data
 from tqdm import tqdm
 
 from ocp_physmol.errors import UserError
@@ -18,11 +17,6 @@ from ocp_physmol.figures.vibrations import vibrations_figure
 from ocp_physmol.files import write_json
 from ocp_physmol.relaxation.batched import Descent, placed, relax
 from ocp_physmol.relaxation.predictor import Predictor, open_labelled
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch_geometric.data import Data
 
 PLACES = ("minimum", "reference")  # the model's own minimum, and that of the data
 BAND_EDGES = (1000, 2000)  # 1/cm, of DFT: soft modes; bends and bonds; triple bonds and X-H

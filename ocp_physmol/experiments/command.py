@@ -1,12 +1,11 @@
 """Trainings of the same length, judged alike: ocp-physmol experiments --help"""
 
-from __future__ import annotations
-
 import shlex
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import yaml
@@ -20,9 +19,6 @@ from ocp_physmol.experiments.quickstart import make_data
 from ocp_physmol.experiments.records import read_record
 from ocp_physmol.experiments.tables import TABLE1, plain, table
 from ocp_physmol.files import write_json
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 MOLECULES = 256  # the paper's 128 smallest and 128 random ones
 FOLDER = click.Path(path_type=Path)

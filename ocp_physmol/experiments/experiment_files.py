@@ -1,10 +1,9 @@
 """Experiment files: which trainings are compared, each for how long."""
 
-from __future__ import annotations
-
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import Annotated, Any
 
 import yaml
 from fairchem.core.common.utils import UniqueKeyLoader, load_config, merge_dicts
@@ -16,9 +15,6 @@ from ocp_physmol.run.config_file import find_config
 from ocp_physmol.run.schema import Config, Section, Seed
 from ocp_physmol.run.sweep import folder_name, sweep
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 Seconds = Annotated[float, Field(gt=0)]
 
 
@@ -26,7 +22,7 @@ class Entry(Section):
     """One of `runs`: a config, and changes of its sections."""
 
     config: str = Field(examples=["configs/qm9/quickstart.yml"])
-    seconds: Optional[Seconds] = None  # noqa: UP045  # for Python 3.9
+    seconds: Seconds | None = None
     seed: Seed = 0
     note: str = ""  # for the foot of a table
     paper: str = ""  # the model of the paper's table that it is to be compared with
@@ -51,7 +47,7 @@ class Experiment(Section):
     sweep: str = ""  # the path of a sweep file, each of whose rows is a run
 
     @model_validator(mode="after")
-    def _one_kind(self) -> Experiment:
+    def _one_kind(self) -> "Experiment":
         if bool(self.runs) == bool(self.sweep) or bool(self.config) != bool(self.sweep):
             raise ValueError("give either 'runs', each with a config, or 'config' and 'sweep'")
         return self

@@ -1,14 +1,13 @@
 """Everything that is measured of one trained model, as a record: ocp-physmol judge --help"""
 
-from __future__ import annotations
-
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 import numpy as np
+from torch_geometric.data import Data
 
 from ocp_physmol.checkpoint import read_checkpoint, seconds_used
 from ocp_physmol.datasets.identifiers import identifier
@@ -23,11 +22,6 @@ from ocp_physmol.evaluation.recovery import recover
 from ocp_physmol.experiments.records import compact, write_record
 from ocp_physmol.figures.bond_parameters import most_frequent
 from ocp_physmol.relaxation.predictor import Predictor, open_labelled
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch_geometric.data import Data
 
 NOISES = (0.0, 0.05, 0.1)  # Angstrom
 BATCH_SIZE = 128  # of relaxations

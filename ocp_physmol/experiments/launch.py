@@ -1,22 +1,17 @@
 """Commands in processes of their own: some at the same time, each on its share of the cores."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from tqdm import tqdm
 
 from ocp_physmol.errors import UserError
 from ocp_physmol.experiments.provenance import threads
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 VALIDATION = re.compile(
     r"INFO\): energy_mae: ([\d.]+),(?: forces_mae: ([\d.]+),)?.* loss: [\d.]+, epoch: ([\d.]+)"

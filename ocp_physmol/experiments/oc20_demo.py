@@ -1,7 +1,5 @@
 """From nothing to files for the OC20 leaderboard: ocp-physmol oc20-demo"""
 
-from __future__ import annotations
-
 import shutil
 import time
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The paper's Tables 1 and 2 beside ours."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import NamedTuple
 

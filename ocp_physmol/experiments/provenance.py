@@ -1,7 +1,5 @@
 """Where numbers come from: the machine, the versions and the state of the code."""
 
-from __future__ import annotations
-
 import os
 import platform
 import re

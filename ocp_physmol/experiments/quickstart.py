@@ -1,14 +1,12 @@
 """From nothing to a trained PhysMol and its judgement: ocp-physmol quickstart"""
 
-from __future__ import annotations
-
 import shutil
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 import yaml
+from torch_geometric.data import Data
 
 from ocp_physmol.checkpoint import read_checkpoint, seconds_used
 from ocp_physmol.datasets import qm9
@@ -21,9 +19,6 @@ from ocp_physmol.experiments.provenance import provenance
 from ocp_physmol.figures.distributions import recovery_figure
 from ocp_physmol.files import write_json
 from ocp_physmol.relaxation.predictor import Predictor, open_labelled
-
-if TYPE_CHECKING:
-    from torch_geometric.data import Data
 
 EXPERIMENT = Path("configs/qm9/experiments/quickstart.yml")  # its first run is the full model
 SUMMARY = {

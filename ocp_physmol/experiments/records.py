@@ -1,17 +1,12 @@
 """Records of what was trained and measured: one small JSON file a run, which git keeps."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 
 from ocp_physmol.errors import UserError
 from ocp_physmol.files import complete_or_absent
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 DIGITS = 4  # significant ones; no measurement here has more
 REQUIRED = {

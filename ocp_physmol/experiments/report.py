@@ -3,8 +3,6 @@
 Writes report/index.html, which needs nothing beside itself, and the tables as CSV files.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

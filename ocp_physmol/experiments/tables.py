@@ -1,7 +1,5 @@
 """Records as tables, for a terminal or a page."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple

@@ -3,27 +3,21 @@
 It evaluates the copies of a batch, too, that the terms of the objective compare (section 3.6).
 """
 
-from __future__ import annotations
-
 import copy
 import inspect
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 from fairchem.core.common.registry import registry
 from fairchem.core.models.base import GraphModelMixin
 from pydantic import BaseModel, ConfigDict
 from torch import nn
+from torch_geometric.data import Batch
 
 from ocp_physmol.errors import UserError
+from ocp_physmol.model.copies import Copy
 from ocp_physmol.model.forces import forces_of
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch_geometric.data import Batch
-
-    from ocp_physmol.model.copies import Copy
 
 # what an inner model may not choose, each for the reason that a refusal gives
 SETTLED = {

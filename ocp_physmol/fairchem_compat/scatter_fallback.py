@@ -5,8 +5,6 @@ compiler. What fairchem uses of torch_scatter is a few sums over segments, which
 `torch_geometric.utils` also has. Installed packages are always preferred.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import sys
 from importlib.machinery import ModuleSpec

@@ -1,7 +1,5 @@
 """Pictures of the pair energies that a PhysMol has learned."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import matplotlib

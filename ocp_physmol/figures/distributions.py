@@ -1,15 +1,15 @@
 """Pictures of what models do to minima: single molecules, and distributions over all of them."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import matplotlib
 
 matplotlib.use("Agg")
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 
 from ocp_physmol.figures.molecules import (
     draw_molecules,
@@ -17,12 +17,6 @@ from ocp_physmol.figures.molecules import (
     row_height,
     save,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from matplotlib.axes import Axes
 
 # Okabe and Ito's, which colour-blind people can tell apart
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")

@@ -1,26 +1,20 @@
 """Drawings of molecules in several states."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import matplotlib
 
 matplotlib.use("Agg")
+
+from collections.abc import Sequence
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 from ase.data import chemical_symbols, covalent_radii
 from ase.data.colors import jmol_colors
+from matplotlib.axes import Axes
 from matplotlib.patches import Circle, Polygon
 
 from ocp_physmol.geometry import bonds
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from matplotlib.axes import Axes
 
 INCHES_PER_ANGSTROM = 0.3  # at which all molecules of a figure are drawn
 MARGIN = 0.75  # Angstrom, around the outermost nuclei

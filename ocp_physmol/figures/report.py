@@ -1,15 +1,14 @@
 """Figures of the report, as data that a page can hold."""
 
-from __future__ import annotations
-
 import base64
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import matplotlib
 
 matplotlib.use("Agg")
+
+from collections.abc import Callable
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,9 +17,6 @@ from ocp_physmol.figures.bond_parameters import bond_parameters_figure
 from ocp_physmol.figures.distributions import DO_NOTHING, PALETTE, distribution_figure
 from ocp_physmol.figures.molecules import draw_molecule, save
 from ocp_physmol.figures.vibrations import vibrations_figure
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 KINDS = {".png": "image/png", ".svg": "image/svg+xml"}
 SIDE_BY_SIDE = 2  # models in a figure of vibrations, for narrow screens

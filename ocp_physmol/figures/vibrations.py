@@ -1,7 +1,5 @@
 """Pictures of a model's harmonic frequencies beside those of DFT."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import matplotlib

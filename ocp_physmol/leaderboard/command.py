@@ -1,9 +1,7 @@
 """The command line of the OC20 leaderboard's file."""
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
 import click
 

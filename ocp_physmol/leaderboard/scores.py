@@ -1,11 +1,11 @@
 """Scores of predictions as the OC20 leaderboard computes them, with fairchem's own Evaluator."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from fairchem.core.datasets import LmdbDataset
 from fairchem.core.modules.evaluator import Evaluator
 from tabulate import tabulate
 from tqdm import tqdm
@@ -13,11 +13,6 @@ from tqdm import tqdm
 from ocp_physmol.datasets.splits import EVALUATION as SPLITS
 from ocp_physmol.errors import UserError
 from ocp_physmol.leaderboard.submission import ATOMS, system_id
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from fairchem.core.datasets import LmdbDataset
 
 # The Evaluator's property, the submission's field, the LMDB's label.
 COMPARED = {

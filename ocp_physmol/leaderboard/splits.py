@@ -1,7 +1,5 @@
 """One file with the predictions for four splits: gathered, checked, and scored by their data."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from tqdm import tqdm

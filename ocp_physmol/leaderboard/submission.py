@@ -11,13 +11,13 @@ in eV, eV/Angstrom and Angstrom, in the order of the ids; `np.split` with chunk_
 apart again.
 """
 
-from __future__ import annotations
-
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import ase.io
 import numpy as np
@@ -25,10 +25,6 @@ from tqdm import tqdm
 
 from ocp_physmol.datasets.identifiers import identifier
 from ocp_physmol.errors import UserError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
 FIELDS = {
     "s2ef": ("ids", "energy", "forces", "chunk_idx"),

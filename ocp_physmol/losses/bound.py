@@ -1,7 +1,5 @@
 """Section 3.6, Eq. 9: whatever is displaced from a minimum has a higher energy."""
 
-from __future__ import annotations
-
 import torch
 from fairchem.core.common.registry import registry
 from pydantic import Field

@@ -5,8 +5,6 @@ depends neither on the number of ranks nor on its companions in the batch, and a
 as if it had not been interrupted.
 """
 
-from __future__ import annotations
-
 import zlib
 
 import numpy as np

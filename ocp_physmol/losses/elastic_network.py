@@ -8,8 +8,6 @@ in general (benchmarks/elastic_network.py compares their frequencies with DFT's)
 a single molecule.
 """
 
-from __future__ import annotations
-
 from functools import cached_property
 
 import torch

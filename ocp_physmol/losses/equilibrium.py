@@ -4,8 +4,6 @@ Data say so in one of two ways. IS2RE's hold `pos_relaxed`, where a structure re
 hold forces: a structure is at a minimum where none acts on a free atom.
 """
 
-from __future__ import annotations
-
 import torch
 
 from ocp_physmol.model.copies import Copy

@@ -1,7 +1,5 @@
 """Section 3.5, Eq. 7: Masked Atomic Modeling."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import numpy as np

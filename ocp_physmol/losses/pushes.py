@@ -1,17 +1,11 @@
 """Molecules pushed out of their minima, and how hard an elastic network pulls them back."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
+from torch_geometric.data import Batch
 
 from ocp_physmol.errors import UserError
 from ocp_physmol.losses.elastic_network import ElasticNetwork
-
-if TYPE_CHECKING:
-    from torch_geometric.data import Batch
 
 SCALES = 12.0  # largest push over smallest: a relaxation passes all distances from the minimum
 CLEFT = 0.15  # share of molecules that are cleft in two, as in the assembly of section 4.4

@@ -4,8 +4,6 @@ Eq. 9 asks that a displaced structure lies higher. That says little of the few s
 which relaxations escape. What pulls a structure back says it of all directions at once.
 """
 
-from __future__ import annotations
-
 import torch
 from fairchem.core.common.registry import registry
 from pydantic import Field

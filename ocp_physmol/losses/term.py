@@ -5,22 +5,18 @@ evaluated, and compares what the model says of it with what it should be. `fn` i
 names it: a name in fairchem's registry, or an import path.
 """
 
-from __future__ import annotations
+from typing import Any, ClassVar, Literal
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Optional
-
+import numpy as np
 import torch
 from fairchem.core.common import distutils
 from fairchem.core.common.registry import registry
 from fairchem.core.modules.loss import DDPLoss
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
+from torch_geometric.data import Batch, Data
 
-if TYPE_CHECKING:
-    import numpy as np
-    from torch_geometric.data import Batch, Data
-
-    from ocp_physmol.model.copies import Copy
+from ocp_physmol.model.copies import Copy
 
 
 class Term(nn.Module):
@@ -39,7 +35,7 @@ class Term(nn.Module):
         coefficient: float = Field(
             ge=0, allow_inf_nan=False, description="lambda of Eq. 10; 0 leaves the term out"
         )
-        reduction: Optional[Literal["mean", "sum"]] = Field(  # noqa: UP045  # for Python 3.9
+        reduction: Literal["mean", "sum"] | None = Field(
             None, description="over the items of all ranks (mean)"
         )
         optional: bool = Field(

@@ -1,7 +1,5 @@
 """Section 3.6, Eq. 8: no force acts at a minimum."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import torch

@@ -1,7 +1,5 @@
 """Section 3, Fig. 1a: from atoms and their neighbours to the energies of structures."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

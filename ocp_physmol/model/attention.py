@@ -1,7 +1,5 @@
 """Section 3.3 and Fig. 1b: the Molecular Attention Block, the [CLS] token, the A-mask."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

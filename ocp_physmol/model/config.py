@@ -1,6 +1,6 @@
 """The options of a PhysMol, and what each may be."""
 
-from typing import Literal, Optional
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -18,7 +18,7 @@ class PhysMolConfig(BaseModel):
 
     hidden_channels: int = Field(128, ge=2, description="width d of all embeddings")
     num_layers: int = Field(4, ge=1, description="number of Molecular Attention Blocks L")
-    attention_channels: Optional[int] = Field(
+    attention_channels: int | None = Field(
         None, ge=1,
         description="width m of queries, keys, values, D^K and D^V, which sets the cost of an "
         "edge (default: hidden_channels)",

@@ -1,15 +1,11 @@
 """Copies of a batch that a model evaluates beside the batch itself, in the same call."""
 
-from __future__ import annotations
-
 import copy
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-
-if TYPE_CHECKING:
-    from torch_geometric.data import Batch
+from torch_geometric.data import Batch
 
 PER_ATOM = {"atomic_numbers": (-1,), "tags": (-1,), "fixed": (-1,)}
 # fairchem's own data sets batch `pbc` as [3 B]

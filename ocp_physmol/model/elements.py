@@ -1,7 +1,5 @@
 """Per-element constants. Atom types are atomic numbers 1..118; type 0 is the [mask] token (3.5)."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from functools import cache

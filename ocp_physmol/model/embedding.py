@@ -1,7 +1,5 @@
 """Section 3.2, Eq. 1 and 4: what an atom is, and what it has around it."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

@@ -1,7 +1,5 @@
 """Sections 3.3 and 3.4, Eq. 5-6: from embeddings to an energy, in three ways."""
 
-from __future__ import annotations
-
 import math
 
 import torch

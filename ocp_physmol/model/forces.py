@@ -7,8 +7,6 @@ derivatives at two displaced copies x +- s v, and their mean is the first sum, b
 single precision rounding adds some 1e-4 of the whole gradient, 1e-3 for structures of 500 atoms.
 """
 
-from __future__ import annotations
-
 import torch
 from torch.func import functional_call
 

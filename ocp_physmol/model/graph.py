@@ -1,7 +1,5 @@
 """The neighbours of every atom and their distances: computed once, shared by all passes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch
@@ -49,7 +47,7 @@ class Neighbors:
         """Which structure an atom belongs to, [N]."""
         return torch.repeat_interleave(self.natoms)
 
-    def repeat(self, copies: int) -> Neighbors:
+    def repeat(self, copies: int) -> "Neighbors":
         """Of so many copies of the batch, one after the other."""
         if copies == 1:
             return self

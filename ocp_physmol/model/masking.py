@@ -1,7 +1,5 @@
 """Section 3.5: the [mask] token and the classifier that says what it hides."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

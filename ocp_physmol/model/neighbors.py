@@ -1,7 +1,5 @@
 """Neighbour search: all unordered pairs of atoms closer than the cutoff."""
 
-from __future__ import annotations
-
 import torch
 from ase.neighborlist import primitive_neighbor_list
 

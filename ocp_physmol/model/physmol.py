@@ -1,28 +1,22 @@
 """PhysMol (section 3, Fig. 1a) with fairchem's face: a batch of structures in, outputs out."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from fairchem.core.common.registry import registry
 from fairchem.core.models.base import GraphModelMixin
 from torch import nn
+from torch_geometric.data import Batch
 
 from ocp_physmol.model.architecture import PhysMolEnergy, Structures
 from ocp_physmol.model.config import PhysMolConfig
+from ocp_physmol.model.copies import Copy
 from ocp_physmol.model.elements import MAX_ATOMIC_NUMBER
 from ocp_physmol.model.energy import PhysicsReadout
 from ocp_physmol.model.forces import energy_and_forces
 from ocp_physmol.model.graph import find_neighbors, measure
 from ocp_physmol.model.masking import MaskedAtomClassifier, mask_types
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch_geometric.data import Batch
-
-    from ocp_physmol.model.copies import Copy
 
 
 @registry.register_model("physmol")
@@ -107,7 +101,7 @@ class PhysMol(nn.Module, GraphModelMixin):
         return pos.requires_grad or rough or torch.is_autocast_enabled(device)
 
     @torch.no_grad()
-    def bond_parameters(self, data: Batch) -> BondParameters:
+    def bond_parameters(self, data: Batch) -> "BondParameters":
         """What Eq. 5 holds for each pair of atoms of a batch.
 
         Raises:

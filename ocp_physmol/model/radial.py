@@ -1,7 +1,5 @@
 """Section 3.2, Eq. 2-3: radial basis functions with a cosine envelope."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,9 +1,8 @@
 """Relaxations of many structures with a model, from wherever their atoms are put."""
 
-from __future__ import annotations
-
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ase.optimize
 import numpy as np
@@ -12,16 +11,10 @@ from ase.calculators.calculator import Calculator, all_changes
 from fairchem.core.common.relaxation.ase_utils import batch_to_atoms
 from fairchem.core.common.relaxation.optimizers.lbfgs_torch import LBFGS
 from fairchem.core.datasets import data_list_collater
+from torch_geometric.data import Data
 
 from ocp_physmol.relaxation.optimizable import Frame, MovedBatch
-from ocp_physmol.relaxation.predictor import progress
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch_geometric.data import Data
-
-    from ocp_physmol.relaxation.predictor import Predictor
+from ocp_physmol.relaxation.predictor import Predictor, progress
 
 ASE_OPTIMIZERS = ("BFGS", "LBFGS", "FIRE")  # one structure at a time, many times slower
 OPTIMIZERS = ("lbfgs", *ASE_OPTIMIZERS)  # the first is fairchem's, on batches

@@ -6,8 +6,6 @@ call has relaxed, hangs where a rank has nothing left to do, and leaves the last
 trajectories of all structures that have converged.)
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging
@@ -15,14 +13,15 @@ import os
 from collections import Counter
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import ase.io
 import numpy as np
+from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from fairchem.core.common import distutils
 from fairchem.core.common.relaxation.ase_utils import batch_to_atoms
-from fairchem.core.datasets import data_list_collater
+from fairchem.core.datasets import LmdbDataset, data_list_collater
+from torch_geometric.data import Data
 from tqdm import tqdm
 
 from ocp_physmol.errors import UserError
@@ -30,14 +29,8 @@ from ocp_physmol.files import complete_or_absent, write_json
 from ocp_physmol.leaderboard.scores import has_labels, score_split
 from ocp_physmol.leaderboard.submission import read_predictions, system_id
 from ocp_physmol.relaxation.batched import Descent, relax
-
-if TYPE_CHECKING:
-    from ase import Atoms
-    from fairchem.core.datasets import LmdbDataset
-    from torch_geometric.data import Data
-
-    from ocp_physmol.relaxation.optimizable import Frame
-    from ocp_physmol.relaxation.predictor import Predictor
+from ocp_physmol.relaxation.optimizable import Frame
+from ocp_physmol.relaxation.predictor import Predictor
 
 ORIGIN = "relaxations.json"  # beside the trajectories: what they come from
 

@@ -1,19 +1,13 @@
 """What fairchem's batched L-BFGS moves."""
 
-from __future__ import annotations
+from typing import NamedTuple
 
-from typing import TYPE_CHECKING, NamedTuple
-
+import numpy as np
 import torch
 from fairchem.core.common.relaxation.optimizable import OptimizableBatch
+from torch_geometric.data import Batch
 
-from ocp_physmol.relaxation.predictor import split
-
-if TYPE_CHECKING:
-    import numpy as np
-    from torch_geometric.data import Batch
-
-    from ocp_physmol.relaxation.predictor import Predictor
+from ocp_physmol.relaxation.predictor import Predictor, split
 
 
 class Frame(NamedTuple):

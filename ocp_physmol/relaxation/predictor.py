@@ -1,28 +1,22 @@
 """A trained model, opened for evaluation, and the data to evaluate it on."""
 
-from __future__ import annotations
-
 import copy
 import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from fairchem.core.common.registry import registry
 from fairchem.core.common.utils import setup_imports, update_config
 from fairchem.core.datasets import data_list_collater
+from fairchem.core.trainers.base_trainer import BaseTrainer
+from torch_geometric.data import Batch, Data
 from tqdm import tqdm
 
 from ocp_physmol.checkpoint import read_checkpoint
 from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
 from ocp_physmol.errors import UserError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from fairchem.core.trainers.base_trainer import BaseTrainer
-    from torch_geometric.data import Batch, Data
 
 
 class Predictor:
@@ -37,7 +31,7 @@ class Predictor:
         self.trainer, self.path, self.device = trainer, path, trainer.device
 
     @classmethod
-    def open(cls, checkpoint: Path, cpu: bool = True) -> Predictor:
+    def open(cls, checkpoint: Path, cpu: bool = True) -> "Predictor":
         """The model of a checkpoint, on the CPU or on the first GPU.
 
         fairchem's OCPCalculator does the same, but reads the file without `weights_only`, sets up

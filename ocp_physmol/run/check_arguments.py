@@ -1,16 +1,11 @@
 """Checks of main.py's own options, beside those of the config."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+import argparse
 
 import torch
 
 from ocp_physmol.errors import UserError
 from ocp_physmol.run.check_config import SPLIT_OF_MODE
-
-if TYPE_CHECKING:
-    import argparse
 
 
 def check_arguments(args: argparse.Namespace, overrides: list[str]) -> None:

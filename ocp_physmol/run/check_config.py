@@ -4,12 +4,11 @@ They run in the command itself, before ranks or jobs are started, where a messag
 They change nothing.
 """
 
-from __future__ import annotations
-
+import argparse
 import inspect
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from fairchem.core.common.registry import registry
@@ -24,9 +23,6 @@ from ocp_physmol.run.check_training import check_losses, check_metrics, check_op
 from ocp_physmol.run.signatures import lookup, options_of
 from ocp_physmol.training.resolve import resolve
 from ocp_physmol.training.trainer import PhysMolTrainer
-
-if TYPE_CHECKING:
-    import argparse
 
 SPLIT_OF_MODE = {
     "train": "train", "validate": "val", "predict": "test", "run-relaxations": "relax",

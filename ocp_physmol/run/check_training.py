@@ -1,23 +1,19 @@
 """Checks of what is trained for, and how: losses, metrics, optimizer, scheduler, relaxations."""
 
-from __future__ import annotations
-
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from fairchem.core.common.relaxation.optimizers.lbfgs_torch import LBFGS
 from fairchem.core.modules import evaluator
 from fairchem.core.modules.scheduler import LRScheduler
+from pydantic import BaseModel
 
 from ocp_physmol.errors import UserError, did_you_mean, validate
 from ocp_physmol.losses.term import Term, active_entries, term_class
 from ocp_physmol.run import schema
 from ocp_physmol.run.signatures import lookup, options_of
 from ocp_physmol.training.resolve import model_options
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
 
 
 def check_losses(config: dict, model_class: type[torch.nn.Module], ours: bool) -> None:

@@ -1,10 +1,8 @@
 """fairchem's command line with our checks before a run."""
 
-from __future__ import annotations
-
+import argparse
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fairchem.core.common.flags import flags
 from fairchem.core.common.utils import setup_logging
@@ -17,9 +15,6 @@ from ocp_physmol.run.local import run_here, run_in_turn
 from ocp_physmol.run.runner import without_fairchems_warnings
 from ocp_physmol.run.slurm import submit
 from ocp_physmol.run.sweep import sweep
-
-if TYPE_CHECKING:
-    import argparse
 
 
 @exit_on_user_error

@@ -1,17 +1,12 @@
 """Configs as files: the shipped ones are found from anywhere."""
 
-from __future__ import annotations
-
+import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import yaml
 from fairchem.core.common.utils import build_config
 
 from ocp_physmol.errors import UserError
-
-if TYPE_CHECKING:
-    import argparse
 
 SHIPPED = Path(__file__).parents[1] / "configs"
 

@@ -1,7 +1,5 @@
 """Runs on this machine: one, or those of a sweep one after the other."""
 
-from __future__ import annotations
-
 import logging
 import multiprocessing
 import sys

@@ -3,27 +3,22 @@
 Jobs are pickled by reference to this module, so they import the whole package.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal
 import threading
 import time
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fairchem.core import _cli
 from submitit.helpers import DelayedSubmission, TorchDistributedEnvironment
 
 from ocp_physmol.errors import exit_on_user_error
 from ocp_physmol.training.preemption import warning_signal
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 MINUTES_TO_WAIT = 24 * 60
 

@@ -3,7 +3,7 @@
 Every key that fairchem 1.10 reads is here. Numbers are numbers: nothing is converted.
 """
 
-from typing import Annotated, Any, Literal, Optional, Union
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -25,28 +25,28 @@ class Section(BaseModel):
 class Fit(Section):
     """Normalizers or element references that are fitted to the training data."""
 
-    targets: Union[Names, dict[str, dict[str, float]]]
+    targets: Names | dict[str, dict[str, float]]
     batch_size: Positive
-    num_batches: Optional[Positive] = None
+    num_batches: Positive | None = None
     num_workers: Count = 0
     shuffle: bool = True
     seed: Seed = 0
     fitted: bool = False  # written by fairchem into checkpoints
-    override_values: Optional[dict[str, dict[str, float]]] = None
-    rmsd_correction: Optional[int] = None
+    override_values: dict[str, dict[str, float]] | None = None
+    rmsd_correction: int | None = None
     max_num_elements: Positive = 118
     log_metrics: bool = True
     use_numpy: bool = True
-    driver: Optional[str] = None
+    driver: str | None = None
 
 
 class Scale(Section):
     """Given values of one target: a normalizer, or the file of one or of element references."""
 
-    file: Optional[str] = None
-    mean: Optional[float] = None
-    stdev: Optional[float] = Field(None, gt=0)
-    rmsd: Optional[float] = Field(None, gt=0)
+    file: str | None = None
+    mean: float | None = None
+    stdev: float | None = Field(None, gt=0)
+    rmsd: float | None = Field(None, gt=0)
 
 
 class Scales(BaseModel):
@@ -55,8 +55,8 @@ class Scales(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
     __pydantic_extra__: dict[str, Scale]
 
-    fit: Optional[Fit] = None
-    file: Optional[str] = None
+    fit: Fit | None = None
+    file: str | None = None
 
 
 class Transforms(BaseModel):
@@ -64,8 +64,8 @@ class Transforms(BaseModel):
 
     model_config = ConfigDict(extra="allow", strict=True)
 
-    normalizer: Optional[Scales] = None
-    element_references: Optional[Scales] = None
+    normalizer: Scales | None = None
+    element_references: Scales | None = None
 
 
 class Subset(Section):
@@ -79,42 +79,42 @@ class Subset(Section):
 class Split(Section):
     """`dataset.train`, `val`, `test` or `relax`."""
 
-    src: Union[str, Names] = Field(examples=["data/qm9/train"])
+    src: str | Names = Field(examples=["data/qm9/train"])
     format: str = "lmdb"
-    key_mapping: Optional[dict[str, str]] = None
-    transforms: Optional[Transforms] = None
+    key_mapping: dict[str, str] | None = None
+    transforms: Transforms | None = None
     use_train_settings: bool = True
     required: list[str] = []
     # which entries
-    first_n: Optional[Positive] = None
-    sample_n: Optional[Positive] = None
-    no_shuffle: Optional[bool] = None
+    first_n: Positive | None = None
+    sample_n: Positive | None = None
+    no_shuffle: bool | None = None
     seed: Seed = 0
-    max_atoms: Optional[Positive] = None
+    max_atoms: Positive | None = None
     subset_to: list[Subset] = []
     shard: Count = 0
     total_shards: Positive = 1
-    metadata_path: Optional[str] = None
-    lin_ref: Union[bool, str, None] = None
-    train_split_settings: Optional[dict[str, Any]] = None
-    val_split_settings: Optional[dict[str, Any]] = None
-    test_split_settings: Optional[dict[str, Any]] = None
-    splits: Optional[dict[str, dict[str, Any]]] = None
+    metadata_path: str | None = None
+    lin_ref: bool | str | None = None
+    train_split_settings: dict[str, Any] | None = None
+    val_split_settings: dict[str, Any] | None = None
+    test_split_settings: dict[str, Any] | None = None
+    splits: dict[str, dict[str, Any]] | None = None
     # formats ase_read, ase_read_multi, ase_db
-    a2g_args: Optional[dict[str, Any]] = None
-    apply_tags: Optional[bool] = None
+    a2g_args: dict[str, Any] | None = None
+    apply_tags: bool | None = None
     ase_read_args: dict[str, Any] = {}
     atoms_transform_args: dict[str, Any] = {}
     connect_args: dict[str, Any] = {}
     select_args: dict[str, Any] = {}
     include_relaxed_energy: bool = False
-    index_file: Optional[str] = None
+    index_file: str | None = None
     keep_in_memory: bool = False
     pattern: str = "*"
     use_tqdm: bool = True
     # format oc22_lmdb
     data2train: str = "all"
-    oc20_ref: Optional[str] = None
+    oc20_ref: str | None = None
     train_on_oc20_total_energies: bool = False
 
 
@@ -127,10 +127,10 @@ class ForeignSplit(Split):
 class Dataset(Section):
     """Section `dataset`; each split is checked with what it takes over from `train`."""
 
-    train: Optional[dict[str, Any]] = None
-    val: Optional[dict[str, Any]] = None
-    test: Optional[dict[str, Any]] = None
-    relax: Optional[dict[str, Any]] = None
+    train: dict[str, Any] | None = None
+    val: dict[str, Any] | None = None
+    test: dict[str, Any] | None = None
+    relax: dict[str, Any] | None = None
 
 
 class Output(Section):
@@ -140,9 +140,9 @@ class Output(Section):
     prediction_dtype: Literal["float16", "float32"] = "float16"
     train_on_free_atoms: bool = True
     eval_on_free_atoms: bool = True
-    property: Optional[str] = None
-    irrep_dim: Optional[Count] = None
-    parent: Optional[str] = None
+    property: str | None = None
+    irrep_dim: Count | None = None
+    parent: str | None = None
     decomposition: dict[str, "Output"] = {}
 
 
@@ -158,7 +158,7 @@ class Loss(Section):
 
     fn: str = Field(examples=["mae"])
     coefficient: float = Field(ge=0)
-    reduction: Optional[Literal["mean", "sum"]] = None
+    reduction: Literal["mean", "sum"] | None = None
 
 
 class Named(BaseModel):
@@ -181,24 +181,25 @@ class Optim(Section):
     batch_size: Positive
     eval_batch_size: Positive = 1
     num_workers: Count
-    load_balancing: Optional[Literal["atoms", "neighbors"]] = None
-    load_balancing_on_error: Optional[Literal["raise", "warn_and_balance",
-                                              "warn_and_no_balance"]] = None  # fmt: skip
+    load_balancing: Literal["atoms", "neighbors"] | None = None
+    load_balancing_on_error: Literal["raise", "warn_and_balance", "warn_and_no_balance"] | None = (
+        None
+    )
     optimizer: str = "AdamW"
     optimizer_params: dict[str, Any] = {}
     weight_decay: AtLeastZero = 0
     lr_initial: AtLeastZero
-    scheduler: Optional[str] = None
+    scheduler: str | None = None
     warmup_steps: Positive = 1
     warmup_factor: AtLeastZero = 0
     lr_gamma: AtLeastZero = 0
     lr_milestones: list[Positive] = []
     max_epochs: Positive
-    max_seconds: Optional[AtLeastZero] = None
+    max_seconds: AtLeastZero | None = None
     eval_every: Positive = 1
     checkpoint_every: int = Field(1, ge=-1)
-    ema_decay: Optional[float] = Field(None, ge=0, le=1)
-    clip_grad_norm: Optional[AtLeastZero] = None
+    ema_decay: float | None = Field(None, ge=0, le=1)
+    clip_grad_norm: AtLeastZero | None = None
     load_datasets_and_model_then_exit: bool = False
 
 
@@ -212,9 +213,9 @@ class Task(Section):
     save_full_traj: bool = True
     write_pos: bool = False
     prediction_dtype: Literal["float16", "float32"] = "float16"
-    dataset: Optional[str] = None
+    dataset: str | None = None
     eval_relaxations: bool = False
-    relax_dataset: Optional[dict[str, Any]] = None
+    relax_dataset: dict[str, Any] | None = None
     num_relaxation_batches: Positive = 1
     relax_cell: bool = False
     relax_volume: bool = False
@@ -232,8 +233,8 @@ class Config(Section):
     optim: dict[str, Any]
     task: Task = Task()
     trainer: str = Field(examples=["physmol"])
-    logger: Union[str, Logger] = "wandb"
-    slurm: Optional[dict[str, Any]] = None
+    logger: str | Logger = "wandb"
+    slurm: dict[str, Any] | None = None
     hide_eval_progressbar: bool = False
 
 
@@ -242,16 +243,16 @@ class Run(Section):
 
     mode: str
     identifier: str
-    timestamp_id: Optional[str] = None
-    seed: Optional[Seed] = None
+    timestamp_id: str | None = None
+    seed: Seed | None = None
     is_debug: bool = False
     run_dir: str = "."
     print_every: Positive = 10
     amp: bool = False
-    checkpoint: Optional[str] = None
+    checkpoint: str | None = None
     cpu: bool = False
     submit: bool = False
     summit: bool = False
     world_size: Positive = 1
     distributed_backend: str = "gloo"
-    gp_gpus: Optional[Positive] = None
+    gp_gpus: Positive | None = None

@@ -1,15 +1,12 @@
 """Classes that a config names, and schemas of the options that their signatures declare."""
 
-from __future__ import annotations
-
 import builtins
 import inspect
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import (
-    TYPE_CHECKING,
     Any,
     Literal,
-    Optional,
     Union,
     get_args,
     get_origin,
@@ -21,9 +18,6 @@ from pydantic import BaseModel, ConfigDict, create_model
 
 from ocp_physmol.errors import UserError, did_you_mean
 from ocp_physmol.run.schema import Section
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
 
 SIMPLE = {bool, int, float, str, type(None)}
 
@@ -80,7 +74,7 @@ def _kind(hint: Any, default: Any) -> Any:
         # of numbers without a point nothing is known: momentum=0 takes 0.9, too
         hint = {bool: bool, int: float, float: float, str: str}.get(type(default), Any)
     if get_origin(hint) is Literal or hint in SIMPLE:
-        return Optional[hint] if default is None else hint
+        return hint | None if default is None else hint
     kinds = [str if kind is Path else kind for kind in get_args(hint)]
     if get_origin(hint) in (list, dict, tuple, type) or not set(kinds) <= SIMPLE or not kinds:
         return Any

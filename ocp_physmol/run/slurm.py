@@ -1,23 +1,16 @@
 """Runs as jobs of SLURM: main.py ... --submit, through submitit."""
 
-from __future__ import annotations
-
+import argparse
 import copy
 import logging
 import shutil
-from typing import TYPE_CHECKING
 
 from fairchem.core.common.utils import save_experiment_log
-from submitit import AutoExecutor
+from submitit import AutoExecutor, Job
 from submitit.core.utils import FailedJobError
 
 from ocp_physmol.errors import UserError
 from ocp_physmol.run.runner import Runner
-
-if TYPE_CHECKING:
-    import argparse
-
-    from submitit import Job
 
 MAX_TIMEOUTS = 3  # how often a job that reaches its time limit is requeued
 

@@ -1,20 +1,16 @@
 """One file, many runs: main.py ... --sweep-yml. A grid of values, or rows with names."""
 
-from __future__ import annotations
-
 import copy
 import itertools
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import yaml
 from fairchem.core.common.utils import UniqueKeyLoader, dict_set_recursively, merge_dicts
 
 from ocp_physmol.errors import UserError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 
 def sweep(config: dict, path: Path) -> dict[str, dict]:

@@ -1,7 +1,5 @@
 """Training for a given time: the learning rate falls with the time used, not with the steps."""
 
-from __future__ import annotations
-
 import math
 import time
 from contextlib import contextmanager

@@ -5,8 +5,6 @@ while the averaged weights are in place for a validation. A checkpoint written t
 the step before nor the step after.
 """
 
-from __future__ import annotations
-
 import signal
 import threading
 from typing import Any
@@ -27,7 +25,7 @@ class DeferredSignal:
         self.handler: Any = None
         self.received: tuple | None = None
 
-    def __enter__(self) -> DeferredSignal:
+    def __enter__(self) -> "DeferredSignal":
         handler = signal.getsignal(self.signum)
         if callable(handler) and threading.current_thread() is threading.main_thread():
             self.handler = handler

@@ -1,18 +1,13 @@
 """A configuration completed: what follows from the rest of it is written into it, once."""
 
-from __future__ import annotations
-
 import copy
 import inspect
-from typing import TYPE_CHECKING
+from collections.abc import Set
 
 from fairchem.core.common.registry import registry
 
 from ocp_physmol.checkpoint import has_classifier
 from ocp_physmol.losses.term import active_entries, term_class
-
-if TYPE_CHECKING:
-    from collections.abc import Set
 
 
 def resolve(config: dict, checkpoint: dict | None = None) -> dict:

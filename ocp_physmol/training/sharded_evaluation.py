@@ -1,25 +1,19 @@
 """Evaluation shared by ranks: every structure once, and the numbers of a single rank."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 from collections import Counter
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import torch
 from fairchem.core.common import distutils
 from fairchem.core.trainers.ocp_trainer import OCPTrainer
 
 from ocp_physmol.errors import UserError
 from ocp_physmol.relaxation import dataset as relaxations
 from ocp_physmol.relaxation.predictor import Predictor
-
-if TYPE_CHECKING:
-    import torch
-
-    from ocp_physmol.training.preemption import DeferredSignal
+from ocp_physmol.training.preemption import DeferredSignal
 
 
 def evaluation_batches(size: int, batch_size: int) -> list[range]:

@@ -1,7 +1,5 @@
 """Section 3.7: an OCPTrainer that trains with the physics terms beside fairchem's own losses."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import inspect

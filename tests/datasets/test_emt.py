@@ -1,7 +1,5 @@
 """The EMT set: OC20's shape, EMT's labels, and splits that keep their word."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

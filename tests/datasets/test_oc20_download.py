@@ -1,7 +1,5 @@
 """fairchem's download of OC20 on tiny archives: the configs' folders, or one sentence why not."""
 
-from __future__ import annotations
-
 import lzma
 import os
 import sys

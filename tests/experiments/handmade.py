@@ -1,7 +1,5 @@
 """Records with chosen numbers, as `judge` would write them."""
 
-from __future__ import annotations
-
 import copy
 
 from ocp_physmol.experiments.records import write_record

@@ -1,7 +1,5 @@
 """The demonstration on OC20-shaped data, with seconds of training."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

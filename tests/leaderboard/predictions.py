@@ -1,7 +1,5 @@
 """Made-up predictions for the EMT set's test splits, in the files that fairchem writes."""
 
-from __future__ import annotations
-
 import shutil
 from collections import defaultdict
 from pathlib import Path

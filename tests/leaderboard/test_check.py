@@ -1,7 +1,5 @@
 """What the leaderboard's check finds in a gathered file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """One file from the predictions of four splits."""
 
-from __future__ import annotations
-
 import shutil
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Scores of gathered files, against the same numbers from the data."""
 
-from __future__ import annotations
-
 import json
 import re
 

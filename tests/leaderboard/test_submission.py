@@ -1,7 +1,5 @@
 """The leaderboard's file: what is read from predictions, and what is found in arrays."""
 
-from __future__ import annotations
-
 import ase.io
 import numpy as np
 import pytest

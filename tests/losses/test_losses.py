@@ -1,7 +1,5 @@
 """Gradients of the terms on two real ranks are those of one rank with the whole batch."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import ocp_physmol  # noqa: F401  # before fairchem, as in every fresh process

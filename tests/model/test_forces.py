@@ -1,7 +1,5 @@
 """A force loss trains the parameters as its exact gradient would."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from ase.build import molecule

@@ -1,7 +1,5 @@
 """Every key of a config with values that it cannot have: its full path, the value, the cure."""
 
-from __future__ import annotations
-
 import argparse
 import math
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Runs on a real SLURM: submitted, preempted, killed, swept."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -1,7 +1,5 @@
 """The physics losses are in eV and Angstrom, whatever the normalizer makes of the labels."""
 
-from __future__ import annotations
-
 import ocp_physmol  # noqa: F401  # before fairchem, which it makes importable
 
 # isort: split

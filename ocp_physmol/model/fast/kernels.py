@@ -9,8 +9,6 @@ All kernels begin with the same arguments: `edges`, the first and the last but o
 [E, 4] of its rows; and `gate`, what a message is multiplied with.
 """
 
-from __future__ import annotations
-
 import math
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial

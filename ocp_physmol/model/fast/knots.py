@@ -6,8 +6,6 @@ what the forces are made of. With num_rbf knots an Angstrom, it follows basis fu
 narrower the more there are of them, to some 1e-4 of an energy as long as they keep their widths.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
 
@@ -38,7 +36,7 @@ class Knots:
             near, far = v[:, 1:-3] + v[:, 3:-1], v[:, :-4] + v[:, 4:]
             return ((54 * v[:, 2:-2] - 10 * near + far) / 36).flatten(0, 1)
 
-    def append(self, count: int) -> Knots:
+    def append(self, count: int) -> "Knots":
         """With `count` more edges that read four rows put after a table's last one, all alike."""
         num_types, num_knots, _ = self.psi.shape
         num_rows = num_types * (num_knots - 4)

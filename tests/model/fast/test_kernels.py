@@ -1,7 +1,5 @@
 """The compiled sums against the formulas they stand for, written with tensor operations."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import pytest

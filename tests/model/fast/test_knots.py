@@ -1,7 +1,5 @@
 """Filters read between knots follow the networks, smoothly and up to the cutoff."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from ase.build import molecule
