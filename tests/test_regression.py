@@ -4,6 +4,8 @@ What a change of structure must not change: data order, random draws, losses, gr
 A change that means to change numbers pins new ones, and says why.
 """
 
+from __future__ import annotations
+
 import copy
 
 import ocp_physmol  # noqa: F401  # before fairchem, which it makes importable
