@@ -10,10 +10,11 @@ from fairchem.core.common.utils import UniqueKeyLoader, load_config, merge_dicts
 from pydantic import Field, create_model, model_validator
 
 from ocp_physmol.datasets.qm9 import SPLITS
-from ocp_physmol.errors import UserError, validate
+from ocp_physmol.errors import UserError
 from ocp_physmol.run.config_file import find_config
-from ocp_physmol.run.schema import Config, Section, Seed
+from ocp_physmol.run.schema import Config, Seed
 from ocp_physmol.run.sweep import folder_name, sweep
+from ocp_physmol.validation import Section, validate
 
 Seconds = Annotated[float, Field(gt=0)]
 

@@ -11,13 +11,13 @@ from typing import Any, Literal
 import torch
 from fairchem.core.common.registry import registry
 from fairchem.core.models.base import GraphModelMixin
-from pydantic import BaseModel, ConfigDict
 from torch import nn
 from torch_geometric.data import Batch
 
 from ocp_physmol.errors import UserError
 from ocp_physmol.model.copies import Copy
 from ocp_physmol.model.forces import forces_of
+from ocp_physmol.validation import Section
 
 # what an inner model may not choose, each for the reason that a refusal gives
 SETTLED = {
@@ -29,10 +29,8 @@ SETTLED = {
 }
 
 
-class ConservativeConfig(BaseModel):
+class ConservativeConfig(Section, title="model"):
     """Section `model` of a configuration, without its `name`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, title="model")
 
     energy_model: dict[str, Any]  # `name` and options of the model inside, without the SETTLED
     regress_forces: bool = True  # forces as -dE/dx

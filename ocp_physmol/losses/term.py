@@ -12,11 +12,12 @@ import torch
 from fairchem.core.common import distutils
 from fairchem.core.common.registry import registry
 from fairchem.core.modules.loss import DDPLoss
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import nn
 from torch_geometric.data import Batch, Data
 
 from ocp_physmol.model.copies import Copy
+from ocp_physmol.validation import Section
 
 
 class Term(nn.Module):
@@ -26,15 +27,11 @@ class Term(nn.Module):
         options: of its entry in `loss_functions`.
     """
 
-    class Options(BaseModel):
+    class Options(Section):
         """Keys of the entry in `loss_functions`."""
 
-        model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
         fn: str = Field(description="the term's name in the registry, or its import path")
-        coefficient: float = Field(
-            ge=0, allow_inf_nan=False, description="lambda of Eq. 10; 0 leaves the term out"
-        )
+        coefficient: float = Field(ge=0, description="lambda of Eq. 10; 0 leaves the term out")
         reduction: Literal["mean", "sum"] | None = Field(
             None, description="over the items of all ranks (mean)"
         )

@@ -2,19 +2,17 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
+
+from ocp_physmol.validation import Section
 
 
-class PhysMolConfig(BaseModel):
+class PhysMolConfig(Section, validate_default=True, title="model"):
     """Section `model` of a configuration, without its `name`.
 
     Raises:
         pydantic.ValidationError: a ValueError that names every option with an impossible value.
     """
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, validate_default=True, title="model"
-    )
 
     hidden_channels: int = Field(128, ge=2, description="width d of all embeddings")
     num_layers: int = Field(4, ge=1, description="number of Molecular Attention Blocks L")
@@ -25,7 +23,7 @@ class PhysMolConfig(BaseModel):
     )  # fmt: skip
     num_heads: int = Field(8, ge=1, description="attention heads, a divisor of the width m")
     num_rbf: int = Field(32, ge=1, description="radial basis functions n_b")
-    cutoff: float = Field(5.0, gt=0, allow_inf_nan=False, description="tau of Eq. 3, Angstrom")
+    cutoff: float = Field(5.0, gt=0, description="tau of Eq. 3, Angstrom")
     readout: Literal["atom", "cls", "physics"] = Field(
         "physics", description="how energies are read: sum of atoms, [CLS], or Eq. 6"
     )

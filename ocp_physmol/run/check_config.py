@@ -1,7 +1,6 @@
-"""Checks before a run starts: each says which key of which file is wrong, and the cure.
+"""Checks before a run starts, in the command itself, where a message is still readable.
 
-They run in the command itself, before ranks or jobs are started, where a message is still readable.
-They change nothing.
+Each says which key of which file is wrong, and the cure. They change nothing.
 """
 
 import argparse
@@ -17,12 +16,13 @@ from fairchem.core.datasets.base_dataset import create_dataset
 
 from ocp_physmol.checkpoint import read_checkpoint, require_same_architecture
 from ocp_physmol.datasets.lmdb_dataset import find_problem
-from ocp_physmol.errors import UserError, validate
+from ocp_physmol.errors import UserError, blame
 from ocp_physmol.run import schema
 from ocp_physmol.run.check_training import check_losses, check_metrics, check_optim, check_task
 from ocp_physmol.run.signatures import lookup, options_of
 from ocp_physmol.training.resolve import resolve
 from ocp_physmol.training.trainer import PhysMolTrainer
+from ocp_physmol.validation import validate
 
 SPLIT_OF_MODE = {
     "train": "train", "validate": "val", "predict": "test", "run-relaxations": "relax",
@@ -35,49 +35,43 @@ def check_config(args: argparse.Namespace, config: dict) -> dict:
     Raises:
         UserError: if it cannot.
     """
-    try:
+    with blame(f"config {args.config_yml}", UserError):
         setup_imports(config)
         checkpoint = read_checkpoint(args.checkpoint) if args.checkpoint else None
-        _check_sections(config)
+        _check_sections(config, SPLIT_OF_MODE[args.mode])
         config = resolve(config, checkpoint if args.mode != "train" else None)
         model = _build_model(config["model"])
-        _check_data(config, SPLIT_OF_MODE[args.mode])
+        _check_data(config)
         if checkpoint:
             _check_not_in_the_way(args, config)
             require_same_architecture(model, config["model"], checkpoint, args.checkpoint)
-    except UserError as e:
-        raise UserError(f"config {args.config_yml}: {e}") from e
     return config
 
 
-def _check_sections(config: dict) -> None:
-    own = schema.Run.model_fields.keys() & config.keys()
-    validate(schema.Run, {key: config[key] for key in own})
-    validate(schema.Config, {key: config[key] for key in config.keys() - own})
+def _check_sections(config: dict, needed_split: str) -> None:
+    own = schema.CommandLine.model_fields
+    validate(schema.CommandLine, {key: config[key] for key in config if key in own})
+    validate(schema.Config, {key: config[key] for key in config if key not in own})
     trainer = lookup("trainer", "trainer", config["trainer"])
     logger = config.get("logger", "wandb")
-    name = logger if isinstance(logger, str) else logger["name"]
-    if name != "wandb_singleton":  # which fairchem knows, but has not registered
-        lookup("logger", "logger", name)
+    logger = logger if isinstance(logger, str) else logger["name"]
+    if logger != "wandb_singleton":  # which fairchem knows, but has not registered
+        lookup("logger", "logger", logger)
     model_class = lookup("model", "model.name", config["model"]["name"])
     check_losses(config, model_class, issubclass(trainer, PhysMolTrainer))
     check_metrics(config["evaluation_metrics"])
     check_optim(config)
     check_task(config)
     _check_model(config["model"], model_class)
-    for split in config["dataset"]:
+    for split in dict.fromkeys([needed_split, *_given_splits(config)]):
         _check_split(config["dataset"], split)
     _check_normalizer(config, model_class)
     _require_finite(config)
 
 
-# ---- model
-
-
 def _check_model(section: dict, model_class: type, where: str = "model") -> None:
     options = {key: value for key, value in section.items() if key != "name"}
-    known = getattr(model_class, "Config", None) or options_of(model_class)
-    validate(known, options, where)
+    validate(getattr(model_class, "Config", None) or options_of(model_class), options, where)
     if "energy_model" in options:  # of a conservative model
         inner = options["energy_model"]
         validate(schema.Named, inner, f"{where}.energy_model")
@@ -87,10 +81,8 @@ def _check_model(section: dict, model_class: type, where: str = "model") -> None
 
 def _build_model(section: dict) -> torch.nn.Module:
     options = {key: value for key, value in section.items() if key != "name"}
-    try:
+    with blame("model", ValueError, TypeError, AssertionError):
         return registry.get_model_class(section["name"])(**options)
-    except (ValueError, TypeError, AssertionError) as e:
-        raise UserError(f"model: {' '.join(str(e).split())}") from e
 
 
 def _check_normalizer(config: dict, model_class: type) -> None:
@@ -109,7 +101,8 @@ def _check_normalizer(config: dict, model_class: type) -> None:
         )
 
 
-# ---- data
+def _given_splits(config: dict) -> list[str]:
+    return [split for split, own in config["dataset"].items() if own is not None]
 
 
 def _taken_over(splits: dict, split: str) -> dict:
@@ -120,26 +113,19 @@ def _taken_over(splits: dict, split: str) -> dict:
 
 
 def _check_split(splits: dict, split: str) -> None:
-    if splits[split] is None:
-        return
     where, options = f"dataset.{split}", _taken_over(splits, split)
-    if not splits[split].get("src"):
+    if not (splits.get(split) or {}).get("src"):
         raise UserError(f"{where}.src is missing; give the path of an LMDB")
-    name = options.get("format", "lmdb")
-    dataset_class = lookup("dataset", f"{where}.format", name) if isinstance(name, str) else None
-    known = dataset_class is None or dataset_class.__module__.startswith(
-        ("fairchem", "ocp_physmol")
-    )
-    validate(schema.Split if known else schema.ForeignSplit, options, where)
+    validate(schema.ForeignSplit, options, where)
+    dataset_class = lookup("dataset", f"{where}.format", options.get("format", "lmdb"))
+    if dataset_class.__module__.startswith(("fairchem", "ocp_physmol")):
+        validate(schema.Split, options, where)
 
 
-def _check_data(config: dict, needed: str) -> None:
+def _check_data(config: dict) -> None:
     """Open every split of the config once and look at its first entry."""
-    splits = config["dataset"]
-    if not splits.get(needed):
-        raise UserError(f"dataset.{needed}.src is missing; give the path of an LMDB")
-    for split in (name for name, options in splits.items() if options is not None):
-        options = _taken_over(splits, split)
+    for split in _given_splits(config):
+        options = _taken_over(config["dataset"], split)
         for src in options["src"] if isinstance(options["src"], list) else [options["src"]]:
             if not Path(src).exists():
                 raise UserError(
@@ -147,18 +133,11 @@ def _check_data(config: dict, needed: str) -> None:
                     "ocp-physmol data qm9, your own: ocp-physmol data files) or correct the path"
                 )
         options["required"] = list(config["outputs"]) if split in ("train", "val") else []
-        try:
+        with blame(f"dataset.{split}", ValueError, AssertionError, KeyError):
             entry = create_dataset(options, split)[0]
-        except UserError:
-            raise
-        except (ValueError, AssertionError, KeyError) as e:  # what fairchem's data sets say
-            raise UserError(f"dataset.{split}: {' '.join(str(e).split())}") from e
         problem = find_problem(entry, options["required"])
         if problem:
             raise UserError(f"dataset.{split}.src: {options['src']}, an entry {problem}")
-
-
-# ---- the whole
 
 
 def _check_not_in_the_way(args: argparse.Namespace, config: dict) -> None:

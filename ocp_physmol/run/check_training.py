@@ -1,26 +1,31 @@
 """Checks of what is trained for, and how: losses, metrics, optimizer, scheduler, relaxations."""
 
 import inspect
+from collections.abc import Collection
 from typing import Any
 
 import torch
 from fairchem.core.common.relaxation.optimizers.lbfgs_torch import LBFGS
 from fairchem.core.modules import evaluator
 from fairchem.core.modules.scheduler import LRScheduler
-from pydantic import BaseModel
 
-from ocp_physmol.errors import UserError, did_you_mean, validate
+from ocp_physmol.errors import UserError, blame, did_you_mean
 from ocp_physmol.losses.term import Term, active_entries, term_class
 from ocp_physmol.run import schema
 from ocp_physmol.run.signatures import lookup, options_of
 from ocp_physmol.training.resolve import model_options
+from ocp_physmol.validation import Section, validate
 
 
 def check_losses(config: dict, model_class: type[torch.nn.Module], ours: bool) -> None:
     """Check every entry; only a trainer of `ours` knows terms."""
     for entry in config["loss_functions"]:
         for name, options in entry.items():
-            _check_loss(f"loss_functions.{name}", options, name in config["outputs"])
+            where = f"loss_functions.{name}"
+            loss = lookup("loss", f"{where}.fn", options["fn"])
+            if not issubclass(loss, Term) and name not in config["outputs"]:
+                raise UserError(f"{where} is neither in 'outputs' nor a term of its own")
+            validate(loss.Options if issubclass(loss, Term) else schema.Loss, options, where)
     terms = {n: term_class(o) for n, o in active_entries(config["loss_functions"]).items()}
     if None not in terms.values():
         raise UserError("loss_functions has no active term for an output; add energy")
@@ -38,42 +43,28 @@ def check_losses(config: dict, model_class: type[torch.nn.Module], ours: bool) -
             )
         if "copies" not in inspect.signature(model_class.forward).parameters:
             raise UserError(
-                f"loss_functions.{name} needs a model that evaluates copies of the batch, which "
-                f"model.name {model} does not; wrap it: model: {{name: conservative, "
-                f"energy_model: {{name: {model}, ...}}}}"
+                f"loss_functions.{name} needs copies of the batch, which model.name {model} cannot "
+                f"evaluate; wrap it: model: {{name: conservative, energy_model: {{name: {model}, "
+                "...}}"
             )
-
-
-def _check_loss(where: str, options: dict, of_an_output: bool) -> None:
-    if not isinstance(options.get("fn"), str):
-        validate(schema.Loss, options, where)
-    loss = lookup("loss", f"{where}.fn", options["fn"])
-    if issubclass(loss, Term):
-        validate(loss.Options, options, where)
-        return
-    if not of_an_output:
-        raise UserError(f"{where} is neither in 'outputs' nor a term of its own")
-    validate(schema.Loss, options, where)
 
 
 def check_metrics(section: dict) -> None:
     """Metrics are functions of fairchem; the primary one is among them."""
-    names = []
+    where, names = "evaluation_metrics", []
     functions = {n for n, f in vars(evaluator).items() if inspect.isfunction(f) and n[0] != "_"}
     for target, metrics in section.get("metrics", {}).items():
         for metric in metrics:
-            if metric not in functions:
-                where = f"evaluation_metrics.metrics.{target}"
-                cure = did_you_mean(metric, functions)
-                raise UserError(f"{where} has the unknown metric '{metric}'; {cure}")
+            _check_metric(f"{where}.metrics.{target}", metric, functions)
             own = target == "misc" or target in metric  # as fairchem names what it computes
             names.append(metric if own else f"{target}_{metric}")
-    primary = section["primary_metric"]
-    if names and primary not in names:
-        where = "evaluation_metrics.primary_metric"
-        raise UserError(
-            f"{where} has the unknown metric '{primary}'; {did_you_mean(primary, names)}"
-        )
+    if names:
+        _check_metric(f"{where}.primary_metric", section["primary_metric"], names)
+
+
+def _check_metric(where: str, metric: str, known: Collection[str]) -> None:
+    if metric not in known:
+        raise UserError(f"{where} has the unknown metric '{metric}'; {did_you_mean(metric, known)}")
 
 
 def check_optim(config: dict) -> None:
@@ -86,10 +77,9 @@ def check_optim(config: dict) -> None:
     scheduler = getattr(torch.optim.lr_scheduler, str(name), None)
     if scheduler is None and name != "Null":
         raise UserError(f"optim.scheduler: torch.optim.lr_scheduler has no {name}")
-    options: type[BaseModel] = schema.Optim
+    options: type[Section] = schema.Optim
     if scheduler is not None and name != "LambdaLR":
-        without = {"optimizer", "verbose", "last_epoch"}
-        options = options_of(scheduler, without, schema.Optim)
+        options = options_of(scheduler, ("optimizer", "verbose", "last_epoch"), schema.Optim)
     validate(options, optim, "optim")
     unjudged = config["mode"] == "train" and not config["dataset"].get("val")
     if unjudged and name == "ReduceLROnPlateau":
@@ -98,20 +88,15 @@ def check_optim(config: dict) -> None:
     if not isinstance(optimizer_class, type):
         raise UserError(f"optim.optimizer: torch.optim has no {optim['optimizer']}")
     params = optim.get("optimizer_params", {})
-    known = options_of(optimizer_class, ("params", "lr"))
-    validate(known, params, "optim.optimizer_params")
+    validate(options_of(optimizer_class, ("params", "lr")), params, "optim.optimizer_params")
     weights = [torch.nn.Parameter(torch.zeros(1))]
-    try:  # torch knows the ranges
+    with blame("optim", Exception):  # torch knows the ranges
         optimizer = optimizer_class(weights, lr=optim["lr_initial"], **params)
         LRScheduler(optimizer, {**optim, "scheduler": "Null"} if name == "Null" else optim)
-    except KeyError as e:
-        raise UserError(f"optim.{e.args[0]} is missing") from e
-    except Exception as e:
-        raise UserError(f"optim: {' '.join(str(e).split())}") from e
 
 
 def check_task(config: dict) -> None:
-    """Check what relaxations are told, beside the schema of the section."""
+    """Check the options of relaxations' optimizer, and that trajectories have a folder."""
     options = config.get("task", {}).get("relax_opt", {})
     known = options_of(LBFGS, ("optimizable_batch", "save_full_traj", "traj_names"))
     validate(known, options, "task.relax_opt")

@@ -4,12 +4,12 @@ import argparse
 import time
 from pathlib import Path
 
+import torch
 from fairchem.core.common.flags import flags
 from fairchem.core.common.utils import setup_logging
 
 from ocp_physmol.errors import UserError, exit_on_user_error
-from ocp_physmol.run.check_arguments import check_arguments
-from ocp_physmol.run.check_config import check_config
+from ocp_physmol.run.check_config import SPLIT_OF_MODE, check_config
 from ocp_physmol.run.config_file import read_config
 from ocp_physmol.run.local import run_here, run_in_turn
 from ocp_physmol.run.runner import without_fairchems_warnings
@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Parse the command line, check what it asks for, and start it here or on the cluster."""
     setup_logging()
     args, overrides = flags.get_parser().parse_known_args(arguments)
-    check_arguments(args, overrides)
+    _check_arguments(args, overrides)
     configs = checked_configs(args, read_config(args, overrides))
     if args.submit:
         submit(args, list(configs.values()))
@@ -32,10 +32,35 @@ def main(arguments: list[str] | None = None) -> None:
         run_here(configs[""], args.num_gpus)
 
 
-def checked_configs(args: argparse.Namespace, config: dict) -> dict[str, dict]:
-    """The configurations of all runs, completed, each with a folder of its own.
+def _check_arguments(args: argparse.Namespace, overrides: list[str]) -> None:
+    """Raise a UserError if the options contradict each other or this machine."""
+    for text in overrides:  # which must look like --optim.batch_size=8
+        if not text.startswith("--") or text.count("=") != 1:
+            raise UserError(
+                f"unknown option '{text}'; a config key is overridden by --section.key=value, "
+                "all other options are listed by --help"
+            )
+    if args.mode is None:
+        raise UserError("--mode is missing; give " + ", ".join(SPLIT_OF_MODE))
+    if args.mode != "train" and not args.checkpoint:
+        raise UserError(f"--mode {args.mode} needs a trained model; give --checkpoint")
+    if args.debug and args.submit:
+        raise UserError("--debug leaves no checkpoints, which a job needs; leave out --submit")
+    for option in ("num_gpus", "num_nodes", "slurm_mem", "slurm_timeout"):
+        if getattr(args, option) < 1:
+            option_name = f"--{option.replace('_', '-')}"
+            raise UserError(f"{option_name} {getattr(args, option)} is not possible; at least 1 is")
+    if args.num_nodes > 1 and not args.submit:
+        raise UserError("--num-nodes needs a cluster; add --submit")
+    gpus = torch.cuda.device_count()
+    if not args.cpu and not args.submit and args.num_gpus > gpus:
+        raise UserError(f"--num-gpus {args.num_gpus}, but {gpus} GPUs are here; add --cpu")
 
-    They are those of a sweep, by name, or one with an empty name.
+
+def checked_configs(args: argparse.Namespace, config: dict) -> dict[str, dict]:
+    """The configurations of a sweep's runs by name, or of one run with an empty name.
+
+    They are completed, and each has a folder of its own.
 
     Raises:
         UserError: if one of them cannot start; then none is started.

@@ -1,32 +1,29 @@
 """What the sections of a config may hold, beside options that classes declare themselves.
 
-Every key that fairchem 1.10 reads is here. Numbers are numbers: nothing is converted.
+Every key that fairchem 1.10 reads is here.
 """
+# ruff: noqa: RUF012  (pydantic copies defaults)
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, create_model
+
+from ocp_physmol.validation import Section
 
 AtLeastZero = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # NumPy takes no other
 Names = Annotated[list[str], Field(min_length=1)]
-
-
-class Section(BaseModel):
-    """Keys and values of a mapping; others are refused."""
-
-    model_config = ConfigDict(
-        extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()
-    )
+Options = dict[str, Any]
+OnError = Literal["raise", "warn_and_balance", "warn_and_no_balance", None]
 
 
 class Fit(Section):
     """Normalizers or element references that are fitted to the training data."""
 
-    targets: Names | dict[str, dict[str, float]]
-    batch_size: Positive
+    targets: Names | dict[str, dict[str, float]] = Field(examples=["[energy]"])
+    batch_size: Positive = Field(examples=[32])
     num_batches: Positive | None = None
     num_workers: Count = 0
     shuffle: bool = True
@@ -49,20 +46,17 @@ class Scale(Section):
     rmsd: float | None = Field(None, gt=0)
 
 
-class Scales(BaseModel):
+class Scales(Section, extra="allow"):
     """`normalizer` or `element_references`: `fit`, `file`, and given values by target."""
 
-    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
     __pydantic_extra__: dict[str, Scale]
 
     fit: Fit | None = None
     file: str | None = None
 
 
-class Transforms(BaseModel):
-    """What is done to every entry; further keys name functions of fairchem."""
-
-    model_config = ConfigDict(extra="allow", strict=True)
+class Transforms(Section, extra="allow"):
+    """Changes of every entry; further keys name functions of fairchem."""
 
     normalizer: Scales | None = None
     element_references: Scales | None = None
@@ -71,13 +65,13 @@ class Transforms(BaseModel):
 class Subset(Section):
     """Keep the entries whose metadata compare like this."""
 
-    op: Literal["abs_le", "in"]
-    metadata_key: str
-    rhv: Any
+    op: Literal["abs_le", "in"] = Field(examples=["in"])
+    metadata_key: str = Field(examples=["natoms"])
+    rhv: Any = Field(examples=["[3, 5]"])  # or a number, or the path of a file of numbers
 
 
 class Split(Section):
-    """`dataset.train`, `val`, `test` or `relax`."""
+    """`dataset.train`, `val`, `test` or `relax`, with the settings that it takes over."""
 
     src: str | Names = Field(examples=["data/qm9/train"])
     format: str = "lmdb"
@@ -96,17 +90,17 @@ class Split(Section):
     total_shards: Positive = 1
     metadata_path: str | None = None
     lin_ref: bool | str | None = None
-    train_split_settings: dict[str, Any] | None = None
-    val_split_settings: dict[str, Any] | None = None
-    test_split_settings: dict[str, Any] | None = None
-    splits: dict[str, dict[str, Any]] | None = None
+    train_split_settings: Options | None = None
+    val_split_settings: Options | None = None
+    test_split_settings: Options | None = None
+    splits: dict[str, Options] | None = None
     # formats ase_read, ase_read_multi, ase_db
-    a2g_args: dict[str, Any] | None = None
+    a2g_args: Options | None = None
     apply_tags: bool | None = None
-    ase_read_args: dict[str, Any] = {}
-    atoms_transform_args: dict[str, Any] = {}
-    connect_args: dict[str, Any] = {}
-    select_args: dict[str, Any] = {}
+    ase_read_args: Options = {}
+    atoms_transform_args: Options = {}
+    connect_args: Options = {}
+    select_args: Options = {}
     include_relaxed_energy: bool = False
     index_file: str | None = None
     keep_in_memory: bool = False
@@ -118,24 +112,11 @@ class Split(Section):
     train_on_oc20_total_energies: bool = False
 
 
-class ForeignSplit(Split):
+class ForeignSplit(Split, extra="allow"):
     """A split whose format is neither fairchem's nor ours, and may take keys of its own."""
-
-    model_config = ConfigDict(extra="allow")
-
-
-class Dataset(Section):
-    """Section `dataset`; each split is checked with what it takes over from `train`."""
-
-    train: dict[str, Any] | None = None
-    val: dict[str, Any] | None = None
-    test: dict[str, Any] | None = None
-    relax: dict[str, Any] | None = None
 
 
 class Output(Section):
-    """One output of the model."""
-
     level: Literal["system", "atom"] = "system"
     prediction_dtype: Literal["float16", "float32"] = "float16"
     train_on_free_atoms: bool = True
@@ -147,8 +128,6 @@ class Output(Section):
 
 
 class EvaluationMetrics(Section):
-    """Section `evaluation_metrics`."""
-
     metrics: dict[str, Names] = {}
     primary_metric: str = Field(examples=["energy_mae"])
 
@@ -157,44 +136,38 @@ class Loss(Section):
     """An entry of `loss_functions` that compares an output with its label."""
 
     fn: str = Field(examples=["mae"])
-    coefficient: float = Field(ge=0)
-    reduction: Literal["mean", "sum"] | None = None
+    coefficient: AtLeastZero = Field(examples=[1.0])
+    reduction: Literal["mean", "sum", None] = None
 
 
-class Named(BaseModel):
-    """A class by its name, beside options that the class declares itself."""
-
-    model_config = ConfigDict(extra="allow", strict=True)
-
-    name: str = Field(examples=["physmol"])
+class LossOrTerm(Loss, extra="allow"):
+    """An entry of `loss_functions`; a term declares further options itself."""
 
 
-class Logger(Named):
-    """`logger` with options, of Weights & Biases for example."""
+class Named(Section, extra="allow"):
+    """A class, beside options that it declares itself."""
 
-    name: str = Field(examples=["wandb"])
+    name: str = Field(description="a name that fairchem knows, or an import path")
 
 
 class Optim(Section):
     """Section `optim`, beside the options of the scheduler."""
 
-    batch_size: Positive
+    batch_size: Positive = Field(examples=[32])
     eval_batch_size: Positive = 1
-    num_workers: Count
-    load_balancing: Literal["atoms", "neighbors"] | None = None
-    load_balancing_on_error: Literal["raise", "warn_and_balance", "warn_and_no_balance"] | None = (
-        None
-    )
+    num_workers: Count = Field(examples=[2])
+    load_balancing: Literal["atoms", "neighbors", None] = None
+    load_balancing_on_error: OnError = None
     optimizer: str = "AdamW"
-    optimizer_params: dict[str, Any] = {}
+    optimizer_params: Options = {}
     weight_decay: AtLeastZero = 0
-    lr_initial: AtLeastZero
+    lr_initial: AtLeastZero = Field(examples=["5.0e-4"])
     scheduler: str | None = None
     warmup_steps: Positive = 1
     warmup_factor: AtLeastZero = 0
     lr_gamma: AtLeastZero = 0
     lr_milestones: list[Positive] = []
-    max_epochs: Positive
+    max_epochs: Positive = Field(examples=[100])
     max_seconds: AtLeastZero | None = None
     eval_every: Positive = 1
     checkpoint_every: int = Field(1, ge=-1)
@@ -204,18 +177,16 @@ class Optim(Section):
 
 
 class Task(Section):
-    """Section `task`: relaxations and predictions."""
-
     strict_load: bool = True
     relaxation_steps: Count = 300
     relaxation_fmax: AtLeastZero = 0.02
-    relax_opt: dict[str, Any] = {}
+    relax_opt: Options = {}
     save_full_traj: bool = True
     write_pos: bool = False
     prediction_dtype: Literal["float16", "float32"] = "float16"
     dataset: str | None = None
     eval_relaxations: bool = False
-    relax_dataset: dict[str, Any] | None = None
+    relax_dataset: Options | None = None
     num_relaxation_batches: Positive = 1
     relax_cell: bool = False
     relax_volume: bool = False
@@ -225,34 +196,30 @@ class Task(Section):
 class Config(Section):
     """The sections of a configuration."""
 
-    dataset: Dataset
-    model: Named
-    outputs: dict[str, Output] = Field(min_length=1)
-    evaluation_metrics: EvaluationMetrics
-    loss_functions: list[dict[str, dict[str, Any]]] = Field(min_length=1)
-    optim: dict[str, Any]
+    # each split is checked later, with what it takes over from `train`
+    dataset: dict[Literal["train", "val", "test", "relax"], Options | None] = Field(
+        examples=["{train: {src: data/qm9/train}}"]
+    )
+    model: Named = Field(examples=["{name: physmol}"])
+    outputs: dict[str, Output] = Field(min_length=1, examples=["{energy: {level: system}}"])
+    evaluation_metrics: EvaluationMetrics = Field(examples=["{primary_metric: energy_mae}"])
+    loss_functions: list[dict[str, LossOrTerm]] = Field(
+        min_length=1, examples=["[{energy: {fn: mae, coefficient: 1}}]"]
+    )
+    optim: Options = Field(examples=["{batch_size: 32, num_workers: 2, ...}"])
     task: Task = Task()
     trainer: str = Field(examples=["physmol"])
-    logger: str | Logger = "wandb"
-    slurm: dict[str, Any] | None = None
+    logger: str | Named = "wandb"
+    slurm: Options | None = None
     hide_eval_progressbar: bool = False
 
 
-class Run(Section):
-    """What the command line adds to a configuration."""
-
-    mode: str
-    identifier: str
-    timestamp_id: str | None = None
-    seed: Seed | None = None
-    is_debug: bool = False
-    run_dir: str = "."
-    print_every: Positive = 10
-    amp: bool = False
-    checkpoint: str | None = None
-    cpu: bool = False
-    submit: bool = False
-    summit: bool = False
-    world_size: Positive = 1
-    distributed_backend: str = "gloo"
-    gp_gpus: Positive | None = None
+KEYS_OF_COMMAND_LINE: Any = {
+    **dict.fromkeys(("mode", "identifier", "run_dir", "distributed_backend"), (str, "")),
+    **dict.fromkeys(("timestamp_id", "checkpoint"), (str | None, None)),
+    **dict.fromkeys(("is_debug", "amp", "cpu", "submit", "summit"), (bool, False)),
+    **dict.fromkeys(("print_every", "world_size"), (Positive, 1)),
+    "gp_gpus": (Positive | None, None),
+    "seed": (Seed | None, None),
+}
+CommandLine = create_model("CommandLine", __base__=Section, **KEYS_OF_COMMAND_LINE)

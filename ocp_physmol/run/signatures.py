@@ -1,25 +1,17 @@
 """Classes that a config names, and schemas of the options that their signatures declare."""
 
-import builtins
 import inspect
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
-from typing import (
-    Any,
-    Literal,
-    Union,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from fairchem.core.common.registry import registry
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import create_model
 
 from ocp_physmol.errors import UserError, did_you_mean
-from ocp_physmol.run.schema import Section
-
-SIMPLE = {bool, int, float, str, type(None)}
+from ocp_physmol.validation import Section
 
 
 def lookup(kind: str, key: str, name: str) -> type:
@@ -34,48 +26,38 @@ def lookup(kind: str, key: str, name: str) -> type:
 
 
 def options_of(
-    function: Callable, without: Collection[str] = (), base: type[BaseModel] = Section
-) -> type[BaseModel]:
+    function: Callable, without: Collection[str] = (), base: type[Section] = Section
+) -> type[Section]:
     """A schema of the arguments of a function or class, beside the fields of `base`.
 
     An argument is checked as far as its annotation is simple; without one, by its default. A class
     that takes any keyword allows unknown keys.
     """
-    parameters, hints = inspect.signature(function).parameters, _hints(function)
+    called: Any = function.__init__ if inspect.isclass(function) else function
+    names = getattr(called, "__globals__", {})
+    parameters = inspect.signature(function).parameters
     fields: dict[str, Any] = {
-        name: (_kind(hints.get(name), p.default), ... if p.default is p.empty else None)
+        name: (_kind(p, names), ... if p.default is p.empty else None)
         for name, p in parameters.items()
         if p.kind is not p.VAR_KEYWORD and name not in {*without, *base.model_fields}
     }
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        base = type(base.__name__, (base,), {"model_config": ConfigDict(extra="allow")})
-    return create_model(getattr(function, "__name__", "Options"), __base__=base, **fields)
+    any_keyword = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    kwargs = {"extra": "allow"} if any_keyword else None
+    return create_model("Options", __base__=base, __cls_kwargs__=kwargs, **fields)
 
 
-class _Names(dict):
-    """Names in annotations; those that are imported for type checkers alone may be anything."""
-
-    def __missing__(self, name: str) -> Any:
-        return Any
-
-
-def _hints(function: Callable) -> dict[str, Any]:
-    called: Any = function.__init__ if inspect.isclass(function) else function
-    try:
-        names = _Names({**vars(builtins), **called.__globals__})
-        return get_type_hints(called, localns=names)
-    except (AttributeError, TypeError):  # compiled, or in the syntax of a newer Python
-        return {}
-
-
-def _kind(hint: Any, default: Any) -> Any:
+def _kind(parameter: inspect.Parameter, names: dict[str, Any]) -> Any:
     """The type of an argument, as far as it can be told from a config."""
-    if hint is None:
+    hint, default = parameter.annotation, parameter.default
+    if hint is parameter.empty:
         # of numbers without a point nothing is known: momentum=0 takes 0.9, too
-        hint = {bool: bool, int: float, float: float, str: str}.get(type(default), Any)
-    if get_origin(hint) is Literal or hint in SIMPLE:
-        return hint | None if default is None else hint
-    kinds = [str if kind is Path else kind for kind in get_args(hint)]
-    if get_origin(hint) in (list, dict, tuple, type) or not set(kinds) <= SIMPLE or not kinds:
+        return {bool: bool, int: float, float: float, str: str}.get(type(default), Any)
+    if isinstance(hint, str):
+        with suppress(NameError):  # of a type that is imported for type checkers alone
+            hint = eval(hint, names)
+    alternatives = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    kinds = [str if kind is Path else kind for kind in alternatives]
+    simple = (bool, int, float, str, NoneType)
+    if not all(kind in simple or get_origin(kind) is Literal for kind in kinds):
         return Any
-    return Union.__getitem__((*kinds, type(default)) if default is None else tuple(kinds))
+    return Union.__getitem__((*kinds, NoneType) if default is None else tuple(kinds))

@@ -9,7 +9,7 @@ from fairchem.core.common.utils import save_experiment_log
 from submitit import AutoExecutor, Job
 from submitit.core.utils import FailedJobError
 
-from ocp_physmol.errors import UserError
+from ocp_physmol.errors import UserError, blame
 from ocp_physmol.run.runner import Runner
 
 MAX_TIMEOUTS = 3  # how often a job that reaches its time limit is requeued
@@ -46,10 +46,8 @@ def submit(args: argparse.Namespace, configs: list[dict]) -> list[Job]:
     )
     for config in configs:
         config["slurm"] = copy.deepcopy(executor.parameters)
-    try:
+    with blame("SLURM refused the job", FailedJobError):
         jobs = executor.map_array(Runner(), configs)
-    except FailedJobError as e:
-        raise UserError(f"SLURM refused the job: {' '.join(str(e).split())[:500]}") from e
     for job, config in zip(jobs, configs):
         logging.info(f"Job {job.job_id}: {config['timestamp_id']}, log {job.paths.stdout}")
     logging.info(f"What was submitted: {save_experiment_log(args, jobs, configs)}")

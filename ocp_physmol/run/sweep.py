@@ -9,8 +9,16 @@ from typing import Any
 
 import yaml
 from fairchem.core.common.utils import UniqueKeyLoader, dict_set_recursively, merge_dicts
+from pydantic import Field
 
-from ocp_physmol.errors import UserError
+from ocp_physmol.errors import UserError, blame
+from ocp_physmol.validation import Section, validate
+
+
+class Rows(Section):
+    """A sweep file with rows; each has keys of the config, {} is the config as it is."""
+
+    runs: dict[Any, dict] = Field(min_length=1)
 
 
 def sweep(config: dict, path: Path) -> dict[str, dict]:
@@ -25,14 +33,11 @@ def sweep(config: dict, path: Path) -> dict[str, dict]:
     Raises:
         UserError: if the file is missing, is no YAML, or is of neither kind.
     """
-    try:
+    with blame(f"--sweep-yml {path} cannot be read", OSError, yaml.YAMLError, ValueError):
         tree = yaml.load(path.read_text(), Loader=UniqueKeyLoader)
-    except (OSError, yaml.YAMLError, ValueError) as e:
-        raise UserError(f"--sweep-yml {path} cannot be read: {' '.join(str(e).split())}") from e
-    if isinstance(tree, dict) and "runs" in tree:
-        configs = _rows(config, tree, path)
-    else:
-        configs = _grid(config, tree, path)
+    with blame(f"--sweep-yml {path}", UserError):
+        rows = isinstance(tree, dict) and "runs" in tree
+        configs = _by_row(config, validate(Rows, tree)) if rows else _grid(config, tree)
     for name, one in configs.items():
         one["identifier"] = "_".join(filter(None, [config["identifier"], name]))
     return configs
@@ -43,46 +48,34 @@ def folder_name(text: str) -> str:
     return re.sub(r"[^\w.+-]+", "_", text, flags=re.ASCII).strip("_.")
 
 
-def _rows(config: dict, tree: dict, path: Path) -> dict[str, dict]:
-    if tree.keys() != {"runs"}:
-        other = min(str(key) for key in tree if key != "runs")
-        raise UserError(f"--sweep-yml {path}: '{other}' stands beside 'runs'; move it into a row")
-    if not isinstance(tree["runs"], dict) or not tree["runs"]:
-        raise UserError(f"--sweep-yml {path}: 'runs' must hold rows, each with a name")
-    configs = {}
-    for row, fragment in tree["runs"].items():
-        if not isinstance(fragment, dict):
-            raise UserError(
-                f"--sweep-yml {path}: row '{row}' must be a mapping of config keys; "
-                "{} is the config as it is"
-            )
+def _by_row(config: dict, rows: Rows) -> dict[str, dict]:
+    configs: dict[str, dict] = {}
+    for row, changes in rows.runs.items():
         name = folder_name(str(row))
         if not name or name in configs:
             problem = f"shares the folder '{name}' with another row" if name else "has no letters"
-            raise UserError(f"--sweep-yml {path}: row '{row}' {problem}; give it another name")
-        configs[name] = merge_dicts(config, fragment)[0]
+            raise UserError(f"row '{row}' {problem}; give it another name")
+        configs[name] = merge_dicts(config, changes)[0]
     return configs
 
 
-def _grid(config: dict, tree: Any, path: Path) -> dict[str, dict]:
-    axes = dict(_axes(tree, path))
+def _grid(config: dict, tree: Any) -> dict[str, dict]:
+    paths, values = zip(*_axes(tree))
     configs = {}
-    for number, values in enumerate(itertools.product(*axes.values())):
+    for number, combination in enumerate(itertools.product(*values)):
         one = configs[f"run{number}"] = copy.deepcopy(config)
-        for keys, value in zip(axes, values):
-            dict_set_recursively(one, list(keys), value)
+        for path, value in zip(paths, combination):
+            dict_set_recursively(one, list(path), value)
     return configs
 
 
-def _axes(
-    tree: Any, path: Path, keys: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], list]]:
+def _axes(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], list]]:
     """Pairs of a key's path and the values that it takes."""
-    if isinstance(tree, list) and keys and tree:
-        yield keys, tree
+    if isinstance(tree, list) and path and tree:
+        yield path, tree
     elif isinstance(tree, dict) and tree:
         for key, value in tree.items():
-            yield from _axes(value, path, (*keys, key))
+            yield from _axes(value, (*path, key))
     else:
-        where = ".".join(keys) or "the file"
-        raise UserError(f"--sweep-yml {path}: {where} must hold a list of values, or keys that do")
+        where = ".".join(path) or "the file"
+        raise UserError(f"{where} must hold a list of values, or keys that do")

@@ -66,10 +66,10 @@ RUN = f"{{config: {SCHNET}}}"
 @pytest.mark.parametrize("content, message", [
     ("title: [", "cannot be read"),
     ("seconds: 3", "title is missing"),
-    (f"title: T\nruns: {{a: {RUN}}}", "seconds is missing; it must be a number > 0"),
+    (f"title: T\nruns: {{a: {RUN}}}", "seconds is missing; it must be float"),
     (f"title: T\nseconds: 0\nruns: {{a: {RUN}}}", "seconds: 0 is not possible"),
     ("title: T\nseconds: 3", "give either 'runs', each with a config, or 'config' and 'sweep'"),
-    ("title: T\nseconds: 3\nruns: {}", "it must be a mapping of keys to values that is not empty"),
+    ("title: T\nseconds: 3\nruns: {}", "runs: {} is not possible; it must have at least 1 item"),
     ("title: T\nseconds: 3\nruns: {a: {}}", "runs.a.config is missing"),
     ("title: T\nseconds: 3\nruns: {a: {config: no.yml}}", "config no.yml cannot be read"),
     (f"title: T\nseconds: 3\nruns: {{a: {{config: {SCHNET}, modle: 1}}}}", "did you mean 'model'?"),

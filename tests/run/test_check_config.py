@@ -49,103 +49,124 @@ def test_no_mapping(section, value):
 
 @pytest.mark.parametrize("section", [*SECTIONS, "outputs"])
 def test_null_for_a_mapping(section):
-    assert f"{section}: None is not possible; {MAPPING}" in refusal(f"{section}=None")
+    required = f"{section} is missing; for example {{"
+    sentence = required if section != "task" else f"task: None is not possible; {MAPPING}"
+    assert sentence in refusal(f"{section}=None")
 
 
-@pytest.mark.parametrize("value", ["5", "'energy'", "None", "{}"])
+@pytest.mark.parametrize("value", ["5", "'energy'", "{}"])
 def test_losses_are_a_list(value):
     message = refusal(f"loss_functions={value}")
-    shown = value
-    assert f"loss_functions: {shown} is not possible; it must be a list" in message
+    assert f"loss_functions: {value} is not possible; it must be a valid list" in message
+    assert "loss_functions is missing; for example [" in refusal("loss_functions=None")
 
 
 VALUES = {
-    "loss_functions=[]": "loss_functions: [] is not possible; it must be a list that is not empty",
+    "loss_functions=[]": "loss_functions: [] is not possible; it must have at least 1 item after "
+    "validation, not 0",
     "loss_functions=[5]": f"loss_functions[0]: 5 is not possible; {MAPPING}",
     "loss_functions=[{'energy': 5}]": f"loss_functions[0].energy: 5 is not possible; {MAPPING}",
-    "loss_functions=[{'energy': {}}]": "loss_functions.energy.fn is missing; for example mae",
-    "loss_functions=[{'energy': {'fn': 3, 'coefficient': 1}}]": "loss_functions.energy.fn: 3 is "
-    "not possible; it must be text",
-    "loss_functions=[{'energy': {'fn': 'mae'}}]": "loss_functions.energy.coefficient is missing; "
-    "it must be a number >= 0",
-    "loss_functions=[{'energy': {'fn': 'mae', 'coefficient': -1}}]": "loss_functions.energy."
-    "coefficient: -1 is not possible; it must be a number >= 0",
+    "loss_functions=[{'energy': {}}]": "loss_functions[0].energy.fn is missing; for example mae",
+    "loss_functions=[{'energy': {'fn': 3, 'coefficient': 1}}]":
+    "loss_functions[0].energy.fn: 3 is not possible; it must be a valid string",
+    "loss_functions=[{'energy': {'fn': 'mae'}}]": "loss_functions[0].energy.coefficient is "
+    "missing; for example 1.0",
+    "loss_functions=[{'energy': {'fn': 'mae', 'coefficient': -1}}]":
+    "loss_functions[0].energy.coefficient: -1 is not possible; it must be greater than or equal "
+    "to 0",
     "loss_functions=[{'energy': {'fn': 'mae', 'coefficient': 1e999}}]": "coefficient: inf is not",
     "loss_functions=[{'energy': {'fn': 'mae', 'coefficient': 1, 'reduction': 'most'}}]":
-    "loss_functions.energy.reduction: 'most' is not possible; it must be one of mean, sum or null",
+    "loss_functions[0].energy.reduction: 'most' is not possible; it must be 'mean', 'sum' or None",
     "loss_functions=[{'energy': {'fn': 'mae', 'coefficient': 1, 'noise': 1}}]":
-    "loss_functions.energy has the unknown key 'noise'; known are coefficient, fn, reduction",
+    "loss_functions.energy.noise is an unknown key; known are coefficient, fn, reduction",
     "loss_functions=[{'bound': {'fn': 'bound', 'coefficient': 1, 'noise': -1}}]":
-    "loss_functions.bound.noise: -1 is not possible; it must be a number >= 0",
+    "loss_functions.bound.noise: -1 is not possible; it must be greater than or equal to 0",
     "loss_functions=[{'bound': {'fn': 'bound', 'coefficient': 1, 'noise': '1'}}]":
-    "loss_functions.bound.noise: '1' is not possible; it must be a number >= 0",
+    "loss_functions.bound.noise: '1' is not possible; it must be a valid number",
     "loss_functions=[{'m': {'fn': 'masked_atoms', 'coefficient': 1, 'mask_ratio': 2}}]":
-    "loss_functions.m.mask_ratio: 2 is not possible; it must be a number >= 0 and <= 1",
-    "seed=-1": "seed: -1 is not possible; it must be a whole number >= 0",
-    "print_every=0": "print_every: 0 is not possible; it must be a whole number >= 1",
+    "loss_functions.m.mask_ratio: 2 is not possible; it must be less than or equal to 1",
+    "seed=-1": "seed: -1 is not possible; it must be greater than or equal to 0",
+    "print_every=0": "print_every: 0 is not possible; it must be greater than or equal to 1",
     "gp_gpus=0": "gp_gpus: 0 is not possible",
-    "trainer=3": "trainer: 3 is not possible; it must be text",
-    "logger=None": "logger: None is not possible; it must be text or a mapping",
+    "trainer=3": "trainer: 3 is not possible; it must be a valid string",
+    "logger=None": "logger: None is not possible; it must be a valid string or a mapping of keys "
+    "to values",
     "logger=tensorbord": "logger has the unknown name 'tensorbord'; did you mean 'tensorboard'?",
-    "logger={'project': 'x'}": "logger.name is missing; for example wandb",
+    "logger={'project': 'x'}": "logger.name is missing; a name that fairchem knows, or an import "
+    "path",
     "slurm=5": f"slurm: 5 is not possible; {MAPPING}",
-    "hide_eval_progressbar=yes": "hide_eval_progressbar: 'yes' is not possible; it must be true or",
-    "model.name=3": "model.name: 3 is not possible; it must be text",
-    "model.num_layers=0": "model.num_layers: 0 is not possible; it must be a whole number >= 1",
-    "model.num_layers=2.5": "model.num_layers: 2.5 is not possible; it must be a whole number",
-    "model.num_layers=True": "model.num_layers: True is not possible; it must be a whole number",
-    "model.cutoff=0": "model.cutoff: 0 is not possible; it must be a number > 0",
-    "model.cutoff=1e999": "model.cutoff: inf is not possible; it must be a number > 0",
-    "model.readout=sum": "model.readout: 'sum' is not possible; it must be one of atom, cls, phys",
-    "model.otf_graph=False": "model.otf_graph: False is not possible; it must be true",
-    "model.use_cls=1": "model.use_cls: 1 is not possible; it must be true or false",
-    "dataset.trian.src=x": "dataset has the unknown key 'trian'; did you mean 'train'?",
-    "dataset.train.src=5": "dataset.train.src: 5 is not possible; it must be text or a list",
+    "hide_eval_progressbar=yes": "hide_eval_progressbar: 'yes' is not possible; it must be a "
+    "valid boolean",
+    "model.name=3": "model.name: 3 is not possible; it must be a valid string",
+    "model.num_layers=0": "model.num_layers: 0 is not possible; it must be greater than or equal "
+    "to 1",
+    "model.num_layers=2.5": "model.num_layers: 2.5 is not possible; it must be a valid integer",
+    "model.num_layers=True": "model.num_layers: True is not possible; it must be a valid integer",
+    "model.cutoff=0": "model.cutoff: 0 is not possible; it must be greater than 0",
+    "model.cutoff=1e999": "model.cutoff: inf is not possible; it must be a finite number",
+    "model.readout=sum": "model.readout: 'sum' is not possible; it must be 'atom', 'cls' or "
+    "'physics'",
+    "model.otf_graph=False": "model.otf_graph: False is not possible; it must be True",
+    "model.use_cls=1": "model.use_cls: 1 is not possible; it must be a valid boolean",
+    "dataset.trian.src=x": "dataset.trian: 'trian' is not possible; it must be 'train', 'val', "
+    "'test' or 'relax'",
+    "dataset.train.src=5": "dataset.train.src: 5 is not possible; it must be a valid string or a "
+    "valid list",
     "dataset.val.src=[]": "dataset.val.src is missing",
-    "dataset.train.format=5": "dataset.train.format: 5 is not possible; it must be text",
+    "dataset.train.format=5": "dataset.train.format: 5 is not possible; it must be a valid string",
     "dataset.train.first_n=0": "dataset.train.first_n: 0 is not possible; it must be",
-    "dataset.val.first=3": "dataset.val has the unknown key 'first'; did you mean 'first_n'?",
+    "dataset.val.first=3": "dataset.val.first is an unknown key; did you mean 'first_n'?",
     "dataset.train.key_mapping.y=5": "dataset.train.key_mapping.y: 5 is not possible; it must be",
-    "dataset.train.transforms.normalizer.energy.stdev=0": "dataset.train.transforms.normalizer."
-    "energy.stdev: 0 is not possible; it must be a number > 0",
-    "dataset.train.transforms.normalizer.energy.std=1": "dataset.train.transforms.normalizer."
-    "energy has the unknown key 'std'; did you mean 'stdev'?",
-    "dataset.train.transforms.element_references.fit.batch_size=0": "element_references.fit."
-    "batch_size: 0 is not possible",
-    "outputs.energy.level=molecule": "outputs.energy.level: 'molecule' is not possible; it must be "
-    "one of system, atom",
+    "dataset.train.transforms.normalizer.energy.stdev=0":
+    "dataset.train.transforms.normalizer.energy.stdev: 0 is not possible; it must be greater "
+    "than 0",
+    "dataset.train.transforms.normalizer.energy.std=1":
+    "dataset.train.transforms.normalizer.energy.std is an unknown key; did you mean 'stdev'?",
+    "dataset.train.transforms.element_references.fit.batch_size=0":
+    "element_references.fit.batch_size: 0 is not possible",
+    "outputs.energy.level=molecule": "outputs.energy.level: 'molecule' is not possible; it must "
+    "be 'system' or 'atom'",
     "outputs.energy.prediction_dtype=float64": "outputs.energy.prediction_dtype: 'float64' is not",
     "evaluation_metrics.metrics.energy=mae": "evaluation_metrics.metrics.energy: 'mae' is not "
-    "possible; it must be a list",
+    "possible; it must be a valid list",
     "evaluation_metrics.metrics.energy=['maee']": "evaluation_metrics.metrics.energy has the "
     "unknown metric 'maee'; did you mean 'mae'?",
     "evaluation_metrics.primary_metric=energy_mse": "evaluation_metrics.primary_metric has the "
     "unknown metric 'energy_mse'; did you mean 'energy_mae'?",
-    "optim.batch_size=1.5": "optim.batch_size: 1.5 is not possible; it must be a whole number >= 1",
-    "optim.batch_size=None": "optim.batch_size is missing; it must be a whole number >= 1",
-    "optim.batch_size='8'": "optim.batch_size: '8' is not possible; it must be a whole number >= 1",
-    "optim.batch_size=[8]": "optim.batch_size: [8] is not possible; it must be a whole number >= 1",
-    "optim.num_workers=-1": "optim.num_workers: -1 is not possible; it must be a whole number >= 0",
-    "optim.lr_initial=-1": "optim.lr_initial: -1 is not possible; it must be a number >= 0",
-    "optim.lr_initial=nan": "optim.lr_initial: 'nan' is not possible; it must be a number >= 0",
-    "optim.lr_initial='1e-3'": "it must be a number >= 0; YAML takes this for text",
-    "optim.max_epochs=0": "optim.max_epochs: 0 is not possible; it must be a whole number >= 1",
-    "optim.max_seconds=-1": "optim.max_seconds: -1 is not possible; it must be a number >= 0 or",
-    "optim.eval_every=0": "optim.eval_every: 0 is not possible; it must be a whole number >= 1",
-    "optim.ema_decay=2": "optim.ema_decay: 2 is not possible; it must be a number >= 0 and <= 1",
+    "optim.batch_size=1.5": "optim.batch_size: 1.5 is not possible; it must be a valid integer",
+    "optim.batch_size=None": "optim.batch_size is missing; for example 32",
+    "optim.batch_size='8'": "optim.batch_size: '8' is not possible; it must be a valid integer",
+    "optim.batch_size=[8]": "optim.batch_size: [8] is not possible; it must be a valid integer",
+    "optim.num_workers=-1": "optim.num_workers: -1 is not possible; it must be greater than or "
+    "equal to 0",
+    "optim.lr_initial=-1": "optim.lr_initial: -1 is not possible; it must be greater than or "
+    "equal to 0",
+    "optim.lr_initial=nan": "optim.lr_initial: 'nan' is not possible; it must be a valid number",
+    "optim.lr_initial='1e-3'": "; it must be a valid number; YAML takes this for text",
+    "optim.max_epochs=0": "optim.max_epochs: 0 is not possible; it must be greater than or equal "
+    "to 1",
+    "optim.max_seconds=-1": "optim.max_seconds: -1 is not possible; it must be greater than or "
+    "equal to 0",
+    "optim.eval_every=0": "optim.eval_every: 0 is not possible; it must be greater than or equal "
+    "to 1",
+    "optim.ema_decay=2": "optim.ema_decay: 2 is not possible; it must be less than or equal to 1",
     "optim.clip_grad_norm=-1": "optim.clip_grad_norm: -1 is not possible",
-    "optim.load_balancing=atom": "optim.load_balancing: 'atom' is not possible; it must be one of",
-    "optim.optimizer=3": "optim.optimizer: 3 is not possible; it must be text",
-    "optim.optimizer_params.weight_decy=1": "optim.optimizer_params has the unknown key "
-    "'weight_decy'; did you mean 'weight_decay'?",
+    "optim.load_balancing=atom": "optim.load_balancing: 'atom' is not possible; it must be "
+    "'atoms', 'neighbors' or None",
+    "optim.optimizer=3": "optim.optimizer: 3 is not possible; it must be a valid string",
+    "optim.optimizer_params.weight_decy=1": "optim.optimizer_params.weight_decy is an unknown "
+    "key; did you mean 'weight_decay'?",
     "optim.optimizer_params.weight_decay=-1": "optim: Invalid weight_decay value: -1",
     "optim.optimizer_params.betas=[2, 2]": "optim: Invalid beta parameter at index 0: 2",
     "optim.scheduler=3": "optim.scheduler: torch.optim.lr_scheduler has no 3",
-    "task.prediction_dtype=float64": "task.prediction_dtype: 'float64' is not possible; it must be",
-    "task.relaxation_steps=-1": "task.relaxation_steps: -1 is not possible; it must be a whole",
+    "task.prediction_dtype=float64": "task.prediction_dtype: 'float64' is not possible; it must "
+    "be",
+    "task.relaxation_steps=-1": "task.relaxation_steps: -1 is not possible; it must be greater "
+    "than or equal to 0",
     "task.relaxation_fmax=small": "task.relaxation_fmax: 'small' is not possible",
-    "task.relax_opt.memory=few": "task.relax_opt.memory: 'few' is not possible; it must be a whole",
-    "task.relax_opt.memmory=3": "task.relax_opt has the unknown key 'memmory'; did you mean 'mem",
+    "task.relax_opt.memory=few": "task.relax_opt.memory: 'few' is not possible; it must be a "
+    "valid integer",
+    "task.relax_opt.memmory=3": "task.relax_opt.memmory is an unknown key; did you mean 'memory'?",
 }  # fmt: skip
 
 
@@ -155,10 +176,10 @@ def test_impossible_values(override):
 
 
 PLATEAU = {
-    "optim.patience=few": "optim.patience: 'few' is not possible; it must be a number",
-    "optim.patiense=3": "optim has the unknown key 'patiense'; did you mean 'patience'?",
+    "optim.patience=few": "optim.patience: 'few' is not possible; it must be a valid number",
+    "optim.patiense=3": "optim.patiense is an unknown key; did you mean 'patience'?",
     "optim.factor=2": "optim: Factor should be < 1.0.",
-    "optim.mode=down": "optim.mode: 'down' is not possible; it must be one of min, max",
+    "optim.mode=down": "optim.mode: 'down' is not possible; it must be 'min' or 'max'",
 }
 
 
@@ -169,7 +190,7 @@ def test_options_of_a_scheduler(override):
 
 SCHNET = {
     "model.hidden_channels=wide": "model.hidden_channels: 'wide' is not possible; it must be a",
-    "model.cutof=5": "model has the unknown key 'cutof'; did you mean 'cutoff'?",
+    "model.cutof=5": "model.cutof is an unknown key; did you mean 'cutoff'?",
     "model.energy_model=5": f"model.energy_model: 5 is not possible; {MAPPING}",
     "model.energy_model.num_filters=many": "model.energy_model.num_filters: 'many' is not possible",
 }
@@ -193,8 +214,8 @@ def test_every_shipped_config_has_values_that_its_keys_may_have():
 
 
 EMPTY = {
-    "outputs": "outputs: {} is not possible; it must be a mapping of keys to values that is not em",
-    "model": "model.name is missing; for example physmol",
+    "outputs": "outputs: {} is not possible; it must have at least 1 item",
+    "model": "model.name is missing; a name that fairchem knows, or an import path",
     "dataset": "dataset.train.src is missing; give the path of an LMDB",
     "evaluation_metrics": "evaluation_metrics.primary_metric is missing; for example energy_mae",
     "optim": "optim.scheduler is missing; name one, or give max_seconds",
@@ -209,7 +230,7 @@ def test_empty_and_missing_sections(section):
         check_config(args, config)
     assert EMPTY[section] in str(error.value)
     del config[section]
-    with pytest.raises(UserError, match=f"section '{section}' is missing"):
+    with pytest.raises(UserError, match=f"{section} is missing; for example"):
         check_config(args, config)
 
 

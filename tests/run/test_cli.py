@@ -32,15 +32,17 @@ def fails(capsys, monkeypatch, qm9_folder):
 
 
 BAD_OPTIONS = {
-    "--model.hiden_channels=3": "unknown key 'hiden_channels'; did you mean 'hidden_channels'?",
+    "--model.hiden_channels=3":
+    "model.hiden_channels is an unknown key; did you mean 'hidden_channels'?",
     "--model.num_heads=5": "model.num_heads: 5 is not possible; it must be a divisor",
     "--model.name=physmo": "model.name has the unknown name 'physmo'; did you mean 'physmol'?",
     "--model.name=nowhere.Model": "model.name: nowhere.Model cannot be imported",
     "--trainer=physmo": "trainer has the unknown name 'physmo'; did you mean 'physmol'?",
     "--trainer=ocp": "needs trainer: physmol",
-    "--modle.name=physmol": "unknown key 'modle'; did you mean 'model'?",
-    "--optim.lr_inital=1": "unknown key 'lr_inital'; did you mean 'lr_initial'?",
-    "--optim.batch_size=0": "optim.batch_size: 0 is not possible; it must be a whole number >= 1",
+    "--modle.name=physmol": "modle is an unknown key; did you mean 'model'?",
+    "--optim.lr_inital=1": "optim.lr_inital is an unknown key; did you mean 'lr_initial'?",
+    "--optim.batch_size=0":
+    "optim.batch_size: 0 is not possible; it must be greater than or equal to 1",
     "--optim.lr_initial=fast": "optim.lr_initial: 'fast' is not possible",
     "--optim.optimizer=Adm": "torch.optim has no Adm",
     "--optim.scheduler=LambdaLR": "optim.scheduler is missing; name one",
@@ -58,12 +60,12 @@ BAD_OPTIONS = {
     "--num-gpus=0": "--num-gpus 0 is not possible",
     "--num-nodes=2": "--num-nodes needs a cluster; add --submit",
     "--sweep-yml=nowhere.yml": "--sweep-yml nowhere.yml cannot be read",
-    "--task.relaxation_step=3": "task has the unknown key 'relaxation_step'; did you mean",
+    "--task.relaxation_step=3": "task.relaxation_step is an unknown key; did you mean",
     "--seed": "expected one argument",
     "--verbose": "unknown option '--verbose'",
     "--checkpoint=nowhere.pt": "checkpoint nowhere.pt does not exist; correct the path",
     "--checkpoint=setup.py": "checkpoint setup.py cannot be read",
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("option", BAD_OPTIONS)
@@ -97,7 +99,7 @@ def test_prediction_wants_a_checkpoint(fails):
         ("model: [", "cannot be read"),
         ("model: {name: a, name: b}", "Duplicate Key"),
         ("includes: [nowhere.yml]", "Cannot find include YML nowhere.yml"),
-        ("model: {name: physmol}", "section"),
+        ("model: {name: physmol}", "outputs is missing; for example {energy"),
         ("", "has no keys"),
         ("5", "has no keys"),
         ("[model, optim]", "has no keys"),
@@ -211,8 +213,8 @@ def test_submission_without_slurm(fails, tmp_path, monkeypatch):
 
 
 WRAPPED = {
-    "--model.energy_model.hiden_channels=3": "model.energy_model has the unknown key "
-    "'hiden_channels'; did you mean 'hidden_channels'?",
+    "--model.energy_model.hiden_channels=3": "model.energy_model.hiden_channels is an "
+    "unknown key; did you mean 'hidden_channels'?",
     "--model.energy_model.name=schne": "model.energy_model.name has the unknown name 'schne'",
     "--model.energy_model=schnet": "model.energy_model: 'schnet' is not possible; it "
     "must be a mapping of keys to values",

@@ -1,0 +1,83 @@
+"""Sections of files as pydantic models, and one sentence on what is wrong with their content."""
+
+import inspect
+import re
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from ocp_physmol.errors import UserError, did_you_mean
+
+
+class Section(BaseModel):
+    """Keys and values of a mapping. Unknown keys are refused, and no value is converted."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, allow_inf_nan=False, frozen=True, protected_namespaces=()
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_keys(cls, content: Any) -> Any:
+        if not isinstance(content, dict):
+            return content
+        unknown = [key for key in content if key not in cls.model_fields]
+        if unknown and cls.model_config["extra"] == "forbid":
+            cure = did_you_mean(unknown[0], cls.model_fields)
+            raise PydanticCustomError("key", f"{unknown[0]} is an unknown key; {cure}")
+        for key, field in cls.model_fields.items():
+            if field.is_required() and content.get(key) is None:
+                kind = inspect.formatannotation(field.annotation)
+                hint = f"for example {field.examples[0]}" if field.examples else field.description
+                raise PydanticCustomError(
+                    "key", f"{key} is missing; {hint or f'it must be {kind}'}"
+                )
+        return content
+
+
+Schema = TypeVar("Schema", bound=Section)
+
+
+def validate(schema: type[Schema], content: object, where: str = "") -> Schema:
+    """The content of a file, or of a section of it, as its schema describes it.
+
+    Args:
+        where: the path of the section in its file; empty for the file itself.
+
+    Raises:
+        UserError: names the path and the value of what is wrong, and what it may be.
+    """
+    try:
+        return schema.model_validate(content)
+    except ValidationError as e:
+        raise UserError(_sentence(e, content, where)) from e
+
+
+def _sentence(error: ValidationError, content: object, where: str) -> str:
+    """One sentence on the worst problem: an unknown or missing key, else what lies deepest."""
+    problems = error.errors()
+    problems = [problem for problem in problems if problem["type"] == "key"] or problems
+    worst = max(problems, key=lambda problem: len(problem["loc"]))
+    name, value = _path(worst["loc"], content, where), worst["input"]
+    if worst["type"] == "key":
+        return f"{name}.{worst['msg']}".lstrip(".")
+    alternatives = [p["msg"] for p in problems if _path(p["loc"], content, where) == name]
+    texts = (re.sub(r"^(Value error, it must|\w+ should)", "it must", msg) for msg in alternatives)
+    text = " or ".join(dict.fromkeys(texts)).replace(" or it must be", " or")
+    text = re.sub(r"valid dictionary( or instance of \w+)?", "mapping of keys to values", text)
+    if not text.startswith("it must"):
+        return f"{name}: {text.removeprefix('Value error, ')}".removeprefix(": ")
+    if isinstance(value, str) and re.fullmatch(r"[+-]?[\d.]+[eE][+-]?\d+", value):
+        text += "; YAML takes this for text, a number has a dot and a sign: 1.0e-3"
+    return f"{name}: {value!r} is not possible; {text}"
+
+
+def _path(location: tuple, content: Any, where: str) -> str:
+    """Where a problem lies; pydantic also names the types of a union, which are no keys."""
+    for key in location:
+        with suppress(KeyError, IndexError, TypeError):
+            content = content[key]
+            where += f"[{key}]" if isinstance(key, int) else f".{key}"
+    return where.lstrip(".")
