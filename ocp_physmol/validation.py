@@ -41,16 +41,13 @@ Schema = TypeVar("Schema", bound=Section)
 
 
 def validate(schema: type[Schema], content: object, where: str = "") -> Schema:
-    """The content of a file, or of a section of it, as its schema describes it.
-
-    Args:
-        where: the path of the section in its file; empty for the file itself.
+    """The content of a file, or of the section at the path `where`, as its schema describes it.
 
     Raises:
         UserError: names the path and the value of what is wrong, and what it may be.
     """
     try:
-        return schema.model_validate(content)
+        return schema.model_validate(content, strict=True)
     except ValidationError as e:
         raise UserError(_sentence(e, content, where)) from e
 

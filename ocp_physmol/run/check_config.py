@@ -30,11 +30,7 @@ SPLIT_OF_MODE = {
 
 
 def check_config(args: argparse.Namespace, config: dict) -> dict:
-    """The configuration, completed, of a run that can start.
-
-    Raises:
-        UserError: if it cannot.
-    """
+    """The configuration, completed, of a run that can start; a UserError if it cannot."""
     with blame(f"config {args.config_yml}", UserError):
         setup_imports(config)
         checkpoint = read_checkpoint(args.checkpoint) if args.checkpoint else None
@@ -116,7 +112,7 @@ def _check_split(splits: dict, split: str) -> None:
     where, options = f"dataset.{split}", _taken_over(splits, split)
     if not (splits.get(split) or {}).get("src"):
         raise UserError(f"{where}.src is missing; give the path of an LMDB")
-    validate(schema.ForeignSplit, options, where)
+    validate(schema.AnySplit, options, where)
     dataset_class = lookup("dataset", f"{where}.format", options.get("format", "lmdb"))
     if dataset_class.__module__.startswith(("fairchem", "ocp_physmol")):
         validate(schema.Split, options, where)

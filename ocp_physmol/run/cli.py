@@ -36,20 +36,18 @@ def _check_arguments(args: argparse.Namespace, overrides: list[str]) -> None:
     """Raise a UserError if the options contradict each other or this machine."""
     for text in overrides:  # which must look like --optim.batch_size=8
         if not text.startswith("--") or text.count("=") != 1:
-            raise UserError(
-                f"unknown option '{text}'; a config key is overridden by --section.key=value, "
-                "all other options are listed by --help"
-            )
+            cure = "a config key is overridden by --section.key=value, and --help lists the options"
+            raise UserError(f"unknown option '{text}'; {cure}")
     if args.mode is None:
         raise UserError("--mode is missing; give " + ", ".join(SPLIT_OF_MODE))
     if args.mode != "train" and not args.checkpoint:
         raise UserError(f"--mode {args.mode} needs a trained model; give --checkpoint")
     if args.debug and args.submit:
         raise UserError("--debug leaves no checkpoints, which a job needs; leave out --submit")
-    for option in ("num_gpus", "num_nodes", "slurm_mem", "slurm_timeout"):
-        if getattr(args, option) < 1:
-            option_name = f"--{option.replace('_', '-')}"
-            raise UserError(f"{option_name} {getattr(args, option)} is not possible; at least 1 is")
+    for option in ("--num-gpus", "--num-nodes", "--slurm-mem", "--slurm-timeout"):
+        value = getattr(args, option[2:].replace("-", "_"))
+        if value < 1:
+            raise UserError(f"{option} {value} is not possible; at least 1 is")
     if args.num_nodes > 1 and not args.submit:
         raise UserError("--num-nodes needs a cluster; add --submit")
     gpus = torch.cuda.device_count()
@@ -60,10 +58,7 @@ def _check_arguments(args: argparse.Namespace, overrides: list[str]) -> None:
 def checked_configs(args: argparse.Namespace, config: dict) -> dict[str, dict]:
     """The configurations of a sweep's runs by name, or of one run with an empty name.
 
-    They are completed, and each has a folder of its own.
-
-    Raises:
-        UserError: if one of them cannot start; then none is started.
+    Each is completed and has a folder of its own. If one cannot start, a UserError says why.
     """
     configs = sweep(config, args.sweep_yml) if args.sweep_yml else {"": config}
     started = time.strftime("%Y-%m-%d-%H-%M-%S")
@@ -85,8 +80,8 @@ def checked_configs(args: argparse.Namespace, config: dict) -> dict[str, dict]:
 def reserve(run_dir: str, name: str) -> str:
     """Make the folder for a run's checkpoints; return `name`, or one like it that is not taken.
 
-    fairchem names runs by a time in single precision, which stays the same for two minutes: of two
-    runs, the second would go on from the first one's checkpoint.
+    Two runs that fairchem names in the same two minutes share a name, as it holds times in single
+    precision; the second would go on from the first one's checkpoint.
     """
     free, number = name, 1
     while True:

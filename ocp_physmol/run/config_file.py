@@ -12,22 +12,13 @@ SHIPPED = Path(__file__).parents[1] / "configs"
 
 
 def find_config(path: Path) -> Path:
-    """The file itself, or else the shipped config of that name.
-
-    Args:
-        path: of a file, or such as qm9/physmol.yml or configs/qm9/physmol.yml.
-    """
-    name = Path(*path.parts[1:]) if path.parts[:1] == ("configs",) else path
-    shipped = SHIPPED / name
+    """The file itself, or else the shipped config of that name, as qm9/physmol.yml."""
+    shipped = SHIPPED / (path.relative_to("configs") if path.parts[:1] == ("configs",) else path)
     return shipped if not path.exists() and shipped.is_file() else path
 
 
 def read_config(args: argparse.Namespace, overrides: list[str]) -> dict:
-    """The configuration with its includes and overrides.
-
-    Raises:
-        UserError: if a file is missing or is no YAML mapping.
-    """
+    """The configuration with its includes and overrides; a UserError if it cannot be read."""
     args.config_yml = find_config(args.config_yml)
     try:
         return build_config(args, overrides)

@@ -1,4 +1,4 @@
-"""Runs on this machine: one, or those of a sweep one after the other."""
+"""Runs on this machine: one, or a sweep's runs one after the other."""
 
 import logging
 import multiprocessing
@@ -15,17 +15,12 @@ from ocp_physmol.run.runner import end_with_parent, run_rank
 
 
 def run_here(config: dict, ranks: int) -> None:
-    """Run on this machine, each rank in a process of its own.
-
-    fairchem's own launcher leaves data loaders no workers where there are several ranks.
-
-    Raises:
-        UserError: if a rank dies without having said why.
-    """
+    """Run on this machine, each rank in its own process; a UserError if one dies unexplained."""
     if ranks == 1:
         distutils.setup_env_local()
         run_rank(config)
         return
+    # fairchem's own launcher leaves data loaders no workers where there are several ranks
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").addFilter(_unexplained)
     launch = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=ranks, rdzv_backend="c10d", max_restarts=0,
@@ -49,11 +44,7 @@ def _unexplained(record: logging.LogRecord) -> bool:
 
 
 def run_in_turn(configs: dict[str, dict], ranks: int) -> None:
-    """Run the configurations one after the other, each in a fresh process.
-
-    Raises:
-        UserError: at the end, if some of them failed; the others have run all the same.
-    """
+    """Run each configuration in a fresh process; at the end, a UserError if some have failed."""
     failed = []
     for name, config in tqdm(configs.items(), desc="Sweep", unit=" runs"):
         logging.info(f"Run {name}: checkpoints/{config['timestamp_id']}")

@@ -20,8 +20,6 @@ from submitit.helpers import DelayedSubmission, TorchDistributedEnvironment
 from ocp_physmol.errors import exit_on_user_error
 from ocp_physmol.training.preemption import warning_signal
 
-MINUTES_TO_WAIT = 24 * 60
-
 
 class Runner(_cli.Runner):
     """fairchem's runner. In a SLURM job it also finds its rank and the run's newest checkpoint."""
@@ -31,7 +29,7 @@ class Runner(_cli.Runner):
         if config["submit"]:
             config = self._in_job(config)
         if config["mode"] != "train":  # ranks may have to wait long for the last one to finish
-            config = {"timeout": MINUTES_TO_WAIT, **config}
+            config = {"timeout": 24 * 60, **config}  # minutes
         with without_fairchems_warnings():
             super().__call__(config)
 

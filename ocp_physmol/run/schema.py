@@ -19,6 +19,11 @@ Options = dict[str, Any]
 OnError = Literal["raise", "warn_and_balance", "warn_and_no_balance", None]
 
 
+def optional(kind: Any, keys: str) -> dict[str, Any]:
+    """Keys of one type that may be left out, for `create_model`."""
+    return dict.fromkeys(keys.split(), (kind, None))
+
+
 class Fit(Section):
     """Normalizers or element references that are fitted to the training data."""
 
@@ -63,15 +68,13 @@ class Transforms(Section, extra="allow"):
 
 
 class Subset(Section):
-    """Keep the entries whose metadata compare like this."""
-
     op: Literal["abs_le", "in"] = Field(examples=["in"])
     metadata_key: str = Field(examples=["natoms"])
     rhv: Any = Field(examples=["[3, 5]"])  # or a number, or the path of a file of numbers
 
 
-class Split(Section):
-    """`dataset.train`, `val`, `test` or `relax`, with the settings that it takes over."""
+class AnySplit(Section, extra="allow"):
+    """`dataset.train`, `val`, `test` or `relax`; its format may have keys of its own."""
 
     src: str | Names = Field(examples=["data/qm9/train"])
     format: str = "lmdb"
@@ -88,32 +91,19 @@ class Split(Section):
     subset_to: list[Subset] = []
     shard: Count = 0
     total_shards: Positive = 1
-    metadata_path: str | None = None
-    lin_ref: bool | str | None = None
-    train_split_settings: Options | None = None
-    val_split_settings: Options | None = None
-    test_split_settings: Options | None = None
-    splits: dict[str, Options] | None = None
-    # formats ase_read, ase_read_multi, ase_db
-    a2g_args: Options | None = None
-    apply_tags: bool | None = None
-    ase_read_args: Options = {}
-    atoms_transform_args: Options = {}
-    connect_args: Options = {}
-    select_args: Options = {}
-    include_relaxed_energy: bool = False
-    index_file: str | None = None
-    keep_in_memory: bool = False
-    pattern: str = "*"
-    use_tqdm: bool = True
-    # format oc22_lmdb
-    data2train: str = "all"
-    oc20_ref: str | None = None
-    train_on_oc20_total_energies: bool = False
 
 
-class ForeignSplit(Split, extra="allow"):
-    """A split whose format is neither fairchem's nor ours, and may take keys of its own."""
+Split = create_model(  # of one of fairchem's formats or ours
+    "Split", __base__=AnySplit, __cls_kwargs__={"extra": "forbid"},
+    **optional(str, "pattern data2train"),
+    **optional(str | None, "metadata_path index_file oc20_ref"),
+    **optional(bool, "include_relaxed_energy keep_in_memory use_tqdm train_on_oc20_total_energies"),
+    **optional(bool | None, "apply_tags"),
+    **optional(bool | str | None, "lin_ref"),
+    **optional(Options, "ase_read_args atoms_transform_args connect_args select_args"),
+    **optional(Options | None, "a2g_args train_split_settings val_split_settings"),
+    **optional(Options | None, "test_split_settings splits"),
+)  # fmt: skip
 
 
 class Output(Section):
@@ -214,12 +204,12 @@ class Config(Section):
     hide_eval_progressbar: bool = False
 
 
-KEYS_OF_COMMAND_LINE: Any = {
-    **dict.fromkeys(("mode", "identifier", "run_dir", "distributed_backend"), (str, "")),
-    **dict.fromkeys(("timestamp_id", "checkpoint"), (str | None, None)),
-    **dict.fromkeys(("is_debug", "amp", "cpu", "submit", "summit"), (bool, False)),
-    **dict.fromkeys(("print_every", "world_size"), (Positive, 1)),
-    "gp_gpus": (Positive | None, None),
-    "seed": (Seed | None, None),
-}
-CommandLine = create_model("CommandLine", __base__=Section, **KEYS_OF_COMMAND_LINE)
+CommandLine = create_model(
+    "CommandLine", __base__=Section,
+    **optional(str, "mode identifier run_dir distributed_backend"),
+    **optional(str | None, "timestamp_id checkpoint"),
+    **optional(bool, "is_debug amp cpu submit summit"),
+    **optional(Positive, "print_every world_size"),
+    **optional(Positive | None, "gp_gpus"),
+    **optional(Seed | None, "seed"),
+)  # fmt: skip

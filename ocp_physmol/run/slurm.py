@@ -16,15 +16,11 @@ MAX_TIMEOUTS = 3  # how often a job that reaches its time limit is requeued
 
 
 def submit(args: argparse.Namespace, configs: list[dict]) -> list[Job]:
-    """Submit a run for each configuration, several of them as one job array.
-
-    Raises:
-        UserError: if there is no SLURM here, or it refuses the job.
-    """
+    """Submit one job, or a job array; a UserError if SLURM is absent or refuses it."""
     if shutil.which("sbatch") is None:
         raise UserError(
-            "--submit needs SLURM, and there is no sbatch on this machine; submit from the "
-            "cluster's login node, or run here without --submit"
+            "there is no sbatch on this machine; submit from the cluster's login node, or leave "
+            "out --submit"
         )
     executor = AutoExecutor(
         folder=args.logdir / "%j", cluster="slurm", slurm_max_num_timeout=MAX_TIMEOUTS

@@ -24,14 +24,11 @@ class Rows(Section):
 def sweep(config: dict, path: Path) -> dict[str, dict]:
     """The configurations of a sweep by name; the names of their folders end in it.
 
-    A file is of one of two kinds:
+    A file is of one of two kinds; any other is a UserError.
     - `runs` holds rows by name. A row has keys of the config: mappings are merged into the base
       configuration, all else, lists too, replaces what is there.
     - Or the file has the nesting of the config, with a list of values at each key. Each combination
       is a run: `run0`, `run1`... (fairchem's `create_grid` needs Python < 3.10.)
-
-    Raises:
-        UserError: if the file is missing, is no YAML, or is of neither kind.
     """
     with blame(f"--sweep-yml {path} cannot be read", OSError, yaml.YAMLError, ValueError):
         tree = yaml.load(path.read_text(), Loader=UniqueKeyLoader)
