@@ -62,7 +62,7 @@ def _sentence(error: ValidationError, content: object, where: str) -> str:
         return f"{name}.{worst['msg']}".lstrip(".")
     alternatives = [p["msg"] for p in problems if _path(p["loc"], content, where) == name]
     texts = (re.sub(r"^(Value error, it must|\w+ should)", "it must", msg) for msg in alternatives)
-    text = " or ".join(dict.fromkeys(texts)).replace(" or it must be", " or")
+    text = " or ".join(dict.fromkeys(texts)).replace(" or it must be ", " or ")
     text = re.sub(r"valid dictionary( or instance of \w+)?", "mapping of keys to values", text)
     if not text.startswith("it must"):
         return f"{name}: {text.removeprefix('Value error, ')}".removeprefix(": ")

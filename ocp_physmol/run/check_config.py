@@ -34,7 +34,7 @@ def check_config(args: argparse.Namespace, config: dict) -> dict:
     with blame(f"config {args.config_yml}", UserError):
         setup_imports(config)
         checkpoint = read_checkpoint(args.checkpoint) if args.checkpoint else None
-        _check_sections(config, SPLIT_OF_MODE[args.mode])
+        _check_sections(config)
         config = resolve(config, checkpoint if args.mode != "train" else None)
         model = _build_model(config["model"])
         _check_data(config)
@@ -44,7 +44,7 @@ def check_config(args: argparse.Namespace, config: dict) -> dict:
     return config
 
 
-def _check_sections(config: dict, needed_split: str) -> None:
+def _check_sections(config: dict) -> None:
     own = schema.CommandLine.model_fields
     validate(schema.CommandLine, {key: config[key] for key in config if key in own})
     validate(schema.Config, {key: config[key] for key in config if key not in own})
@@ -59,8 +59,8 @@ def _check_sections(config: dict, needed_split: str) -> None:
     check_optim(config)
     check_task(config)
     _check_model(config["model"], model_class)
-    for split in dict.fromkeys([needed_split, *_given_splits(config)]):
-        _check_split(config["dataset"], split)
+    for split, options in _splits(config).items():
+        _check_split(f"dataset.{split}", options)
     _check_normalizer(config, model_class)
     _require_finite(config)
 
@@ -83,7 +83,7 @@ def _build_model(section: dict) -> torch.nn.Module:
 
 def _check_normalizer(config: dict, model_class: type) -> None:
     """Forces that are the derivative of the energy need the energy's scale, and no offset."""
-    normalizer = (_taken_over(config["dataset"], "train").get("transforms") or {}).get("normalizer")
+    normalizer = (_splits(config).get("train", {}).get("transforms") or {}).get("normalizer")
     direct = inspect.signature(model_class).parameters.get("direct_forces")
     direct = config["model"].get("direct_forces", direct is not None and direct.default)
     if not normalizer or "forces" not in config["outputs"] or direct:
@@ -97,21 +97,17 @@ def _check_normalizer(config: dict, model_class: type) -> None:
         )
 
 
-def _given_splits(config: dict) -> list[str]:
-    return [split for split, own in config["dataset"].items() if own is not None]
+def _splits(config: dict) -> dict[str, dict]:
+    """The splits that are given or needed; all but their `src` they take over from `train`."""
+    given = {name: own for name, own in config["dataset"].items() if own is not None}
+    shared = {**given.get("train", {}), "src": None}
+    return {
+        name: {**(shared if own.get("use_train_settings", True) else {}), **own}
+        for name, own in {SPLIT_OF_MODE[config["mode"]]: {}, **given}.items()
+    }
 
 
-def _taken_over(splits: dict, split: str) -> dict:
-    """A split with what it takes over from `train`, as fairchem does."""
-    own = splits.get(split) or {}
-    shared = splits.get("train") or {} if own.get("use_train_settings", True) else {}
-    return {**shared, **own}
-
-
-def _check_split(splits: dict, split: str) -> None:
-    where, options = f"dataset.{split}", _taken_over(splits, split)
-    if not (splits.get(split) or {}).get("src"):
-        raise UserError(f"{where}.src is missing; give the path of an LMDB")
+def _check_split(where: str, options: dict) -> None:
     validate(schema.AnySplit, options, where)
     dataset_class = lookup("dataset", f"{where}.format", options.get("format", "lmdb"))
     if dataset_class.__module__.startswith(("fairchem", "ocp_physmol")):
@@ -120,8 +116,7 @@ def _check_split(splits: dict, split: str) -> None:
 
 def _check_data(config: dict) -> None:
     """Open every split of the config once and look at its first entry."""
-    for split in _given_splits(config):
-        options = _taken_over(config["dataset"], split)
+    for split, options in _splits(config).items():
         for src in options["src"] if isinstance(options["src"], list) else [options["src"]]:
             if not Path(src).exists():
                 raise UserError(

@@ -112,7 +112,9 @@ VALUES = {
     "'test' or 'relax'",
     "dataset.train.src=5": "dataset.train.src: 5 is not possible; it must be a valid string or a "
     "valid list",
-    "dataset.val.src=[]": "dataset.val.src is missing",
+    "dataset.val.src=None": "dataset.val.src is missing; for example data/qm9/train",
+    "dataset.val.src=[]": "dataset.val.src: [] is not possible; it must be a valid string or it "
+    "must have at least 1 item",
     "dataset.train.format=5": "dataset.train.format: 5 is not possible; it must be a valid string",
     "dataset.train.first_n=0": "dataset.train.first_n: 0 is not possible; it must be",
     "dataset.val.first=3": "dataset.val.first is an unknown key; did you mean 'first_n'?",
@@ -216,7 +218,7 @@ def test_every_shipped_config_has_values_that_its_keys_may_have():
 EMPTY = {
     "outputs": "outputs: {} is not possible; it must have at least 1 item",
     "model": "model.name is missing; a name that fairchem knows, or an import path",
-    "dataset": "dataset.train.src is missing; give the path of an LMDB",
+    "dataset": "dataset.train.src is missing; for example data/qm9/train",
     "evaluation_metrics": "evaluation_metrics.primary_metric is missing; for example energy_mae",
     "optim": "optim.scheduler is missing; name one, or give max_seconds",
 }
