@@ -2,13 +2,14 @@
 
 import argparse
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from fairchem.core.common.flags import flags
 from fairchem.core.common.utils import setup_logging
 
-from ocp_physmol.errors import UserError, exit_on_user_error
+from ocp_physmol.errors import UserError, blame, exit_on_user_error
 from ocp_physmol.run.check_config import SPLIT_OF_MODE, check_config
 from ocp_physmol.run.config_file import read_config
 from ocp_physmol.run.local import run_here, run_in_turn
@@ -84,12 +85,10 @@ def reserve(run_dir: str, name: str) -> str:
     precision; the second would go on from the first one's checkpoint.
     """
     free, number = name, 1
-    while True:
-        try:
-            Path(run_dir, "checkpoints", free).mkdir(parents=True)
-            return free
-        except FileExistsError:
+    with blame(f"--run-dir {run_dir} cannot be written to", OSError):
+        while True:
+            with suppress(FileExistsError):
+                Path(run_dir, "checkpoints", free).mkdir(parents=True)
+                return free
             number += 1
             free = f"{name}-{number}"
-        except OSError as e:
-            raise UserError(f"--run-dir {run_dir} cannot be written to: {e.strerror}") from e
