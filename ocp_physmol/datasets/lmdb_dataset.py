@@ -19,7 +19,9 @@ from ocp_physmol.model.elements import MAX_ATOMIC_NUMBER
 
 MIN_DISTANCE = 0.1  # Angstrom; no two nuclei are ever that close
 OPTIONAL = ("cell", "pos_relaxed")  # checked where they are
-DAMAGE = (lmdb.Error, pickle.UnpicklingError, EOFError, TypeError, AttributeError)
+DAMAGE = (
+    lmdb.Error, pickle.UnpicklingError, EOFError, TypeError, AttributeError, ImportError,
+)  # fmt: skip
 
 
 @registry.register_dataset("physmol_lmdb")
@@ -38,11 +40,9 @@ class PhysMolLmdbDataset(LmdbDataset):
     def __init__(self, config: dict) -> None:
         src = config.get("src")
         self.path = Path(str(src))
-        self.envs: list[lmdb.Environment] = []  # for __del__, should __init__ not finish
         if not isinstance(src, str) or not self.path.exists():
             raise UserError(
-                f"dataset src: {src} does not exist; "
-                "make the data first or correct the path in the config"
+                f"dataset src: {src} does not exist; make the data first or correct the config"
             )
         self.files = [self.path] if self.path.is_file() else sorted(self.path.glob("*.lmdb"))
         for path in self.files:
@@ -55,18 +55,19 @@ class PhysMolLmdbDataset(LmdbDataset):
             raise UserError(f"dataset src: {src} holds no *.lmdb file ({e})") from e
         if len(self) == 0:
             raise UserError(f"{src} is empty; make or download it again")
+        if self.path.is_file():  # as if it were a folder of one file
+            self.envs, self._keylen_cumulative = [self.env], [len(self._keys)]
         self.required = config.get("required", [])
         self._checked = np.zeros(len(self), dtype=bool)  # each entry, when it is first read
 
     def __getitem__(self, idx: int) -> BaseData:
         try:
             data = super().__getitem__(idx)
-        except ImportError as e:
-            cure = "install the package that its entries need"
-            raise self._refusal(idx, f" cannot be unpacked ({e}); {cure}") from e
         except DAMAGE as e:
-            cause, cure = f"{type(e).__name__}: {e}", "make or download it again"
-            problem = f" cannot be unpacked ({cause}); the file is damaged, {cure}"
+            cure = "the file is damaged, make or download it again"
+            if isinstance(e, ImportError):
+                cure = "install the package that its entries need"
+            problem = f" cannot be unpacked ({type(e).__name__}: {e}); {cure}"
             raise self._refusal(idx, problem) from e
         if not self._checked[idx]:
             unfit = find_problem(data, [*self.required, *self._of_all_or_none])
@@ -78,8 +79,7 @@ class PhysMolLmdbDataset(LmdbDataset):
 
     @cached_property
     def _of_all_or_none(self) -> list[str]:
-        """What every entry must hold because the first one does: a batch has it for all of its
-        structures or for none."""
+        """Keys of the first entry that all others need: a batch holds them for all or for none."""
         return ["pos_relaxed"] if "pos_relaxed" in super().__getitem__(0) else []
 
     def _complete(self, data: BaseData, idx: int) -> None:
@@ -93,39 +93,31 @@ class PhysMolLmdbDataset(LmdbDataset):
                 data[key] = data[key].reshape(shape)
 
     def _refusal(self, idx: int, problem: str) -> UserError:
-        """An error that names the file, the entry, and the problem.
-
-        If the entry is no structure at all, then that is the problem.
-        """
+        """Names the file, the entry, and the problem; an entry that is no structure is one."""
         idx = int(self.indices[idx])
-        ends = getattr(self, "_keylen_cumulative", [len(self._keys)])  # a file has no cumulative
-        number = bisect.bisect(ends, idx)
-        entry = idx - [0, *ends][number]
-        env = self.envs[number] if self.envs else self.env
-        with suppress(ImportError, *DAMAGE):
-            content = pickle.loads(env.begin().get(str(entry).encode("ascii")))
+        number = bisect.bisect(self._keylen_cumulative, idx)
+        entry = idx - [0, *self._keylen_cumulative][number]
+        with suppress(*DAMAGE):
+            content = pickle.loads(self.envs[number].begin().get(str(entry).encode("ascii")))
             if not isinstance(content, BaseData):
                 kind = type(content).__name__
                 problem = f" is of type {kind}; make it a torch_geometric.data.Data with OCP's keys"
         return UserError(f"{self.files[number]}, entry {entry}{problem}")
 
     def __del__(self) -> None:
-        for env in [*self.envs, *([self.env] if hasattr(self, "env") else [])]:
-            env.close()
+        with suppress(AttributeError):  # of files that __init__ has refused
+            super().__del__()
 
 
 def _refuse_truncated(path: Path) -> None:
     """Reading past the end of a mapped file kills the process, so compare the sizes first."""
     try:
         with lmdb.open(str(path), subdir=False, readonly=True, lock=False) as env:
-            needed = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+            size, needed = path.stat().st_size, (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+        if size < needed:
+            raise lmdb.Error(f"it is truncated to {size} of {needed} bytes")
     except lmdb.Error as e:
         raise UserError(f"{path} is no complete LMDB ({e}); make or download it again") from e
-    if path.stat().st_size < needed:
-        raise UserError(
-            f"{path} is truncated: it has {path.stat().st_size} of {needed} bytes; "
-            "make or download it again"
-        )
 
 
 def find_problem(data: BaseData, required: Collection[str]) -> str | None:
@@ -151,18 +143,11 @@ def find_problem(data: BaseData, required: Collection[str]) -> str | None:
     if "cell" in given and data.cell.numel() != 9:
         return f"'cell' has the shape {list(data.cell.shape)}, not [1, 3, 3]; mend it"
     if "pos_relaxed" in given and data.pos_relaxed.shape != data.pos.shape:
-        shapes = f"{list(data.pos_relaxed.shape)}, 'pos' {list(data.pos.shape)}"
-        return f"'pos_relaxed' has the shape {shapes}; mend or remove it"
-    if len(data.pos) > 1:
-        distance, pair = _closest(data.pos)
-        if distance < MIN_DISTANCE:
-            return f"atoms {pair[0]} and {pair[1]} are {distance:.3f} Angstrom apart; remove it"
+        shape = list(data.pos_relaxed.shape)
+        return f"'pos_relaxed' has the shape {shape}, not {list(data.pos.shape)}; mend or remove it"
+    distances = torch.cdist(data.pos, data.pos, compute_mode="donot_use_mm_for_euclid_dist")
+    distances.fill_diagonal_(torch.inf)
+    if distances.min() < MIN_DISTANCE:
+        i, j = divmod(int(distances.argmin()), len(numbers))
+        return f"atoms {i} and {j} are {distances.min():.3f} Angstrom apart; remove it"
     return None
-
-
-def _closest(pos: torch.Tensor) -> tuple[float, tuple[int, int]]:
-    """Smallest distance between two atoms, and which two."""
-    distance = torch.cdist(pos, pos, compute_mode="donot_use_mm_for_euclid_dist")
-    distance.fill_diagonal_(float("inf"))
-    index = int(distance.argmin())
-    return float(distance.flatten()[index]), (index // len(pos), index % len(pos))
