@@ -20,19 +20,19 @@ from ocp_physmol.errors import UserError
 
 S2EF = download_data.DOWNLOAD_LINKS_s2ef["s2ef"]
 ADDRESSES = {**S2EF, **download_data.DOWNLOAD_LINKS_is2re}  # of archives; all of IS2RE is one
+SPLITS = ("200k", "val_id")  # that the configs of S2EF name
+
+
+def place(split: str) -> str:
+    """Where the folders of LMDBs from an archive lie in the data folder, a pattern."""
+    if split.startswith("val"):
+        return f"s2ef/all/{split}"
+    return {"is2re": "is2re/*/*", "test": "s2ef/all/test_*"}.get(split, f"s2ef/{split}/train")
 
 
 def find_folders(root: Path, split: str) -> list[Path]:
-    """The folders below `root` that hold LMDBs of what is in one archive."""
-    if split == "is2re":
-        pattern = "is2re/*/*"
-    elif split == "test":
-        pattern = "s2ef/all/test_*"
-    elif split.startswith("val"):
-        pattern = f"s2ef/all/{split}"
-    else:
-        pattern = f"s2ef/{split}/train"
-    return sorted({path.parent for path in root.glob(f"{pattern}/*.lmdb")})
+    """The folders below `root` that hold LMDBs from one archive."""
+    return sorted({path.parent for path in root.glob(f"{place(split)}/*.lmdb")})
 
 
 # what a damaged archive or a full disk leads to; anything else is a bug, and keeps its traceback
@@ -42,44 +42,24 @@ DAMAGE = (
 )  # fmt: skip
 
 
-def make(task: str, splits: list[str], data_path: Path, num_workers: int, keep: bool) -> None:
-    """Put the data of a task into `data_path`; the options are those of the command."""
-    for split in ["is2re"] if task == "is2re" else splits:
-        there = bool(find_folders(data_path, split))
-        if not there:
-            prepare(split, data_path, num_workers, keep)
-        folders = find_folders(data_path, split)
-        for folder in folders:
-            tested = folder.name.startswith("test")  # hundreds of GB to read, for one prediction
-            if not tested and not (folder / "metadata.npz").exists():
-                write_sizes(folder, num_workers)
-        print(f"{split} is {'already ' * there}in {os.path.commonpath(folders)}", flush=True)
-
-
 def prepare(split: str, data_path: Path, num_workers: int, keep: bool = False) -> None:
-    """Download and convert; the folders get to their places in `data_path` when all is complete.
+    """Download and convert an archive; the folders are in `data_path` once all are complete.
 
     Raises:
         UserError: if the download fails, the archive is damaged or a program is missing.
     """
     work = data_path / f"oc20_{split}"
-    given = data_path / Path(ADDRESSES[split]).name
-    archive = given if given.exists() else work / given.name
     work.mkdir(parents=True, exist_ok=True)
-    for path in work.iterdir():  # what an earlier attempt left, but for the archive
-        if path.is_dir():
-            shutil.rmtree(path)
-    if archive != given:
-        download(ADDRESSES[split], work)
+    for folder in filter(Path.is_dir, work.iterdir()):  # of an attempt that broke off
+        shutil.rmtree(folder)
+    archive = fetch(ADDRESSES[split], data_path, work)
     try:
-        if run("tar", "-xvf", archive, "-C", work):
+        if subprocess.call(["tar", "-xvf", archive, "-C", work]):
             raise OSError("tar cannot unpack it")
         converted = convert(split, work / archive.name.split(".")[0], work, num_workers)
         folders = find_folders(converted, split)
         if not folders:
             raise FileNotFoundError("no *.lmdb file in it")
-    except UserError:
-        raise
     except DAMAGE as e:
         raise UserError(
             f"{archive} could not be prepared ({type(e).__name__}: {e}); make room if the disk is "
@@ -93,62 +73,44 @@ def prepare(split: str, data_path: Path, num_workers: int, keep: bool = False) -
         shutil.rmtree(work)
 
 
-def download(address: str, folder: Path) -> None:
-    """Download an archive, or what is missing of it."""
-    status = run("wget", address, "-P", folder, "--continue")
+def fetch(address: str, data_path: Path, work: Path) -> Path:
+    """The archive of this address: the one in `data_path`, or one downloaded to `work`."""
+    given = data_path / Path(address).name
+    for program in ["tar"] if given.exists() else ["wget", "tar"]:
+        if shutil.which(program) is None:
+            raise UserError(f"the program {program} is not on PATH; install it")
+    if given.exists():
+        return given
+    status = subprocess.call(["wget", address, "-P", work, "--continue"])
     if status:
         raise UserError(
             f"{address} could not be downloaded (wget's status is {status}); check the network, "
-            f"or download it by hand and put it in {folder.parent}"
+            f"or download it by hand and put it in {data_path}"
         )
-
-
-def run(program: str, *arguments: str | Path) -> int:
-    """Run a program and return its exit status."""
-    if shutil.which(program) is None:
-        raise UserError(f"the program {program} is not on PATH; install it")
-    return subprocess.call([program, *map(str, arguments)])
+    return work / given.name
 
 
 def convert(split: str, unpacked: Path, work: Path, num_workers: int) -> Path:
-    """Convert what was in the archive of a split; return the folder that `find_folders` takes."""
-    if split == "is2re":
-        return unpacked / "data"
-    if split == "test":
-        return unpacked / "test_data"
-    frames = unpacked.with_name(f"{unpacked.name}_uncompressed")
-    output = work / "s2ef" / (f"all/{split}" if split.startswith("val") else f"{split}/train")
-    uncompress.main(
-        argparse.Namespace(
-            ipdir=str(unpacked / unpacked.name), opdir=str(frames), num_workers=num_workers
-        )
-    )
-    preprocess_ef.main(
-        argparse.Namespace(
-            data_path=str(frames), out_path=str(output), num_workers=num_workers, ref_energy=True,
-            test_data=False, get_edges=False,
-        )
+    """Convert an unpacked archive; return the folder that `find_folders` takes."""
+    if split in ("is2re", "test"):  # LMDBs already
+        return unpacked / ("data" if split == "is2re" else "test_data")
+    output = str(work / place(split))
+    frames = f"{unpacked}_uncompressed"
+    options = argparse.Namespace(
+        ipdir=str(unpacked / unpacked.name), opdir=frames, data_path=frames, out_path=output,
+        num_workers=num_workers, ref_energy=True, test_data=False, get_edges=False,
     )  # fmt: skip
-    download_data.verify_count(str(output), "s2ef", split)
+    uncompress.main(options)
+    preprocess_ef.main(options)
+    download_data.verify_count(output, "s2ef", split)
     return work
-
-
-def write_sizes(folder: Path, num_workers: int) -> None:
-    """Write metadata.npz, where fairchem's load balancing finds `natoms`.
-
-    Raises:
-        UserError: if a file is truncated.
-    """
-    PhysMolLmdbDataset({"src": str(folder)})  # workers that read a truncated file die silently
-    args = argparse.Namespace(data_path=str(folder), num_workers=num_workers)
-    make_lmdb_sizes.make_lmdb_sizes(args)
 
 
 @click.command(context_settings={"show_default": True})
 @click.argument("task", type=click.Choice(["s2ef", "is2re"]))
 @click.option(
-    "--split", multiple=True, type=click.Choice(list(S2EF)), default=("200k", "val_id"),
-    help="of s2ef; give it several times for several splits",
+    "--split", "splits", multiple=True, type=click.Choice(list(S2EF)),
+    show_default=" and ".join(SPLITS), help="of s2ef; give it several times for several splits",
 )  # fmt: skip
 @click.option("--data-path", type=click.Path(path_type=Path), default="data", help="folder")
 @click.option(
@@ -160,11 +122,9 @@ def write_sizes(folder: Path, num_workers: int) -> None:
     "--keep", is_flag=True,
     help="keep the downloaded archive and what is unpacked of it, in DATA_PATH/oc20_SPLIT",
 )  # fmt: skip
-@click.pass_context
 def command(
-    ctx: click.Context, task: str, split: tuple[str, ...], data_path: Path, num_workers: int,
-    keep: bool,
-) -> None:  # fmt: skip
+    task: str, splits: tuple[str, ...], data_path: Path, num_workers: int, keep: bool
+) -> None:
     """Download OC20's data for TASK and convert them to the folders that the configs name.
 
     What is there already is skipped. A download that broke off is continued. An archive that lies
@@ -177,7 +137,17 @@ def command(
              test 30G, 415G
       is2re  8.1G, 97G, all its splits
     """
-    given = ctx.get_parameter_source("split") is not click.core.ParameterSource.DEFAULT
-    if task == "is2re" and given:
+    if task == "is2re" and splits:
         raise UserError("--split is of s2ef; is2re comes with all its splits, so leave it out")
-    make(task, list(split), data_path, num_workers, keep)
+    for split in ["is2re"] if task == "is2re" else splits or SPLITS:
+        there = bool(find_folders(data_path, split))
+        if not there:
+            prepare(split, data_path, num_workers, keep)
+        folders = find_folders(data_path, split)
+        for folder in folders:
+            tested = folder.name.startswith("test")  # hundreds of GB to read, for one prediction
+            if not tested and not (folder / "metadata.npz").exists():
+                PhysMolLmdbDataset({"src": str(folder)})  # a truncated file would kill a worker
+                options = argparse.Namespace(data_path=str(folder), num_workers=num_workers)
+                make_lmdb_sizes.make_lmdb_sizes(options)
+        print(f"{split} is {'already ' * there}in {os.path.commonpath(folders)}", flush=True)
