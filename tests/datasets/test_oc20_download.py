@@ -23,16 +23,15 @@ REFERENCES = {0: -12.5, 1: 310.25}  # eV, by the number of the relaxation and of
 
 @pytest.fixture(scope="module")
 def trajectories():
-    return [emt.relax(emt.System("train", sid, (0, sid))) for sid in REFERENCES]
+    return [emt.relax(emt.System("train", sid, 0)) for sid in REFERENCES]
 
 
-def total(trajectory, frame):
+def total(frame):
     """A frame as OC20's files hold it, with total energies."""
-    atoms = trajectory.atoms.copy()
-    atoms.positions = trajectory.positions[frame]
-    energy = trajectory.energies[frame] + REFERENCES[trajectory.system.sid]
+    atoms = frame.copy()
+    energy = frame.get_potential_energy() + REFERENCES[frame.info["sid"]]
     atoms.info = {"energy": energy, "free_energy": energy - 0.01}
-    atoms.arrays["forces"] = trajectory.forces[frame]
+    atoms.arrays["forces"] = frame.get_forces(apply_constraint=False)
     return atoms
 
 
@@ -40,11 +39,9 @@ def total(trajectory, frame):
 def raw(tmp_path, trajectories, monkeypatch):
     """The frames of two relaxations as OC20's S2EF archives hold them, twice; their number."""
     count = 0
-    for trajectory in trajectories:
-        sid, frames = trajectory.system.sid, range(len(trajectory.energies))
-        structures = [total(trajectory, frame) for frame in frames]
-        write(tmp_path / f"{sid}.extxyz", structures, columns=COLUMNS)
-        lines = [f"random{sid},frame{frame},{REFERENCES[sid]}\n" for frame in frames]
+    for sid, frames in zip(REFERENCES, trajectories):
+        write(tmp_path / f"{sid}.extxyz", list(map(total, frames)), columns=COLUMNS)
+        lines = [f"random{sid},frame{fid},{REFERENCES[sid]}\n" for fid in range(len(frames))]
         (tmp_path / f"{sid}.txt").write_text("".join(lines))
         count += len(frames)
     for split, name in (("200k", "s2ef_train_200K"), ("val_id", "s2ef_val_id")):
@@ -91,16 +88,15 @@ def test_configs_find_every_frame(raw, trajectories, tmp_path, monkeypatch, capf
         assert len(dataset.files) == 2 and len(dataset) == raw
         entries = {(entry.sid, entry.fid): entry for entry in dataset}
         assert len(entries) == raw
-        for (sid, frame), entry in entries.items():
-            trajectory = trajectories[sid]
-            assert entry.energy == pytest.approx(trajectory.energies[frame], abs=1e-5)
-            np.testing.assert_allclose(entry.forces, trajectory.forces[frame], atol=1e-6)
-            assert entry.tags.tolist() == trajectory.atoms.get_tags().tolist()
-            fixed = trajectory.atoms.constraints[0].index.tolist()
+        for (sid, fid), entry in entries.items():
+            frame = trajectories[sid][fid]
+            assert entry.energy == pytest.approx(frame.get_potential_energy(), abs=1e-5)
+            forces = frame.get_forces(apply_constraint=False)
+            np.testing.assert_allclose(entry.forces, forces, atol=1e-6)
+            assert entry.tags.tolist() == frame.get_tags().tolist()
+            fixed = frame.constraints[0].index.tolist()
             assert entry.fixed.nonzero().flatten().tolist() == fixed
-            torch.testing.assert_close(
-                entry.cell[0].double(), torch.tensor(trajectory.atoms.cell.array)
-            )
+            torch.testing.assert_close(entry.cell[0].double(), torch.tensor(frame.cell.array))
         sizes = np.load(dataset.path / "metadata.npz")["natoms"]
         assert sizes.tolist() == [int(entry.natoms) for entry in dataset]
         assert len(set(sizes.tolist())) == 2
@@ -127,8 +123,9 @@ def test_is2re_archive(trajectories, tmp_path, monkeypatch, capsys):
     run(tmp_path, "is2re", "--keep")
     for dataset in opened(tmp_path, monkeypatch, "configs/is2re/base.yml"):
         energies = [float(entry.energy) for entry in dataset]
-        assert energies == pytest.approx([t.energies[-1] for t in trajectories], rel=1e-6)
-        assert dataset._metadata["natoms"].tolist() == [len(t.atoms) for t in trajectories]
+        relaxed = [frames[-1] for frames in trajectories]
+        assert energies == pytest.approx([a.get_potential_energy() for a in relaxed], rel=1e-6)
+        assert dataset._metadata["natoms"].tolist() == [len(atoms) for atoms in relaxed]
     assert (tmp_path / "data/oc20_is2re/is2res_train_val_test_lmdbs").is_dir()
     assert f"is2re is in {tmp_path}/data/is2re\n" in capsys.readouterr().out
 
