@@ -1,15 +1,14 @@
 """Files that ASE reads, as OCP LMDBs: ocp-physmol data files --help
 
-A frame is taken if it has an energy and forces; a report lists what is left out, and why.
-
-Frames of one file with the same atoms, cell and periodicity are one system: a relaxation, say. In a
-.traj file the cell may change, too. The frames of a system are much alike, so they go into one
-split together. Systems of different files are taken to be independent.
+The frames of a system are much alike, so they go into one split together. In a .traj file the cell
+of a system may change. Systems of different files are taken to be independent.
 """
 
 import re
+import shutil
+from collections import defaultdict
 from collections.abc import Iterator
-from itertools import groupby
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +21,21 @@ from fairchem.core.preprocessing import AtomsToGraphs
 from torch_geometric.data import Data
 from tqdm import tqdm
 
-from ocp_physmol.datasets.lmdb_dataset import find_problem
+from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset, find_problem
 from ocp_physmol.datasets.lmdb_writer import write_lmdb
-from ocp_physmol.datasets.splits import Frame, cut, deal
+from ocp_physmol.datasets.splits import cut, deal
 from ocp_physmol.errors import UserError
 from ocp_physmol.files import complete_folder
 
 SUFFIXES = (".traj", ".xyz", ".extxyz", ".db")
 BOX = 40.0  # Angstrom; length of the lattice vectors that a structure lacks, none of them a period
 FLAT = 1e-3  # Angstrom; no cell is that thin
-EXAMPLES = 3  # of what is left out, for each reason
+EXAMPLES = 3  # of the frames that are left out for one reason
 CONVERTER = AtomsToGraphs(r_edges=False, r_fixed=True, r_pbc=True)
+
+
+class UnfitError(Exception):
+    """Why a frame is left out of the data."""
 
 
 def find_files(source: Path) -> list[Path]:
@@ -43,14 +46,10 @@ def find_files(source: Path) -> list[Path]:
     """
     if source.is_file():
         return [source]
-    if not source.is_dir():
-        raise UserError(f"{source} does not exist; give a folder or a file that ASE reads")
     files = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not files:
-        raise UserError(
-            f"{source} holds no {', '.join(SUFFIXES)} file; give another folder, or a single file "
-            "of any format that ASE reads"
-        )
+        lack = f"holds no {', '.join(SUFFIXES)} file" if source.is_dir() else "does not exist"
+        raise UserError(f"{source} {lack}; give a folder or a file of any format that ASE reads")
     return files
 
 
@@ -66,92 +65,81 @@ def read(path: Path) -> Iterator[Atoms | Exception]:
         yield e
 
 
-def to_data(atoms: Atoms, sid: int, fid: int) -> Data:
-    """A labelled frame with the keys of OC20's S2EF data, and `pbc`."""
+def to_data(atoms: Atoms | Exception, max_force: float = np.inf) -> Data:
+    """A labelled frame with the keys of OC20's S2EF data but `sid` and `fid`, and with `pbc`.
+
+    Raises:
+        UnfitError: if it cannot be trained on.
+    """
+    if isinstance(atoms, Exception):
+        raise UnfitError(f"cannot be read from here on ({type(atoms).__name__}: {atoms})")
+    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
+        raise UnfitError("NaN or infinity in positions or cell")
+    if np.linalg.matrix_rank(atoms.cell.array, tol=FLAT) < atoms.cell.any(1).sum():
+        raise UnfitError("the cell is flat")
+    sites = atoms.info.get("occupancy")  # as ASE reads it from CIF
+    if isinstance(sites, dict) and any(
+        share < 1 for species in sites.values() for share in species.values()
+    ):
+        raise UnfitError("partially occupied sites in info['occupancy']")
+    energy = _label(atoms, "energy", ())
+    forces = _label(atoms, "forces", atoms.positions.shape)
+
     bare = atoms.copy()
     given = bare.cell.any(1)
     bare.pbc &= given  # a zero vector is no period
     bare.cell = bare.cell.complete() * np.where(given, 1.0, BOX)[:, None]
-    data = CONVERTER.convert(bare, sid)
+    data = CONVERTER.convert(bare)
     data.pbc = data.pbc[None]  # [1, 3]: a batch stacks them
-    data.fid = fid
     # total energies reach 1e4 eV: only double precision resolves less than a meV of them
-    data.y = torch.as_tensor(_label(atoms, "energy"), dtype=torch.float64).reshape(1)
-    data.force = torch.as_tensor(_label(atoms, "forces"), dtype=torch.float32)
+    data.y = torch.tensor([float(energy)], dtype=torch.float64)
+    data.force = torch.tensor(forces, dtype=torch.float32)
+    problem = find_problem(data, [])
+    if problem:
+        raise UnfitError(problem)
+    largest = float((data.force.norm(dim=1) * (data.fixed == 0)).max())
+    if largest > max_force:
+        raise UnfitError(f"a force of {largest:.1f} eV/Angstrom, above --max-force")
     return data
 
 
-def _label(atoms: Atoms, name: str) -> np.ndarray | None:
-    """Energy [] (eV) or forces [n, 3] (eV/Angstrom), no constraint applied; None if missing."""
+def _label(atoms: Atoms, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Energy [] (eV) or forces [n, 3] (eV/Angstrom), no constraint applied."""
     methods: dict[str, Any] = {"energy": atoms.get_potential_energy, "forces": atoms.get_forces}
     try:
-        return np.asarray(methods[name](apply_constraint=False), dtype=np.float64)
-    # no calculator, not this property, or no number
-    except (RuntimeError, NotImplementedError, TypeError, ValueError):
-        return None
+        label = np.asarray(methods[name](apply_constraint=False), dtype=np.float64)
+    except (RuntimeError, NotImplementedError, TypeError, ValueError) as e:
+        # no calculator, not this property, or no number
+        raise UnfitError(f"no {name}") from e
+    if label.shape != shape:
+        raise UnfitError(f"{name} of shape {list(label.shape)}")
+    if not np.isfinite(label).all():
+        raise UnfitError(f"NaN or infinity in {name}")
+    return label
 
 
-def why_unfit(atoms: Atoms | Exception, max_force: float = np.inf) -> str | None:
-    """What keeps a frame out of the data, None if nothing does."""
-    if isinstance(atoms, Exception):
-        return f"cannot be read from here on ({type(atoms).__name__}: {atoms})"
-    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
-        return "NaN or infinity in positions or cell"
-    if np.linalg.matrix_rank(atoms.cell.array, tol=FLAT) < atoms.cell.any(1).sum():
-        return "the cell is flat"
-    if _partially_occupied(atoms):
-        return "partially occupied sites in info['occupancy']"
-    for name, shape in (("energy", ()), ("forces", atoms.positions.shape)):
-        label = _label(atoms, name)
-        if label is None:
-            return f"no {name}"
-        if label.shape != shape:
-            return f"{name} of shape {list(label.shape)}"
-        if not np.isfinite(label).all():
-            return f"NaN or infinity in {name}"
-    data = to_data(atoms, sid=0, fid=0)
-    problem = find_problem(data, [])
-    if problem:
-        return problem
-    largest = float((data.force.norm(dim=1) * (data.fixed == 0)).max())
-    if largest > max_force:
-        return f"a force of {largest:.1f} eV/Angstrom, above --max-force"
-    return None
+def usable_frames(
+    files: list[Path], root: Path, max_force: float, left_out: dict[str, dict]
+) -> Iterator[Data]:
+    """The frames that can be trained on, numbered by `sid` and, in their file, by `fid`.
 
-
-def _partially_occupied(atoms: Atoms) -> bool:
-    sites = atoms.info.get("occupancy")  # as ASE reads it from CIF
-    return isinstance(sites, dict) and any(
-        share < 1 for species in sites.values() for share in species.values()
-    )
-
-
-def index_frames(files: list[Path], root: Path, max_force: float) -> tuple[list[Frame], dict]:
-    """Read everything once.
-
-    Returns:
-        The usable frames, in the order of the files; and of what is left out, by reason, the
-        number and the first examples.
+    Args:
+        left_out: gets the number and the first examples of the other frames, by reason.
     """
-    frames: list[Frame] = []
-    left_out: dict[str, dict] = {}
-    systems = 0
-    with tqdm(desc="Reading", unit=" frames", mininterval=1) as bar:
-        for file, path in enumerate(files):
-            name = path.name if path == root else path.relative_to(root)
-            sids: dict[tuple, int] = {}
-            for fid, atoms in enumerate(read(path)):
-                bar.update()
-                problem = why_unfit(atoms, max_force)
-                if problem or isinstance(atoms, Exception):
-                    _note(left_out, str(problem), f"{name}, frame {fid}")
-                    continue
-                cell = () if path.suffix.lower() == ".traj" else tuple(atoms.cell.array.flat)
-                system = (atoms.numbers.tobytes(), atoms.pbc.tobytes(), cell)
-                if system not in sids:
-                    sids[system], systems = systems, systems + 1
-                frames.append(Frame(file, fid, sids[system]))
-    return frames, left_out
+    numbers = count()
+    for path in files:
+        name = path.name if path == root else path.relative_to(root)
+        same = ["atomic_numbers", "pbc", *(["cell"] if path.suffix.lower() != ".traj" else [])]
+        sids: dict[bytes, int] = defaultdict(numbers.__next__)
+        for fid, atoms in enumerate(read(path)):
+            try:
+                data = to_data(atoms, max_force)
+            except UnfitError as e:
+                _note(left_out, str(e), f"{name}, frame {fid}")
+                continue
+            system = torch.cat([data[key].flatten() for key in same]) + 0.0  # no -0.0
+            data.sid, data.fid = sids[system.numpy().tobytes()], fid
+            yield data
 
 
 def _note(left_out: dict, problem: str, where: str) -> None:
@@ -165,25 +153,24 @@ def _note(left_out: dict, problem: str, where: str) -> None:
         entry["examples"].append(where + more)
 
 
-def entries(files: list[Path], frames: list[Frame]) -> Iterator[Data]:
-    """Read the chosen frames, which are in the order of the files, once more."""
-    for file, members in groupby(frames, key=lambda frame: frame.file):
-        sids = {frame.fid: frame.sid for frame in members}
-        for fid, atoms in enumerate(read(files[file])):
-            if fid in sids and not isinstance(atoms, Exception):
-                yield to_data(atoms, sids[fid], fid)
-
-
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="folder to make")
+@click.option("--val", type=float, default=0.1, help="fraction to validate on")
+@click.option("--test", type=float, default=0.1, help="fraction to test on")
+@click.option("--seed", type=click.IntRange(0), default=0, help="of the splits")
+@click.option(
+    "--max-force", type=click.FloatRange(0, min_open=True), show_default="no limit",
+    help="leave out frames with a larger force on a free atom, eV/Angstrom",
+)  # fmt: skip
 def convert(
     source: Path, output: Path, val: float = 0.1, test: float = 0.1, seed: int = 0,
     max_force: float | None = None,
 ) -> dict:  # fmt: skip
-    """Write the splits to `output`/{train,val,test}; return what is in `output`/report.json.
+    """Convert SOURCE, a file that ASE reads or a folder of such files, to OCP LMDBs.
 
-    Args: those of the command line, which explains them.
-
-    Raises:
-        UserError: if one of them makes no sense, or no frame can be used.
+    Takes the frames that have an energy and forces, and says what it leaves out, and why. A folder
+    is searched with its subfolders for .traj, .xyz, .extxyz and .db files. Frames of one file with
+    the same atoms, cell and periodicity are one system and go into one split together.
     """
     if not (val >= 0 and test >= 0 and val + test < 1):
         raise UserError(
@@ -192,33 +179,41 @@ def convert(
     fractions = {"train": 1 - val - test, "val": val, "test": test}
     fractions = {split: share for split, share in fractions.items() if share > 0}
     files = find_files(source)
+    left_out: dict[str, dict] = {}
     report: dict[str, Any] = {
         "source": str(source), "val": val, "test": test, "seed": seed, "max_force": max_force,
     }  # fmt: skip
     with complete_folder(output, report) as folder:  # opened first: is `output` ours to replace?
-        frames, left_out = index_frames(files, source, max_force or np.inf)
-        if not frames:
+        usable = usable_frames(files, source, max_force or np.inf, left_out)
+        bar = tqdm(usable, "Reading", unit=" frames", mininterval=1)
+        if not write_lmdb(folder / "all", bar):
             reason, entry = max(left_out.items(), key=lambda item: item[1]["count"])
             raise UserError(
                 f"{source} holds no usable frame; most often ({entry['count']} times): {reason}; "
                 f"first: {entry['examples'][0]}"
             )
-        divided = len({frame.sid for frame in frames}) < len(fractions)
-        parts = cut(frames, fractions) if divided else deal(frames, fractions, seed)
+        frames = PhysMolLmdbDataset({"src": str(folder / "all/data.lmdb")})
+        sids = [frame.sid for frame in frames]
+        divided = len(set(sids)) < len(fractions)
+        parts = cut(len(sids), fractions) if divided else deal(sids, fractions, seed)
         report.update(systems_divided=divided, splits={}, left_out=left_out)
         for split, part in parts.items():
-            bar = tqdm(entries(files, part), f"Writing {split}", len(part), unit=" frames")
-            count = write_lmdb(folder / split, bar)
-            systems = len({frame.sid for frame in part})
-            report["splits"][split] = {"systems": systems, "frames": count}
+            bar = tqdm(part, f"Writing {split}", unit=" frames")
+            report["splits"][split] = {
+                "systems": len({sids[k] for k in part}),
+                "frames": write_lmdb(folder / split, (frames[k] for k in bar)),
+            }
+        shutil.rmtree(folder / "all")
+    print(f"Wrote {output}:\n{summary(report)}")
     return report
 
 
-def summary(report: dict, output: Path) -> str:
+def summary(report: dict) -> str:
     """The report in a few lines for the terminal."""
-    lines = [f"Wrote {output}:"]
-    for split, size in report["splits"].items():
-        lines.append(f"  {split:5} {size['frames']:>8} frames {size['systems']:>8} systems")
+    lines = [
+        f"  {split:5} {size['frames']:>8} frames {size['systems']:>8} systems"
+        for split, size in report["splits"].items()
+    ]
     if report["systems_divided"]:
         lines.append(
             "There are fewer systems than splits, so frames were divided, in contiguous blocks:\n"
@@ -230,21 +225,4 @@ def summary(report: dict, output: Path) -> str:
     return "\n".join(lines)
 
 
-@click.command(context_settings={"show_default": True})
-@click.argument("source", type=click.Path(path_type=Path))
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="folder to make")
-@click.option("--val", type=float, default=0.1, help="fraction to validate on")
-@click.option("--test", type=float, default=0.1, help="fraction to test on")
-@click.option("--seed", type=click.IntRange(0), default=0, help="of the splits")
-@click.option(
-    "--max-force", type=click.FloatRange(0, min_open=True), show_default="no limit",
-    help="leave out frames with a larger force on a free atom, eV/Angstrom",
-)  # fmt: skip
-def command(source: Path, output: Path, **options: Any) -> None:
-    """Convert SOURCE, a file that ASE reads or a folder of such files, to OCP LMDBs.
-
-    Takes the frames that have an energy and forces, and says what it leaves out, and why. A folder
-    is searched with its subfolders for .traj, .xyz, .extxyz and .db files. Frames of one file with
-    the same atoms, cell and periodicity are one system and go into one split together.
-    """
-    print(summary(convert(source, output, **options), output))
+command = click.command(context_settings={"show_default": True})(convert)

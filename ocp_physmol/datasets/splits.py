@@ -1,7 +1,7 @@
 """Which frames to train on, and which to keep for validation and test."""
 
 from collections import Counter
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,23 +10,18 @@ from ocp_physmol.errors import UserError
 EVALUATION = ("id", "ood_ads", "ood_cat", "ood_both")  # OC20's kinds of validation and test
 
 
-class Frame(NamedTuple):
-    """Where a usable frame is, and what it belongs to."""
-
-    file: int
-    fid: int  # its index in the file
-    sid: int  # its system
-
-
-def deal(frames: list[Frame], fractions: dict[str, float], seed: int) -> dict[str, list[Frame]]:
+def deal(sids: Sequence[int], fractions: dict[str, float], seed: int) -> dict[str, Sequence[int]]:
     """Deal whole systems to the splits at random; each gets about its fraction of the frames.
 
     Args:
-        frames: of at least as many systems as there are splits.
+        sids: the system of each frame; of at least as many systems as there are splits.
         fractions: by split.
+
+    Returns:
+        The indices of the frames, by split.
     """
-    sizes = Counter(frame.sid for frame in frames)
-    lacking = {split: share * len(frames) for split, share in fractions.items()}
+    sizes = Counter(sids)
+    lacking = {split: share * len(sids) for split, share in fractions.items()}
     members: dict[str, set[int]] = {split: set() for split in fractions}
     order = np.random.default_rng(seed).permutation(list(sizes)).tolist()
     for left, sid in zip(range(len(order), 0, -1), order):
@@ -34,21 +29,21 @@ def deal(frames: list[Frame], fractions: dict[str, float], seed: int) -> dict[st
         split = max(empty if left == len(empty) else fractions, key=lambda split: lacking[split])
         members[split].add(sid)
         lacking[split] -= sizes[sid]
-    return {split: [f for f in frames if f.sid in members[split]] for split in fractions}
+    return {split: [k for k, sid in enumerate(sids) if sid in members[split]] for split in members}
 
 
-def cut(frames: list[Frame], fractions: dict[str, float]) -> dict[str, list[Frame]]:
-    """Contiguous blocks of the frames, for where there are fewer systems than splits.
+def cut(number: int, fractions: dict[str, float]) -> dict[str, Sequence[int]]:
+    """Contiguous blocks of so many frames, for where there are fewer systems than splits.
 
     Raises:
         UserError: if there are fewer frames than splits, too.
     """
-    counts = {split: max(1, round(share * len(frames))) for split, share in fractions.items()}
-    counts["train"] += len(frames) - sum(counts.values())
+    counts = {split: max(1, round(share * number)) for split, share in fractions.items()}
+    counts["train"] += number - sum(counts.values())
     if counts["train"] < 1:
         raise UserError(
-            f"{len(frames)} usable frames are too few for {len(fractions)} splits; give more data, "
+            f"{number} usable frames are too few for {len(fractions)} splits; give more data, "
             "or smaller fractions --val and --test (0: no such split)"
         )
     ends = np.cumsum(list(counts.values())).tolist()
-    return {split: frames[end - counts[split] : end] for split, end in zip(counts, ends)}
+    return {split: range(end - counts[split], end) for split, end in zip(counts, ends)}

@@ -196,7 +196,7 @@ def test_zero_vectors_are_no_period():
     """Periodic without a cell, as many a file says by mistake; and along one direction only."""
     wire = Atoms("H", pbc=True, cell=[[0, 0, 0], [0, 0, 0], [0, 1, 1]])
     wire.calc = SinglePointCalculator(wire, energy=-1.0, forces=np.zeros((1, 3)))
-    entry = ase_files.to_data(wire, sid=0, fid=0)
+    entry = ase_files.to_data(wire)
     assert entry.pbc.tolist() == [[False, False, True]]
     lengths = entry.cell[0].norm(dim=1)
     torch.testing.assert_close(lengths, torch.tensor([ase_files.BOX, ase_files.BOX, 2**0.5]))
@@ -217,8 +217,8 @@ def test_the_cell_of_a_trajectory_may_change(tmp_path):
     with Trajectory(tmp_path / "pressed.traj", "w") as trajectory:
         for lattice in (3.5, 3.6, 3.7):
             trajectory.write(labelled(bulk("Cu", a=lattice)))
-    frames, _ = ase_files.index_frames([tmp_path / "pressed.traj"], tmp_path, np.inf)
-    assert {frame.sid for frame in frames} == {0}
+    frames = ase_files.usable_frames([tmp_path / "pressed.traj"], tmp_path, np.inf, {})
+    assert [(frame.sid, frame.fid) for frame in frames] == [(0, 0), (0, 1), (0, 2)]
 
 
 def test_splits_get_their_share():
@@ -227,11 +227,12 @@ def test_splits_get_their_share():
     fractions = {"train": 0.8, "val": 0.1, "test": 0.1}
     for systems in (3, 5, 200):
         sizes = rng.integers(1, 50, systems)
-        frames = [splits.Frame(0, k, s) for s, n in enumerate(sizes) for k in range(n)]
-        parts = splits.deal(frames, fractions, seed=1)
-        assert all(parts.values()) and sum(map(len, parts.values())) == len(frames)
+        sids = [system for system, size in enumerate(sizes) for _ in range(size)]
+        parts = splits.deal(sids, fractions, seed=1)
+        assert all(parts.values())
+        assert sorted(k for part in parts.values() for k in part) == list(range(len(sids)))
     for split, share in fractions.items():
-        assert len(parts[split]) == pytest.approx(share * len(frames), abs=50)
+        assert len(parts[split]) == pytest.approx(share * len(sids), abs=50)
 
 
 def test_a_model_reads_what_is_written(source, converted):
@@ -283,7 +284,7 @@ def test_nothing_is_left_of_a_failed_conversion(source, tmp_path, monkeypatch):
 
     ase_files.convert(source, tmp_path / "data")
     before = (tmp_path / "data/report.json").read_text()
-    monkeypatch.setattr(ase_files, "entries", failing)
+    monkeypatch.setattr(ase_files, "deal", failing)
     with pytest.raises(UserError, match="broken"):
         ase_files.convert(source, tmp_path / "data", seed=1)
     assert (tmp_path / "data/report.json").read_text() == before
