@@ -123,9 +123,7 @@ def qm9_folder(made_once) -> Path:
     """The 40 committed molecules as LMDBs: 32 to train on, 2 for validation, 6 for test."""
     from ocp_physmol.datasets import qm9
 
-    return made_once(
-        "qm9", lambda folder: qm9.convert(qm9.read_csv(SAMPLE_CSV), folder, source=str(SAMPLE_CSV))
-    )
+    return made_once("qm9", lambda folder: qm9.make(folder, str(SAMPLE_CSV)))
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,9 @@ import hashlib
 import importlib.util
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import ase.data
 import ase.units
@@ -42,23 +42,32 @@ class Molecule(NamedTuple):
     energy: float  # U0, eV
     frequencies: np.ndarray  # [3 n - 6] or, if linear, [3 n - 5], harmonic, 1/cm, sorted
 
-    @property
-    def num_heavy(self) -> int:
-        return int((self.numbers > 1).sum())
+
+def read(source: str, exclude: Path | None = None) -> Iterator[Molecule]:
+    """Molecules of the package qm9pack, of a CSV file in its format, or of the original archive.
+
+    Args:
+        exclude: with the archive, its uncharacterized.txt; its molecules are left out.
+
+    Raises:
+        UserError: if the source is missing or damaged.
+    """
+    if source == "qm9pack":
+        return read_qm9pack()
+    if not Path(source).is_file():
+        raise UserError(f"--source {source} does not exist; give 'qm9pack' or the archive's path")
+    if source.endswith(".csv"):
+        return read_csv(Path(source))
+    return read_archive(Path(source), exclude)
 
 
 def read_qm9pack() -> Iterator[Molecule]:
-    """The 130,831 molecules in the PyPI package qm9pack, the 3,054 uncharacterised ones left out.
-
-    Raises:
-        UserError: if the package is missing or one of its files is not the published one.
-    """
+    """The 130,831 molecules in the PyPI package qm9pack, without the 3,054 uncharacterised ones."""
     spec = importlib.util.find_spec("qm9pack")
     if spec is None or spec.origin is None:
         raise UserError("the package qm9pack is not installed; pip install qm9pack==1.0.3")
-    folder = Path(spec.origin).parent / "data"
     for name, expected in QM9PACK_SHA256.items():
-        path = folder / name
+        path = Path(spec.origin).parent / "data" / name
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != expected:
             raise UserError(
                 f"{path} is missing or damaged; pip install --force-reinstall qm9pack==1.0.3"
@@ -69,10 +78,9 @@ def read_qm9pack() -> Iterator[Molecule]:
 def read_csv(path: Path) -> Iterator[Molecule]:
     """Molecules of one CSV file in qm9pack's format."""
     columns = ["Index", "Elements", "XYZ_Ang", "InternalEnergy_0K_au", "Harmonic_Freq_cmi"]
-    table = pd.read_csv(path, usecols=columns)
-    for index, elements, xyz, u0, frequencies in table[columns].itertuples(index=False):
-        positions = np.array(_items(xyz), dtype=np.float64).reshape(-1, 3)
-        yield _molecule(index, _items(elements), positions, u0, _items(frequencies))
+    table = pd.read_csv(path, usecols=columns)[columns]
+    for index, symbols, positions, u0, frequencies in table.itertuples(index=False):
+        yield _molecule(index, _items(symbols), _items(positions), u0, _items(frequencies))
 
 
 def _items(text: str) -> list[str]:
@@ -80,23 +88,17 @@ def _items(text: str) -> list[str]:
     return re.sub(r"[\[\]' ]", "", text).split(",")
 
 
-def read_archive(path: Path, excluded: frozenset[int] = frozenset()) -> Iterator[Molecule]:
-    """Molecules of the original dsgdb9nsd.xyz.tar.bz2, without the `excluded` indices.
-
-    Raises:
-        UserError: if the archive is truncated or one of its files does not parse.
-    """
+def read_archive(path: Path, exclude: Path | None = None) -> Iterator[Molecule]:
+    """Molecules of dsgdb9nsd.xyz.tar.bz2, but for those that a line of `exclude` begins with."""
+    listed = re.findall(r"^\s*(\d+)(?!\S)", exclude.read_text(), re.MULTILINE) if exclude else []
+    excluded = set(map(int, listed))
     try:
         with tarfile.open(path, "r:*") as archive:
             for member in archive:
-                if not member.name.endswith(".xyz"):
-                    continue
-                file = archive.extractfile(member)
-                if file is None:
-                    raise ValueError(f"{member.name} is no file")
-                molecule = _parse_xyz(file.read().decode("ascii"))
-                if molecule.index not in excluded:
-                    yield molecule
+                if member.name.endswith(".xyz") and (file := archive.extractfile(member)):
+                    molecule = _parse_xyz(file.read().decode("ascii"))
+                    if molecule.index not in excluded:
+                        yield molecule
     except (tarfile.TarError, EOFError, OSError, ValueError, IndexError, KeyError) as e:
         raise UserError(
             f"{path} is no complete dsgdb9nsd.xyz.tar.bz2 ({e}); download it again"
@@ -108,26 +110,21 @@ def _parse_xyz(text: str) -> Molecule:
     lines = text.replace("*^", "e").split("\n")  # some numbers are written 1.*^-6
     properties = lines[1].split()  # "gdb", index, then 15 numbers, the eleventh of them U0
     end = 2 + int(lines[0])
-    atoms = [line.split() for line in lines[2:end]]
-    positions = [[float(value) for value in atom[1:4]] for atom in atoms]
-    return _molecule(
-        int(properties[1]),
-        [atom[0] for atom in atoms],
-        positions,
-        float(properties[12]),
-        lines[end].split(),
-    )
+    atoms = np.array([line.split() for line in lines[2:end]])
+    index, u0, frequencies = int(properties[1]), float(properties[12]), lines[end].split()
+    return _molecule(index, atoms[:, 0], atoms[:, 1:4], u0, frequencies)
 
 
 def _molecule(
-    index: int, symbols: list[str], positions: ArrayLike, u0: float, frequencies: list[str]
+    index: int, symbols: Iterable[str], positions: ArrayLike, u0: float, frequencies: ArrayLike
 ) -> Molecule:
+    numbers = np.array([ase.data.atomic_numbers[symbol] for symbol in symbols])
     return Molecule(
-        index=int(index),
-        numbers=np.array([ase.data.atomic_numbers[s] for s in symbols]),
-        positions=np.asarray(positions, dtype=np.float64),
-        energy=float(u0) * ase.units.Hartree,
-        frequencies=_vibrations(np.array(frequencies, dtype=np.float64), len(symbols)),
+        index=index,
+        numbers=numbers,
+        positions=np.array(positions, dtype=np.float64).reshape(-1, 3),
+        energy=u0 * ase.units.Hartree,
+        frequencies=_vibrations(np.array(frequencies, dtype=np.float64), len(numbers)),
     )
 
 
@@ -166,27 +163,33 @@ def to_data(molecule: Molecule) -> Data:
     )
 
 
-def convert(
-    molecules: Iterator[Molecule],
+@click.option(
+    "--output", type=click.Path(path_type=Path), default="data/qm9", help="folder to write to"
+)
+@click.option(
+    "--source", default="qm9pack",
+    help="'qm9pack' (the PyPI package), or the path of dsgdb9nsd.xyz.tar.bz2 or of a CSV file "
+    "like the package's",
+)  # fmt: skip
+@click.option(
+    "--exclude", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="with an archive: its uncharacterized.txt, the molecules to leave out",
+)  # fmt: skip
+@click.option("--max-heavy-atoms", type=click.IntRange(1), help="largest molecule to take")
+@click.option("--num-molecules", type=click.IntRange(1), help="take this many, at random")
+@click.option("--seed", type=click.IntRange(0), default=0, help="of the draw and of the split")
+def make(
     output: Path,
+    source: str = "qm9pack",
+    exclude: Path | None = None,
     max_heavy_atoms: int | None = None,
     num_molecules: int | None = None,
     seed: int = 0,
-    source: str = "",
 ) -> dict[str, int]:
-    """Write the splits to `output`/{train,val,test}/data.lmdb; return the size of each.
-
-    Args:
-        max_heavy_atoms: leave out molecules with more atoms than this that are not hydrogen.
-        num_molecules: take this many of them at random.
-        seed: of the draw and of the split; the same seed gives the same files.
-        source: noted in `output`/report.json with all other choices.
-    """
-    chosen = [
-        m
-        for m in tqdm(molecules, desc="Reading QM9", unit=" molecules", mininterval=1)
-        if max_heavy_atoms is None or m.num_heavy <= max_heavy_atoms
-    ]
+    """Turn QM9 into OCP LMDBs: training 80 %, validation 5 %, test 15 %."""
+    limit = max_heavy_atoms or np.inf
+    molecules = tqdm(read(source, exclude), desc="Reading QM9", unit=" molecules", mininterval=1)
+    chosen = [molecule for molecule in molecules if (molecule.numbers > 1).sum() <= limit]
     if len(chosen) < (num_molecules or 3):
         raise UserError(
             f"only {len(chosen)} molecules of {source} fit, {num_molecules or 3} are needed; "
@@ -204,57 +207,9 @@ def convert(
         for split, part in parts.items():
             bar = tqdm(part, desc=f"Writing {split}", unit=" molecules", mininterval=1)
             write_lmdb(folder / split, (to_data(chosen[k]) for k in bar))
+    sizes = ", ".join(f"{split} {count}" for split, count in counts.items())
+    print(f"Wrote {len(order)} molecules to {output}: {sizes}")
     return counts
 
 
-def make(
-    output: Path,
-    source: str = "qm9pack",
-    exclude: Path | None = None,
-    max_heavy_atoms: int | None = None,
-    num_molecules: int | None = None,
-    seed: int = 0,
-) -> dict[str, int]:
-    """Write QM9 to `output` and print its sizes; the options are those of the command.
-
-    Raises:
-        UserError: if the source is missing or damaged, or `output` holds something else.
-    """
-    if source == "qm9pack":
-        molecules = read_qm9pack()
-    elif Path(source).is_file():
-        molecules = read_archive(Path(source), _read_excluded(exclude))
-    else:
-        raise UserError(f"--source {source} does not exist; give 'qm9pack' or the archive's path")
-    counts = convert(molecules, output, max_heavy_atoms, num_molecules, seed, source)
-    parts = ", ".join(f"{split} {count}" for split, count in counts.items())
-    print(f"Wrote {sum(counts.values())} molecules to {output}: {parts}")
-    return counts
-
-
-def _read_excluded(path: Path | None) -> frozenset[int]:
-    """Indices in uncharacterized.txt: the first number of each line that begins with one."""
-    if path is None:
-        return frozenset()
-    words = (line.split() for line in path.read_text().splitlines())
-    return frozenset(int(w[0]) for w in words if w and w[0].isdigit())
-
-
-@click.command(context_settings={"show_default": True})
-@click.option(
-    "--output", type=click.Path(path_type=Path), default="data/qm9", help="folder to write to"
-)
-@click.option(
-    "--source", default="qm9pack",
-    help="'qm9pack' (the PyPI package) or the path of dsgdb9nsd.xyz.tar.bz2",
-)  # fmt: skip
-@click.option(
-    "--exclude", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="with an archive: its uncharacterized.txt, the molecules to leave out",
-)  # fmt: skip
-@click.option("--max-heavy-atoms", type=click.IntRange(1), help="largest molecule to take")
-@click.option("--num-molecules", type=click.IntRange(1), help="take this many, at random")
-@click.option("--seed", type=click.IntRange(0), default=0, help="of the draw and of the split")
-def command(**options: Any) -> None:
-    """Turn QM9 into OCP LMDBs: training 80 %, validation 5 %, test 15 %."""
-    make(**options)
+command = click.command(context_settings={"show_default": True})(make)
