@@ -34,10 +34,6 @@ EXAMPLES = 3  # of the frames that are left out for one reason
 CONVERTER = AtomsToGraphs(r_edges=False, r_fixed=True, r_pbc=True)
 
 
-class UnfitError(Exception):
-    """Why a frame is left out of the data."""
-
-
 def find_files(source: Path) -> list[Path]:
     """The file itself, or all files below a folder that ASE reads frames from, in order.
 
@@ -69,19 +65,19 @@ def to_data(atoms: Atoms | Exception, max_force: float = np.inf) -> Data:
     """A labelled frame with the keys of OC20's S2EF data but `sid` and `fid`, and with `pbc`.
 
     Raises:
-        UnfitError: if it cannot be trained on.
+        UserError: if it cannot be trained on.
     """
     if isinstance(atoms, Exception):
-        raise UnfitError(f"cannot be read from here on ({type(atoms).__name__}: {atoms})")
+        raise UserError(f"cannot be read from here on ({type(atoms).__name__}: {atoms})")
     if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
-        raise UnfitError("NaN or infinity in positions or cell")
+        raise UserError("NaN or infinity in positions or cell")
     if np.linalg.matrix_rank(atoms.cell.array, tol=FLAT) < atoms.cell.any(1).sum():
-        raise UnfitError("the cell is flat")
+        raise UserError("the cell is flat")
     sites = atoms.info.get("occupancy")  # as ASE reads it from CIF
     if isinstance(sites, dict) and any(
         share < 1 for species in sites.values() for share in species.values()
     ):
-        raise UnfitError("partially occupied sites in info['occupancy']")
+        raise UserError("partially occupied sites in info['occupancy']")
     energy = _label(atoms, "energy", ())
     forces = _label(atoms, "forces", atoms.positions.shape)
 
@@ -96,10 +92,10 @@ def to_data(atoms: Atoms | Exception, max_force: float = np.inf) -> Data:
     data.force = torch.tensor(forces, dtype=torch.float32)
     problem = find_problem(data, [])
     if problem:
-        raise UnfitError(problem)
+        raise UserError(problem)
     largest = float((data.force.norm(dim=1) * (data.fixed == 0)).max())
     if largest > max_force:
-        raise UnfitError(f"a force of {largest:.1f} eV/Angstrom, above --max-force")
+        raise UserError(f"a force of {largest:.1f} eV/Angstrom, above --max-force")
     return data
 
 
@@ -108,13 +104,13 @@ def _label(atoms: Atoms, name: str, shape: tuple[int, ...]) -> np.ndarray:
     methods: dict[str, Any] = {"energy": atoms.get_potential_energy, "forces": atoms.get_forces}
     try:
         label = np.asarray(methods[name](apply_constraint=False), dtype=np.float64)
+    # no calculator, not this property, or no number
     except (RuntimeError, NotImplementedError, TypeError, ValueError) as e:
-        # no calculator, not this property, or no number
-        raise UnfitError(f"no {name}") from e
+        raise UserError(f"no {name}") from e
     if label.shape != shape:
-        raise UnfitError(f"{name} of shape {list(label.shape)}")
+        raise UserError(f"{name} of shape {list(label.shape)}")
     if not np.isfinite(label).all():
-        raise UnfitError(f"NaN or infinity in {name}")
+        raise UserError(f"NaN or infinity in {name}")
     return label
 
 
@@ -129,12 +125,12 @@ def usable_frames(
     numbers = count()
     for path in files:
         name = path.name if path == root else path.relative_to(root)
-        same = ["atomic_numbers", "pbc", *(["cell"] if path.suffix.lower() != ".traj" else [])]
+        same = ["atomic_numbers", "pbc"] + ["cell"] * (path.suffix.lower() != ".traj")
         sids: dict[bytes, int] = defaultdict(numbers.__next__)
         for fid, atoms in enumerate(read(path)):
             try:
                 data = to_data(atoms, max_force)
-            except UnfitError as e:
+            except UserError as e:
                 _note(left_out, str(e), f"{name}, frame {fid}")
                 continue
             system = torch.cat([data[key].flatten() for key in same]) + 0.0  # no -0.0

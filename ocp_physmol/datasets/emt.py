@@ -3,12 +3,11 @@
 The data have OC20's keys, splits, reference energies, tags and fixed atoms, not its chemistry.
 """
 
-from collections import defaultdict
 from functools import cache
-from itertools import chain
+from itertools import chain, groupby
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 import numpy as np
@@ -46,10 +45,10 @@ class System(NamedTuple):
 
 def plan(relaxations: int, seed: int) -> list[System]:
     """Systems by split: so many to train on, and a tenth of it for each of the eight others."""
-    sizes = {"train": relaxations}
+    names = ["train"] * relaxations
     for kind in EVALUATION:
-        sizes[f"val_{kind}"] = sizes[f"test_{kind}"] = max(1, relaxations // 10)
-    names = [split for split, size in sizes.items() for _ in range(size)]
+        for part in ("val", "test"):
+            names += [f"{part}_{kind}"] * max(1, relaxations // 10)
     return [System(split, sid, seed) for sid, split in enumerate(names)]
 
 
@@ -61,12 +60,12 @@ def relax(system: System) -> list[Atoms]:
         (eV) and the forces (eV/Angstrom) in a calculator.
     """
     rng = np.random.default_rng((system.seed, system.sid))
-    unseen_metal = system.split.endswith(("cat", "both"))
-    unseen_adsorbate = system.split.endswith(("ads", "both"))
-    metal = str(rng.choice(UNSEEN_METALS if unseen_metal else METALS))
+    metals = UNSEEN_METALS if system.split.endswith(("cat", "both")) else METALS
+    formulas = UNSEEN_ADSORBATES if system.split.endswith(("ads", "both")) else ADSORBATES
+    metal = str(rng.choice(metals))
     facet = str(rng.choice(list(FACETS)))
     size = (*map(int, rng.integers(2, 4, size=2)), LAYERS)
-    formula = str(rng.choice(UNSEEN_ADSORBATES if unseen_adsorbate else ADSORBATES))
+    formula = str(rng.choice(formulas))
 
     slab = clean_slab(metal, facet, size)
     atoms, adsorbate = slab.copy(), _adsorbate(formula, rng)
@@ -162,21 +161,15 @@ def _tensor(values: np.ndarray) -> torch.Tensor:
     return torch.as_tensor(values, dtype=torch.float32)
 
 
-def write(
-    trajectories: list[list[Atoms]], output: Path, frames: int, report: dict
-) -> dict[str, int]:
-    """Write all splits of both tasks; return the number of entries of each."""
-    by_split = defaultdict(list)
-    for trajectory in trajectories:
-        by_split[trajectory[0].info["split"]].append(trajectory)
+def write(trajectories: list[list[Atoms]], output: Path, frames: int, report: dict) -> None:
+    """Write both tasks of trajectories that are in the order of their splits, and the report."""
     with complete_folder(output, report) as folder:
-        for task in ("s2ef", "is2re"):
+        for task, s2ef in (("s2ef", True), ("is2re", False)):
             (folder / task).mkdir()
-            for split, members in by_split.items():
-                s2ef = chain.from_iterable(s2ef_frames(t, frames) for t in members)
-                entries = s2ef if task == "s2ef" else map(is2re_entry, members)
-                report["entries"][f"{task}/{split}"] = write_lmdb(folder / task / split, entries)
-    return report["entries"]
+            for split, members in groupby(trajectories, key=lambda frames: frames[0].info["split"]):
+                parts = (s2ef_frames(t, frames) if s2ef else [is2re_entry(t)] for t in members)
+                size = write_lmdb(folder / task / split, chain.from_iterable(parts))
+                report["entries"][f"{task}/{split}"] = size
 
 
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="folder to make")
@@ -198,20 +191,16 @@ def make(
     systems = plan(relaxations, seed)
     with get_context("spawn").Pool(workers) as pool:
         relaxed = pool.imap(relax, systems, chunksize=4)
-        bar = tqdm(relaxed, "Relaxing", len(systems), unit=" systems", mininterval=1)
-        trajectories = list(bar)
+        trajectories = list(tqdm(relaxed, "Relaxing", len(systems), unit=" systems", mininterval=1))
     largest = [np.linalg.norm(t[-1].get_forces(), axis=1).max() for t in trajectories]
-    converged = sum(force < FMAX for force in largest)
-    report = {
+    converged = int(sum(force < FMAX for force in largest))
+    report: dict[str, Any] = {
         "source": "ASE's EMT, no benchmark", "seed": seed, "relaxations": len(systems),
-        "converged": int(converged), "entries": {},
+        "converged": converged, "entries": {},
     }  # fmt: skip
-    entries = write(trajectories, output, frames, report)
-    total = sum(number for name, number in entries.items() if name.startswith("s2ef"))
-    print(
-        f"Wrote {total} frames of {len(systems)} relaxations, {converged} of them converged, "
-        f"to {output}"
-    )
+    write(trajectories, output, frames, report)
+    total = sum(size for name, size in report["entries"].items() if name.startswith("s2ef"))
+    print(f"Wrote {total} frames of {len(systems)} relaxations ({converged} converged) to {output}")
 
 
 command = click.command(context_settings={"show_default": True})(make)

@@ -18,7 +18,6 @@ from ocp_physmol.errors import UserError
 from ocp_physmol.model.elements import MAX_ATOMIC_NUMBER
 
 MIN_DISTANCE = 0.1  # Angstrom; no two nuclei are ever that close
-OPTIONAL = ("cell", "pos_relaxed")  # checked where they are
 DAMAGE = (
     lmdb.Error, pickle.UnpicklingError, EOFError, TypeError, AttributeError, ImportError,
 )  # fmt: skip
@@ -28,9 +27,9 @@ DAMAGE = (
 class PhysMolLmdbDataset(LmdbDataset):
     """OCP LMDBs (a file, or a folder of shards) that are checked entry by entry as they are read.
 
-    Takes fairchem's dataset keys, and `required`: what every entry must hold after `key_mapping`,
-    beside `pos`, `atomic_numbers` and `natoms`. The trainer asks there for its labels. Entries
-    without `tags` or `fixed` get zeros, without `sid` their index, unless those are required.
+    Takes fairchem's dataset keys, and `required`: keys, such as labels, that every entry must hold
+    after `key_mapping`, beside `pos`, `atomic_numbers` and `natoms`. Entries without `tags` or
+    `fixed` get zeros, without `sid` their index, unless those are required.
 
     Raises:
         UserError: for a missing, empty or truncated file, an entry that cannot be unpacked, lacks
@@ -40,19 +39,16 @@ class PhysMolLmdbDataset(LmdbDataset):
     def __init__(self, config: dict) -> None:
         src = config.get("src")
         self.path = Path(str(src))
-        if not isinstance(src, str) or not self.path.exists():
-            raise UserError(
-                f"dataset src: {src} does not exist; make the data first or correct the config"
-            )
         self.files = [self.path] if self.path.is_file() else sorted(self.path.glob("*.lmdb"))
+        if not self.files:
+            lack = "holds no *.lmdb file" if self.path.is_dir() else "does not exist"
+            raise UserError(f"dataset src: {src} {lack}; make the data first or correct the config")
         for path in self.files:
             _refuse_truncated(path)
         try:
             super().__init__(config)
-        except (lmdb.Error, pickle.UnpicklingError, EOFError) as e:
-            raise UserError(f"{src} is no complete LMDB ({e}); make or download it again") from e
-        except AssertionError as e:
-            raise UserError(f"dataset src: {src} holds no *.lmdb file ({e})") from e
+        except (lmdb.Error, pickle.UnpicklingError, EOFError, AssertionError) as e:
+            raise UserError(f"{src} cannot be opened ({e}); make or download it again") from e
         if len(self) == 0:
             raise UserError(f"{src} is empty; make or download it again")
         if self.path.is_file():  # as if it were a folder of one file
@@ -79,7 +75,7 @@ class PhysMolLmdbDataset(LmdbDataset):
 
     @cached_property
     def _of_all_or_none(self) -> list[str]:
-        """Keys of the first entry that all others need: a batch holds them for all or for none."""
+        """A batch holds relaxed positions for all of its structures or for none."""
         return ["pos_relaxed"] if "pos_relaxed" in super().__getitem__(0) else []
 
     def _complete(self, data: BaseData, idx: int) -> None:
@@ -122,7 +118,7 @@ def _refuse_truncated(path: Path) -> None:
 
 def find_problem(data: BaseData, required: Collection[str]) -> str | None:
     """Why a structure cannot be trained on, and the cure; None if it can."""
-    given = [key for key in OPTIONAL if key in data]
+    given = [key for key in ("cell", "pos_relaxed") if key in data]
     for key in ("pos", "atomic_numbers", "natoms", *required, *given):
         if key not in data or data[key] is None:
             return f"has no '{key}'; check the dataset's key_mapping or add it to the data"

@@ -14,13 +14,12 @@ GROWTH = 1 << 26  # bytes by which the memory map grows when it is full
 
 
 def write_lmdb(folder: Path, structures: Iterable[Data]) -> int:
-    """Write `structures` to `folder`/data.lmdb and their sizes to metadata.npz; return the number.
+    """Write structures to `folder`/data.lmdb; return their number.
 
-    fairchem's load balancing over ranks reads `natoms` from metadata.npz.
+    Their sizes go to metadata.npz, for fairchem's load balancing over ranks.
     """
     folder.mkdir()
-    natoms = []
-    path = str(folder / "data.lmdb")
+    natoms, path = [], str(folder / "data.lmdb")
     with lmdb.open(path, subdir=False, lock=False, sync=False, map_size=GROWTH) as env:
         for index, data in enumerate(structures):
             natoms.append(int(data.natoms))
@@ -32,10 +31,7 @@ def write_lmdb(folder: Path, structures: Iterable[Data]) -> int:
 
 
 class _Pickler(pickle.Pickler):
-    """Tensors as NumPy arrays, which unpack five times faster than torch's own format in a pickle.
-
-    What comes out of `pickle.loads` are tensors all the same.
-    """
+    """Tensors as NumPy arrays, which unpack to tensors five times faster than torch's pickles."""
 
     def reducer_override(self, value):
         if isinstance(value, torch.Tensor):

@@ -81,8 +81,7 @@ def fetch(address: str, data_path: Path, work: Path) -> Path:
             raise UserError(f"the program {program} is not on PATH; install it")
     if given.exists():
         return given
-    status = subprocess.call(["wget", address, "-P", work, "--continue"])
-    if status:
+    if status := subprocess.call(["wget", address, "-P", work, "--continue"]):
         raise UserError(
             f"{address} could not be downloaded (wget's status is {status}); check the network, "
             f"or download it by hand and put it in {data_path}"

@@ -46,9 +46,6 @@ class Molecule(NamedTuple):
 def read(source: str, exclude: Path | None = None) -> Iterator[Molecule]:
     """Molecules of the package qm9pack, of a CSV file in its format, or of the original archive.
 
-    Args:
-        exclude: with the archive, its uncharacterized.txt; its molecules are left out.
-
     Raises:
         UserError: if the source is missing or damaged.
     """
@@ -89,7 +86,7 @@ def _items(text: str) -> list[str]:
 
 
 def read_archive(path: Path, exclude: Path | None = None) -> Iterator[Molecule]:
-    """Molecules of dsgdb9nsd.xyz.tar.bz2, but for those that a line of `exclude` begins with."""
+    """Molecules of dsgdb9nsd.xyz.tar.bz2, without the indices in `exclude`, uncharacterized.txt."""
     listed = re.findall(r"^\s*(\d+)(?!\S)", exclude.read_text(), re.MULTILINE) if exclude else []
     excluded = set(map(int, listed))
     try:
@@ -100,9 +97,7 @@ def read_archive(path: Path, exclude: Path | None = None) -> Iterator[Molecule]:
                     if molecule.index not in excluded:
                         yield molecule
     except (tarfile.TarError, EOFError, OSError, ValueError, IndexError, KeyError) as e:
-        raise UserError(
-            f"{path} is no complete dsgdb9nsd.xyz.tar.bz2 ({e}); download it again"
-        ) from e
+        raise UserError(f"{path} is no complete archive of QM9 ({e}); download it again") from e
 
 
 def _parse_xyz(text: str) -> Molecule:
@@ -118,26 +113,19 @@ def _parse_xyz(text: str) -> Molecule:
 def _molecule(
     index: int, symbols: Iterable[str], positions: ArrayLike, u0: float, frequencies: ArrayLike
 ) -> Molecule:
-    numbers = np.array([ase.data.atomic_numbers[symbol] for symbol in symbols])
-    return Molecule(
-        index=index,
-        numbers=numbers,
-        positions=np.array(positions, dtype=np.float64).reshape(-1, 3),
-        energy=u0 * ase.units.Hartree,
-        frequencies=_vibrations(np.array(frequencies, dtype=np.float64), len(numbers)),
-    )
+    """From text or numbers in QM9's units.
 
-
-def _vibrations(listed: np.ndarray, num_atoms: int) -> np.ndarray:
-    """The frequencies of one calculation, sorted.
-
-    About 330 entries list two calculations, one after the other. Their zero-point energy is that of
-    the second, so its frequencies are taken.
+    About 330 entries list the frequencies of two calculations, one after the other. Their
+    zero-point energy is that of the second, so its frequencies are taken.
     """
-    for modes in (3 * num_atoms - 6, 3 * num_atoms - 5):
+    numbers = np.array([ase.data.atomic_numbers[symbol] for symbol in symbols])
+    positions = np.array(positions, dtype=np.float64).reshape(-1, 3)
+    listed = np.array(frequencies, dtype=np.float64)
+    for modes in (3 * len(numbers) - 6, 3 * len(numbers) - 5):
         if len(listed) in (modes, 2 * modes):
-            return np.sort(listed[-modes:])
-    raise ValueError(f"{len(listed)} frequencies of {num_atoms} atoms")
+            energy, vibrations = u0 * ase.units.Hartree, np.sort(listed[-modes:])
+            return Molecule(index, numbers, positions, energy, vibrations)
+    raise ValueError(f"{len(listed)} frequencies of {len(numbers)} atoms")
 
 
 def to_data(molecule: Molecule) -> Data:
@@ -163,9 +151,7 @@ def to_data(molecule: Molecule) -> Data:
     )
 
 
-@click.option(
-    "--output", type=click.Path(path_type=Path), default="data/qm9", help="folder to write to"
-)
+@click.option("--output", type=click.Path(path_type=Path), default="data/qm9", help="folder")
 @click.option(
     "--source", default="qm9pack",
     help="'qm9pack' (the PyPI package), or the path of dsgdb9nsd.xyz.tar.bz2 or of a CSV file "
@@ -188,8 +174,8 @@ def make(
 ) -> dict[str, int]:
     """Turn QM9 into OCP LMDBs: training 80 %, validation 5 %, test 15 %."""
     limit = max_heavy_atoms or np.inf
-    molecules = tqdm(read(source, exclude), desc="Reading QM9", unit=" molecules", mininterval=1)
-    chosen = [molecule for molecule in molecules if (molecule.numbers > 1).sum() <= limit]
+    bar = tqdm(read(source, exclude), "Reading QM9", unit=" molecules", mininterval=1)
+    chosen = [molecule for molecule in bar if (molecule.numbers > 1).sum() <= limit]
     if len(chosen) < (num_molecules or 3):
         raise UserError(
             f"only {len(chosen)} molecules of {source} fit, {num_molecules or 3} are needed; "
@@ -205,8 +191,8 @@ def make(
     }  # fmt: skip
     with complete_folder(output, report) as folder:
         for split, part in parts.items():
-            bar = tqdm(part, desc=f"Writing {split}", unit=" molecules", mininterval=1)
-            write_lmdb(folder / split, (to_data(chosen[k]) for k in bar))
+            drawn = tqdm(part, f"Writing {split}", unit=" molecules", mininterval=1)
+            write_lmdb(folder / split, (to_data(chosen[k]) for k in drawn))
     sizes = ", ".join(f"{split} {count}" for split, count in counts.items())
     print(f"Wrote {len(order)} molecules to {output}: {sizes}")
     return counts
