@@ -131,11 +131,9 @@ def find_problem(data: BaseData, required: Collection[str]) -> str | None:
     unknown = (numbers < 1) | (numbers > MAX_ATOMIC_NUMBER)
     if unknown.any():
         return f"atomic_numbers holds {numbers[unknown][0]:g}, which is no element"
-    if len(numbers) != len(data.pos) or len(numbers) != int(data.natoms):
-        return (
-            f"{len(data.pos)} positions, {len(numbers)} atomic_numbers and natoms "
-            f"{int(data.natoms)} do not belong to one structure"
-        )
+    sizes = (len(data.pos), len(numbers), int(data.natoms))
+    if len(set(sizes)) > 1:
+        return "{} positions, {} atomic_numbers and natoms {} are not one structure".format(*sizes)
     if "cell" in given and data.cell.numel() != 9:
         return f"'cell' has the shape {list(data.cell.shape)}, not [1, 3, 3]; mend it"
     if "pos_relaxed" in given and data.pos_relaxed.shape != data.pos.shape:
