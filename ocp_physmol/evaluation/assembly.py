@@ -11,12 +11,9 @@ from torch_geometric.data import Data
 
 from ocp_physmol.datasets.identifiers import identifier
 from ocp_physmol.errors import UserError
-from ocp_physmol.evaluation.deviations import aligned, deviations
+from ocp_physmol.evaluation.deviations import deviations, same_bonds
 from ocp_physmol.evaluation.functional_groups import Group, disjoint_pairs, functional_groups
-from ocp_physmol.evaluation.structure_tasks import open_task, panel_rows, shared_options, table
-from ocp_physmol.figures.distributions import distribution_figure
-from ocp_physmol.figures.molecules import molecules_figure
-from ocp_physmol.geometry import bonds
+from ocp_physmol.evaluation.structure_tasks import Task, task_options
 from ocp_physmol.relaxation.batched import Descent, relax
 from ocp_physmol.relaxation.predictor import Predictor
 
@@ -47,40 +44,35 @@ def assemble(
     batch_size: int = 32,
     name: str = "",
 ) -> dict:
-    """Pull groups of each structure away, relax it with the model, and look at its bonds.
+    """Pull groups of each structure away, relax it with the model `name`, and look at its bonds.
 
     Returns:
-        What `deviations` says, and `success_fraction`, the share of molecules whose bonds are those
-        of the minimum, `do_nothing_success_fraction`, the same before relaxation, `num_molecules`
-        and `num_skipped` (those without a group that could be pulled away). Of each molecule:
-        `success`, `sids`, the atoms of its `groups`, and its `cut` and `assembled` positions,
-        aligned.
+        What `deviations` says, with `cut` and `assembled` positions; `success_fraction`, the
+        share of molecules whose bonds are those of the minimum, `do_nothing_success_fraction`, the
+        same before relaxation, `num_molecules` and `num_skipped` (those without a group that could
+        be pulled away). Of each molecule: `success`, and the atoms of its `groups`.
 
     Raises:
         UserError: if all are skipped.
     """
-    structures = [structures[i] for i in range(len(structures))]
-    chosen = [choose_groups(s, protocol.seed) for s in structures]
-    kept = [(s, groups) for s, groups in zip(structures, chosen) if groups]
-    if not kept:
+    chosen = [(structure, choose_groups(structure, protocol.seed)) for structure in structures]
+    cut = [(structure, groups) for structure, groups in chosen if groups]
+    if not cut:
         raise UserError("no molecule has a single bond outside rings to cut; choose others")
-    molecules = [structure for structure, _ in kept]
-    starts = [pull(s.pos.numpy(), groups, protocol.distance) for s, groups in kept]
-    title = f"{name} assemblies"
-    relaxed = relax(predictor, molecules, starts, protocol, batch_size, title=title)
-    found = deviations(predictor, molecules, starts, relaxed, protocol.fmax, batch_size)
+    molecules = [structure for structure, _ in cut]
+    starts = [pull(s.pos.numpy(), groups, protocol.distance) for s, groups in cut]
+    ends = relax(predictor, molecules, starts, protocol, batch_size, f"{name} assemblies")
+    keys = ("cut", "assembled")
+    found = deviations(predictor, molecules, starts, ends, protocol.fmax, batch_size, keys)
     success = [not broken for broken in found["broken"]]
     return {
         "success_fraction": float(np.mean(success)),
-        "do_nothing_success_fraction": float(np.mean([*map(_intact, molecules, starts)])),
-        "num_molecules": len(kept),
-        "num_skipped": len(structures) - len(kept),
+        "do_nothing_success_fraction": float(np.mean([*map(same_bonds, molecules, starts)])),
+        "num_molecules": len(cut),
+        "num_skipped": len(chosen) - len(cut),
         **found,
         "success": success,
-        "sids": [identifier(s.sid) for s in molecules],
-        "groups": [[list(group.atoms) for group in groups] for _, groups in kept],
-        "cut": aligned(starts, molecules),
-        "assembled": aligned(relaxed.positions, molecules),
+        "groups": [[list(group.atoms) for group in groups] for _, groups in cut],
     }
 
 
@@ -105,13 +97,9 @@ def pull(positions: np.ndarray, groups: Sequence[Group], distance: float) -> np.
     return moved
 
 
-def _intact(structure: Data, positions: np.ndarray) -> bool:
-    numbers = structure.atomic_numbers.int().numpy()
-    return bonds(numbers, positions) == bonds(numbers, structure.pos.numpy())
-
-
-@click.command("assemble", context_settings={"show_default": True})
-@shared_options("assembly", Protocol())
+@click.command(
+    "assemble", context_settings={"show_default": True}, params=task_options("assembly", Protocol())
+)
 @click.option("--distance", default=Protocol.distance, help="That groups are moved (Å).")
 def command(distance: float, **shared: Any) -> None:
     """Pull one or two groups of each molecule away, and relax it with each model.
@@ -122,20 +110,17 @@ def command(distance: float, **shared: Any) -> None:
     ocp-physmol assemble --checkpoint PhysMol=a.pt --checkpoint SchNet=b.pt \\
         --data data/qm9/test --draw 35 --draw 87 --draw-from data/qm9/train
     """
-    task = open_task(**shared)
+    task = Task(**shared)
     protocol = Protocol(**task.descent, distance=distance)
     results = task.results(assemble, task.chosen, protocol)
     first = next(iter(results.values()))
-    click.echo(
-        f"\n{first['num_molecules']} molecules of {task.data} ({first['num_skipped']} without a "
-        f"bond to cut), one or two groups moved by {distance} Å\n"
-        f"{protocol}\n\n{table(results, ROWS)}"
+    done = (
+        f"{first['num_molecules']} molecules of {task.data} ({first['num_skipped']} without a bond "
+        f"to cut), one or two groups moved by {distance} Å"
     )
-    nothing = first["do_nothing_delta_p_a"]
-    distribution_figure(task.output / "distributions.png", results, nothing)
+    task.show(f"{done}\n{protocol}", results, ROWS, "distributions.png")
     drawn = [s for s in task.drawn if choose_groups(s, protocol.seed)]
     if drawn:
         examples = task.results(assemble, drawn, protocol)
-        rows = panel_rows(drawn, examples, "cut", "cut", "assembled")
-        molecules_figure(task.output / "molecules.png", rows)
+        task.draw(drawn, examples, "molecules.png", "cut", "cut", "assembled")
     task.write("assembly.json", {"protocol": vars(protocol), "results": results})

@@ -1,37 +1,25 @@
 """How far relaxed structures are from the minima of the data."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch_geometric.data import Data
 
 from ocp_physmol import geometry
-from ocp_physmol.geometry import bonds
-from ocp_physmol.relaxation.batched import Relaxed
+from ocp_physmol.datasets.identifiers import identifier
+from ocp_physmol.relaxation.optimizable import Frame
 from ocp_physmol.relaxation.predictor import Predictor
 
 DRIFTED = 0.5  # Angstrom, of mean displacement
 
 
-def align(positions: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """`positions` [n, 3] moved rigidly onto `reference` [n, 3], in double precision."""
-    pair = (torch.from_numpy(p.astype(float)) for p in (positions, reference))
-    return geometry.align(*pair).numpy()
-
-
-def mean_displacement(positions: np.ndarray, reference: np.ndarray) -> float:
-    """Delta P of one structure: mean distance of its atoms from `reference`, aligned, in A."""
-    return float(np.linalg.norm(align(positions, reference) - reference, axis=1).mean())
-
-
 def deviations(
     predictor: Predictor,
-    structures: Sequence[Data],
+    structures: list[Data],
     starts: list[np.ndarray],
-    relaxed: Relaxed,
+    ends: list[Frame],
     fmax: float,
     batch_size: int = 32,
+    keys: tuple[str, str] = ("start", "end"),
 ) -> dict:
     """Compare relaxed structures with the minima that `structures` are.
 
@@ -45,27 +33,25 @@ def deviations(
         values); fractions of structures: `converged_fraction` (to `fmax`), `drifted_fraction`
         (further than 0.5 A), `broken_fraction` (other bonds than the minimum),
         `exploded_fraction`. With them of each structure: `displacements`, `start_displacements`,
-        `energy_changes_ev` (Delta E_g: the model's energy where the relaxation ended minus its
-        energy at the minimum; the paper plots its absolute value on a logarithmic axis),
-        `converged` and `broken`.
+        `energy_changes_ev` (Delta E_g: the model's energy at the end minus its energy at the
+        minimum; the paper plots its absolute value on a logarithmic axis), `converged`, `broken`,
+        `sids`, and as `keys` the positions at the start and at the end, aligned with the minimum.
     """
-    references = [s.pos.numpy() for s in structures]
-    exploded = ~(np.isfinite(relaxed.energies) & np.isfinite(relaxed.largest_forces))
-    exploded |= [not np.isfinite(positions).all() for positions in relaxed.positions]
-    after, broken = [], []
-    for structure, positions, reference, lost in zip(
-        structures, relaxed.positions, references, exploded
-    ):
-        numbers = structure.atomic_numbers.int().numpy()
-        after.append(np.inf if lost else mean_displacement(positions, reference))
-        broken.append(bool(lost or bonds(numbers, positions) != bonds(numbers, reference)))
-    before = [mean_displacement(*pair) for pair in zip(starts, references)]
-    changes = relaxed.energies - predictor.energies_and_forces(structures, batch_size)[0]
+    energies = np.array([end.energy for end in ends])
+    largest_forces = np.array([end.largest_force for end in ends])
+    exploded = ~(np.isfinite(energies) & np.isfinite(largest_forces))
+    exploded |= [not np.isfinite(end.positions).all() for end in ends]
+    before, after, broken = [], [], []
+    for structure, start, end, lost in zip(structures, starts, ends, exploded):
+        minimum = structure.pos.numpy()
+        before.append(mean_displacement(start, minimum))
+        after.append(np.inf if lost else mean_displacement(end.positions, minimum))
+        broken.append(bool(lost or not same_bonds(structure, end.positions)))
+    changes = energies - predictor.energies_and_forces(structures, batch_size)[0]
     changes = np.where(exploded, np.inf, changes)
-    converged = ~exploded & (relaxed.largest_forces < fmax)
-    after_finite = np.array(after)[~exploded]
+    converged = ~exploded & (largest_forces < fmax)
     return {
-        "delta_p_a": float(after_finite.mean()) if len(after_finite) else np.inf,
+        "delta_p_a": float(np.mean(np.array(after)[~exploded])) if not exploded.all() else np.inf,
         "median_delta_p_a": float(np.median(after)),
         "do_nothing_delta_p_a": float(np.mean(before)),
         "median_energy_change_ev": float(np.median(np.abs(changes))),
@@ -78,10 +64,30 @@ def deviations(
         "energy_changes_ev": changes.tolist(),
         "converged": converged.tolist(),
         "broken": broken,
+        "sids": [identifier(s.sid) for s in structures],
+        keys[0]: [*map(_aligned, starts, structures)],
+        keys[1]: [_aligned(end.positions, s) for end, s in zip(ends, structures)],
     }
 
 
-def aligned(positions: list[np.ndarray], structures: Sequence[Data]) -> list[np.ndarray]:
-    """Positions of each structure moved onto its minimum, unless they are not finite."""
-    pairs = zip(positions, (s.pos.numpy() for s in structures))
-    return [align(p, r) if np.isfinite(p).all() else p for p, r in pairs]
+def same_bonds(structure: Data, positions: np.ndarray) -> bool:
+    """Whether a structure with its atoms at other positions [n, 3] has the bonds that it has."""
+    numbers = structure.atomic_numbers.int().numpy()
+    return geometry.bonds(numbers, positions) == geometry.bonds(numbers, structure.pos.numpy())
+
+
+def mean_displacement(positions: np.ndarray, reference: np.ndarray) -> float:
+    """Delta P of one structure: mean distance of its atoms from `reference`, aligned, in A."""
+    return float(np.linalg.norm(_align(positions, reference) - reference, axis=1).mean())
+
+
+def _aligned(positions: np.ndarray, structure: Data) -> np.ndarray:
+    """Positions moved onto the minimum, unless they are not finite."""
+    finite = np.isfinite(positions).all()
+    return _align(positions, structure.pos.numpy()) if finite else positions
+
+
+def _align(positions: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """`positions` [n, 3] moved rigidly onto `reference` [n, 3], in double precision."""
+    pair = (torch.from_numpy(p.astype(float)) for p in (positions, reference))
+    return geometry.align(*pair).numpy()

@@ -18,7 +18,7 @@ def energy_and_force_errors(
         and components; with them `energy_errors_mev` and `force_norms_ev_per_a`, all values.
     """
     energies, forces = predictor.energies_and_forces(structures, batch_size, f"{name} errors")
-    labelled = [structures[i] for i in range(len(structures))]
+    labelled = list(structures)
     energy_errors = 1000 * np.abs(energies - [float(s.energy) for s in labelled])
     force_errors = np.concatenate(forces) - np.concatenate([s.forces.numpy() for s in labelled])
     return {

@@ -1,4 +1,4 @@
-"""Which molecules of a data set are relaxed."""
+"""The molecules of a data set that are relaxed."""
 
 from collections.abc import Sequence
 
@@ -9,9 +9,7 @@ from ocp_physmol.datasets.identifiers import identifier
 from ocp_physmol.errors import UserError
 
 
-def paper_set(
-    structures: Sequence[Data], smallest: int = 128, random: int = 128, seed: int = 0
-) -> list[int]:
+def paper_set(structures: Sequence[Data], smallest: int, random: int, seed: int = 0) -> list[int]:
     """Indices of the smallest molecules, smallest first, and then of random ones of the rest.
 
     Size is the number of atoms; of equal ones the lower `sid` comes first. All indices, if there
@@ -32,9 +30,8 @@ def by_gdb_index(structures: Sequence[Data], indices: Sequence[int]) -> list[Dat
     found = {identifier(s.sid): s for s in structures}
     for index in indices:
         if index not in found:
-            name = getattr(structures, "path", "the data")
             raise UserError(
-                f"{name} has no structure with the sid {index}; "
+                f"{getattr(structures, 'path', 'the data')} has no structure with the sid {index}; "
                 "draw another one, or from the split that holds it"
             )
     return [found[index] for index in indices]

@@ -8,11 +8,8 @@ import click
 import numpy as np
 from torch_geometric.data import Data
 
-from ocp_physmol.datasets.identifiers import identifier
-from ocp_physmol.evaluation.deviations import aligned, deviations
-from ocp_physmol.evaluation.structure_tasks import open_task, panel_rows, shared_options, table
-from ocp_physmol.figures.distributions import distribution_figure
-from ocp_physmol.figures.molecules import molecules_figure
+from ocp_physmol.evaluation.deviations import deviations
+from ocp_physmol.evaluation.structure_tasks import Task, task_options
 from ocp_physmol.relaxation.batched import Descent, relax
 from ocp_physmol.relaxation.predictor import Predictor
 
@@ -42,32 +39,22 @@ def recover(
     batch_size: int = 32,
     name: str = "",
 ) -> dict:
-    """Perturb each structure, relax it with the model, and compare with where it came from.
-
-    Args:
-        name: of the model, for the progress bar.
+    """Perturb each structure, relax it with the model `name`, and compare it with its minimum.
 
     Returns:
-        What `deviations` says, the `sids` of the structures, and their `perturbed` and `relaxed`
-        positions, aligned.
+        What `deviations` says, with `perturbed` and `relaxed` positions.
     """
     rng = np.random.default_rng(protocol.seed)
-    structures = [structures[i] for i in range(len(structures))]
-    starts = [
-        s.pos.numpy() + rng.normal(scale=protocol.noise, size=s.pos.shape) for s in structures
-    ]
-    title = f"{name} relaxations"
-    relaxed = relax(predictor, structures, starts, protocol, batch_size, title=title)
-    return {
-        **deviations(predictor, structures, starts, relaxed, protocol.fmax, batch_size),
-        "sids": [identifier(s.sid) for s in structures],
-        "perturbed": aligned(starts, structures),
-        "relaxed": aligned(relaxed.positions, structures),
-    }
+    molecules = list(structures)
+    starts = [s.pos.numpy() + rng.normal(scale=protocol.noise, size=s.pos.shape) for s in molecules]
+    ends = relax(predictor, molecules, starts, protocol, batch_size, f"{name} relaxations")
+    keys = ("perturbed", "relaxed")
+    return deviations(predictor, molecules, starts, ends, protocol.fmax, batch_size, keys)
 
 
-@click.command("recover", context_settings={"show_default": True})
-@shared_options("recovery", Protocol())
+@click.command(
+    "recover", context_settings={"show_default": True}, params=task_options("recovery", Protocol())
+)
 @click.option(
     "--noise", "noises", type=click.FloatRange(0), multiple=True, default=[Protocol.noise],
     help="Standard deviation of every coordinate (Å), any number of times.",
@@ -82,19 +69,17 @@ def command(noises: Sequence[float], **shared: Any) -> None:
     ocp-physmol recover --checkpoint PhysMol=a.pt --checkpoint SchNet=b.pt \\
         --data data/quickstart/test --noise 0 --noise 0.1
     """
-    task = open_task(**shared)
+    task = Task(**shared)
     record = {}
     for noise in noises:
         protocol = Protocol(**task.descent, noise=noise)
         results = task.results(recover, task.chosen, protocol)
-        click.echo(
-            f"\n{len(task.chosen)} molecules of {task.data}, noise of {noise} Å on every "
-            f"coordinate\n{protocol}\n\n{table(results, ROWS)}"
-        )
         record[str(noise)] = {"protocol": vars(protocol), "results": results}
-        nothing = next(iter(results.values()))["do_nothing_delta_p_a"]
-        distribution_figure(task.output / f"distributions_{noise}.png", results, nothing)
+        done = (
+            f"{len(task.chosen)} molecules of {task.data}, noise of {noise} Å on every coordinate"
+        )
+        task.show(f"{done}\n{protocol}", results, ROWS, f"distributions_{noise}.png")
         examples = task.results(recover, task.drawn, protocol)
-        rows = panel_rows(task.drawn, examples, f"pushed by {noise} Å", "perturbed", "relaxed")
-        molecules_figure(task.output / f"molecules_{noise}.png", rows)
+        pushed, figure = f"pushed by {noise} Å", f"molecules_{noise}.png"
+        task.draw(task.drawn, examples, figure, pushed, "perturbed", "relaxed")
     task.write("recovery.json", {"noise": record})

@@ -1,7 +1,6 @@
-"""What the commands of structure recovery and molecule assembly share."""
+"""The options, tables and figures that structure recovery and molecule assembly share."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,36 +12,14 @@ from torch_geometric.data import Data
 from ocp_physmol.datasets.identifiers import identifier
 from ocp_physmol.errors import UserError
 from ocp_physmol.evaluation.molecule_sets import by_gdb_index, paper_set
+from ocp_physmol.figures.distributions import distribution_figure
+from ocp_physmol.figures.molecules import molecules_figure
 from ocp_physmol.files import write_json
 from ocp_physmol.relaxation.batched import OPTIMIZERS, Descent
 from ocp_physmol.relaxation.predictor import Predictor, open_labelled
 
-
-@dataclass(frozen=True)
-class Task:
-    """What the shared options ask for."""
-
-    predictors: dict[str, Predictor]  # by name
-    chosen: list[Data]  # molecules to relax
-    drawn: list[Data]  # molecules to draw
-    descent: dict[str, Any]  # keys of a `Descent`
-    batch_size: int
-    data: Path
-    output: Path  # folder
-
-    def results(
-        self, function: Callable[..., dict], molecules: list[Data], protocol: Descent
-    ) -> dict[str, dict]:
-        """What `recover` or `assemble` returns for each model."""
-        return {
-            name: function(predictor, molecules, protocol, self.batch_size, name)
-            for name, predictor in self.predictors.items()
-        }
-
-    def write(self, name: str, record: dict) -> None:
-        """Write a record beside the figures, and say so."""
-        write_json(self.output / name, {"data": str(self.data), **record})
-        click.echo(f"\nWritten: {self.output / name} and the figures beside it")
+FOLDER = click.Path(path_type=Path)
+COUNT = click.IntRange(1)
 
 
 def named_paths(context: Any, option: Any, checkpoints: Sequence[str]) -> dict[str, Path]:
@@ -58,9 +35,8 @@ def named_paths(context: Any, option: Any, checkpoints: Sequence[str]) -> dict[s
         name, _, after = text.rpartition("=")
         path = Path(after)
         if not name:
-            parts = path.parts
-            inside = "checkpoints" in parts[1:]
-            name = parts[parts.index("checkpoints", 1) - 1] if inside else path.stem
+            runs = (p.parent.name for p in reversed(path.parents) if p.name == "checkpoints")
+            name = next(filter(None, runs), path.stem)
         if name in paths:
             raise UserError(
                 f"--checkpoint: {paths[name]} and {path} are both called '{name}'; "
@@ -70,81 +46,85 @@ def named_paths(context: Any, option: Any, checkpoints: Sequence[str]) -> dict[s
     return paths
 
 
-checkpoints_option = click.option(
-    "--checkpoint",
-    "checkpoints",
-    multiple=True,
-    required=True,
-    metavar="[NAME=]PATH",
-    callback=named_paths,
-    help="Of a model of fairchem; give it again to compare with another.",
-)
+CHECKPOINTS = click.Option(
+    ["--checkpoint", "checkpoints"], multiple=True, required=True, metavar="[NAME=]PATH",
+    callback=named_paths, help="Of a model of fairchem; give it again to compare with another.",
+)  # fmt: skip
 
 
-def shared_options(task: str, protocol: Descent) -> Callable[[Callable], Callable]:
-    """A decorator that adds the arguments of `open_task`, with defaults from a protocol."""
-    folder, count = click.Path(path_type=Path), click.IntRange(1)
-    options = [
-        checkpoints_option,
-        click.option("--data", type=folder, required=True, help="LMDBs of molecules at minima."),
-        click.option(
-            "--molecules", type=count, default=256,
+def task_options(folder: str, protocol: Descent) -> list[click.Parameter]:
+    """The arguments of `Task` as options, with defaults from a protocol."""
+    return [
+        CHECKPOINTS,
+        click.Option(["--data"], type=FOLDER, required=True, help="LMDBs of molecules at minima."),
+        click.Option(
+            ["--molecules"], type=COUNT, default=256,
             help="How many: one half the smallest, the other half at random.",
         ),
-        click.option(
-            "--draw", type=int, multiple=True, metavar="GDB",
+        click.Option(
+            ["--draw"], type=int, multiple=True, metavar="GDB",
             help="GDB index of a molecule to draw, any number of times. "
                  "Else the smallest one and two random ones are.",
         ),
-        click.option("--draw-from", type=folder, help="LMDBs that hold them. Else --data."),
-        click.option("--output", type=folder, default=Path("runs", task), help="Folder to fill."),
-        click.option(
-            "--optimizer", type=click.Choice(OPTIMIZERS), default=protocol.optimizer,
+        click.Option(["--draw-from"], type=FOLDER, help="LMDBs that hold them. Else --data."),
+        click.Option(["--output"], type=FOLDER, default=f"runs/{folder}", help="Folder to fill."),
+        click.Option(
+            ["--optimizer"], type=click.Choice(OPTIMIZERS), default=protocol.optimizer,
             help="fairchem's on batches, or one of ASE's, which are many times slower.",
         ),
-        click.option(
-            "--steps", type=click.IntRange(0), default=protocol.steps, help="At most."
-        ),
-        click.option("--fmax", default=protocol.fmax, help="Largest force to stop at (eV/Å)."),
-        click.option("--maxstep", default=protocol.maxstep, help="Of an atom in one step (Å)."),
-        click.option("--seed", default=protocol.seed, help="Of all that is random."),
-        click.option("--batch-size", type=count, default=32, help="Of fairchem's optimiser."),
-        click.option("--gpu", is_flag=True, help="Use the GPU."),
+        click.Option(["--steps"], type=click.IntRange(0), default=protocol.steps, help="At most."),
+        click.Option(["--fmax"], default=protocol.fmax, help="Largest force to stop at (eV/Å)."),
+        click.Option(["--maxstep"], default=protocol.maxstep, help="Of an atom in one step (Å)."),
+        click.Option(["--seed"], default=protocol.seed, help="Of all that is random."),
+        click.Option(["--batch-size"], type=COUNT, default=32, help="Of fairchem's optimiser."),
+        click.Option(["--gpu"], is_flag=True, help="Use the GPU."),
     ]  # fmt: skip
 
-    def decorate(function: Callable) -> Callable:
-        for option in reversed(options):
-            function = option(function)
-        return function
 
-    return decorate
-
-
-def open_task(
-    checkpoints: dict[str, Path],
-    data: Path,
-    molecules: int,
-    draw: Sequence[int],
-    draw_from: Path | None,
-    output: Path,
-    batch_size: int,
-    gpu: bool,
-    **descent: Any,
-) -> Task:
-    """Open the models and choose the molecules.
+class Task:
+    """The models and molecules that the options ask for, and a folder for the results.
 
     Raises:
         UserError: if a checkpoint, data or a molecule are missing.
     """
-    structures = open_labelled(data)
-    half = molecules // 2
-    chosen = [structures[i] for i in paper_set(structures, molecules - half, half, descent["seed"])]
-    drawn = [chosen[i] for i in sorted({0, len(chosen) - 2, len(chosen) - 1}) if i >= 0]
-    if draw:
-        drawn = by_gdb_index(open_labelled(draw_from) if draw_from else structures, draw)
-    output.mkdir(parents=True, exist_ok=True)
-    predictors = {n: Predictor.open(path, cpu=not gpu) for n, path in checkpoints.items()}
-    return Task(predictors, chosen, drawn, descent, batch_size, data, output)
+
+    def __init__(
+        self, checkpoints: dict[str, Path], data: Path, molecules: int, draw: Sequence[int],
+        draw_from: Path | None, output: Path, batch_size: int, gpu: bool, **descent: Any,
+    ) -> None:  # fmt: skip
+        self.data, self.output, self.batch_size, self.descent = data, output, batch_size, descent
+        structures, half = open_labelled(data), molecules // 2
+        indices = paper_set(structures, molecules - half, half, descent["seed"])
+        self.chosen = [structures[i] for i in indices]
+        self.drawn = self.chosen[:1] + self.chosen[1:][-2:]
+        if draw:
+            self.drawn = by_gdb_index(open_labelled(draw_from) if draw_from else structures, draw)
+        output.mkdir(parents=True, exist_ok=True)
+        self.predictors = {n: Predictor.open(path, cpu=not gpu) for n, path in checkpoints.items()}
+
+    def results(
+        self, function: Callable[..., dict], molecules: list[Data], protocol: Descent
+    ) -> dict[str, dict]:
+        """What `recover` or `assemble` returns for each model."""
+        return {
+            name: function(predictor, molecules, protocol, self.batch_size, name)
+            for name, predictor in self.predictors.items()
+        }
+
+    def show(self, done: str, results: dict[str, dict], rows: dict[str, str], figure: str) -> None:
+        """Print what was done and a table of the results; draw their distributions."""
+        click.echo(f"\n{done}\n\n{table(results, rows)}")
+        nothing = next(iter(results.values()))["do_nothing_delta_p_a"]
+        distribution_figure(self.output / figure, results, nothing)
+
+    def draw(self, molecules: list[Data], results: dict[str, dict], figure: str, *panels: str):
+        """Draw molecules with the arguments `panels` of `panel_rows`."""
+        molecules_figure(self.output / figure, panel_rows(molecules, results, *panels))
+
+    def write(self, name: str, record: dict) -> None:
+        """Write a record beside the figures, and say so."""
+        write_json(self.output / name, {"data": str(self.data), **record})
+        click.echo(f"\nWritten: {self.output / name} and the figures beside it")
 
 
 def table(results: dict[str, dict], rows: dict[str, str]) -> str:
@@ -166,14 +146,12 @@ def panel_rows(
     start = next(iter(results.values()))
     rows = []
     for i, structure in enumerate(structures):
-        panels = {
-            "reference": structure.pos.numpy(),
-            f"{pushed}\nΔP {start['start_displacements'][i]:.2f} Å": start[before][i],
-        }
-        for name, result in results.items():
-            panels[f"{name}\n{_outcome(result, i)}"] = result[after][i]
-        rows.append({"title": f"GDB {identifier(structure.sid)}", "panels": panels,
-                     "numbers": structure.atomic_numbers.int().numpy()})  # fmt: skip
+        pushed_title = f"{pushed}\nΔP {start['start_displacements'][i]:.2f} Å"
+        panels = {"reference": structure.pos.numpy(), pushed_title: start[before][i]}
+        panels |= {f"{name}\n{_outcome(r, i)}": r[after][i] for name, r in results.items()}
+        numbers = structure.atomic_numbers.int().numpy()
+        title = f"GDB {identifier(structure.sid)}"
+        rows.append({"title": title, "panels": panels, "numbers": numbers})
     return rows
 
 

@@ -1,6 +1,7 @@
 """Harmonic frequencies of models beside those of DFT: is the energy's curvature right?"""
 
 from collections.abc import Sequence
+from itertools import islice
 from math import sqrt
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from torch_geometric.data import Data
 from tqdm import tqdm
 
 from ocp_physmol.errors import UserError
-from ocp_physmol.evaluation.structure_tasks import checkpoints_option
+from ocp_physmol.evaluation.structure_tasks import CHECKPOINTS, COUNT, FOLDER
 from ocp_physmol.figures.vibrations import vibrations_figure
 from ocp_physmol.files import write_json
 from ocp_physmol.relaxation.batched import Descent, placed, relax
@@ -24,6 +25,7 @@ BANDS = ("below 1000", "1000 to 2000", "2000 and above")
 PER_CM = units._hbar * units.m / sqrt(units._e * units._amu) / units.invcm  # sqrt(eV/A^2/amu)
 TO_MINIMUM = Descent(steps=300, fmax=0.005)  # frequencies are defined where forces vanish
 DISPLACEMENT = 0.003  # Angstrom; float32 costs under 1/cm here, anharmonicity 10/cm at 0.01
+COPIES = 128  # displaced copies of a molecule in a batch
 
 
 def harmonic_frequencies(atoms: Atoms, hessian: np.ndarray, num_modes: int) -> np.ndarray:
@@ -46,38 +48,29 @@ def harmonic_frequencies(atoms: Atoms, hessian: np.ndarray, num_modes: int) -> n
     return np.sign(curvature) * np.sqrt(np.abs(curvature)) * PER_CM
 
 
-def hessian_of(
-    predictor: Predictor,
-    structure: Data,
-    displacement: float = DISPLACEMENT,
-    batch_size: int = 128,
-) -> np.ndarray:
+def hessian_of(predictor: Predictor, structure: Data) -> np.ndarray:
     """Second derivatives of the energy, [3n, 3n] in eV/A^2, as central differences of forces."""
     size = structure.pos.numel()
-    shifts = displacement * np.eye(size).reshape(size, -1, 3)
+    shifts = DISPLACEMENT * np.eye(size).reshape(size, -1, 3)
     # single precision has most digits around the origin
-    centered = (structure.pos - structure.pos.mean(dim=0)).cpu().numpy()
+    centered = (structure.pos - structure.pos.mean(dim=0)).numpy()
     copies = [placed(structure, centered + shift) for shift in (*shifts, *-shifts)]
-    forces = np.array(predictor.energies_and_forces(copies, batch_size)[1], dtype=float)
+    forces = np.array(predictor.energies_and_forces(copies, COPIES)[1], dtype=float)
     forward, backward = forces.reshape(2, size, size)
-    hessian = (backward - forward) / (2 * displacement)
+    hessian = (backward - forward) / (2 * DISPLACEMENT)
     return (hessian + hessian.T) / 2
 
 
 def vibrations(
-    predictor: Predictor,
-    structures: Sequence[Data],
-    descent: Descent = TO_MINIMUM,
-    at: str = "minimum",
-    name: str = "",
+    predictor: Predictor, structures: Sequence[Data], at: str = "minimum", name: str = ""
 ) -> dict:
     """Compare a model's harmonic frequencies with the data's, molecule by molecule, both sorted.
 
     Args:
         structures: at the data's minima, with DFT's `frequencies` [3n - 6] or [3n - 5], 1/cm.
-        descent: how a relaxation finds the model's minimum.
         at: "minimum", where a relaxation with the model from the data's geometry ends, converged
             or not; or "reference", that geometry itself, without its remaining forces.
+        name: of the model, for progress bars.
 
     Returns:
         Over all modes `modes` (their number), `mae_per_cm`, `median_ratio` (model to DFT) and
@@ -89,42 +82,39 @@ def vibrations(
     """
     converged = None
     if at == "minimum":
-        starts = [structure.pos.cpu().numpy() for structure in structures]
-        ends = relax(predictor, structures, starts, descent, title=f"{name} minima")
-        structures = [placed(s, pos) for s, pos in zip(structures, ends.positions)]
-        converged = float((ends.largest_forces < descent.fmax).mean())
-    pairs, with_imaginary, failed = [], [], 0
-    bar = tqdm(structures, desc=f"{name} Hessians", unit=" molecules", mininterval=1)
-    for structure in bar:
-        dft = structure.frequencies.cpu().double().numpy()
-        model = _model_frequencies(predictor, structure, len(dft))
-        if model is None:
-            failed += 1
-            continue
-        with_imaginary.append(bool((model < 0).any()))
-        pairs.append(np.stack([np.sort(dft), model], axis=1))
-    pairs = np.concatenate([np.empty((0, 2)), *pairs])
+        starts = [s.pos.numpy() for s in structures]
+        ends = relax(predictor, structures, starts, TO_MINIMUM, title=f"{name} minima")
+        structures = [placed(s, end.positions) for s, end in zip(structures, ends)]
+        largest_forces = np.array([end.largest_force for end in ends])
+        converged = float((largest_forces < TO_MINIMUM.fmax).mean())
+    bar = tqdm(structures, f"{name} Hessians", unit=" molecules", mininterval=1)
+    found = [pairs for s in bar if (pairs := _frequencies(predictor, s)) is not None]
+    imaginary = [(pairs[:, 1] < 0).any() for pairs in found]
+    pairs = np.concatenate([np.empty((0, 2)), *found])
     band = np.digitize(pairs[:, 0], BAND_EDGES)
     return {
         **_summary(pairs),
-        "imaginary_molecule_fraction": float(np.mean(with_imaginary)) if with_imaginary else None,
+        "imaginary_molecule_fraction": float(np.mean(imaginary)) if imaginary else None,
         "converged_fraction": converged,
         "molecules": len(structures),
-        "failed": failed,
+        "failed": len(structures) - len(found),
         "bands": {name: _summary(pairs[band == b]) for b, name in enumerate(BANDS)},
         "band_edges_per_cm": list(BAND_EDGES),
         "pairs": pairs.round(1).tolist(),
     }
 
 
-def _model_frequencies(predictor: Predictor, structure: Data, num_modes: int) -> np.ndarray | None:
-    """Frequencies [num_modes], 1/cm, of the isotopes that the data has; None if not finite."""
-    atoms = Atoms(structure.atomic_numbers.cpu().long().numpy(), structure.pos.cpu().numpy())
+def _frequencies(predictor: Predictor, structure: Data) -> np.ndarray | None:
+    """DFT's and the model's frequencies [modes, 2], 1/cm, sorted; None if they are not finite."""
+    atoms = Atoms(structure.atomic_numbers.long().numpy(), structure.pos.numpy())
+    atoms.set_masses("most_common")  # the isotopes that the data has
     if not np.isfinite(atoms.positions).all():
         return None
-    atoms.set_masses("most_common")
     hessian = hessian_of(predictor, structure)
-    return harmonic_frequencies(atoms, hessian, num_modes) if np.isfinite(hessian).all() else None
+    if not np.isfinite(hessian).all():
+        return None
+    dft = np.sort(structure.frequencies.double().numpy())
+    return np.stack([dft, harmonic_frequencies(atoms, hessian, len(dft))], axis=1)
 
 
 def _summary(pairs: np.ndarray) -> dict:
@@ -147,16 +137,10 @@ def require_frequencies(data: Path) -> None:
         )
 
 
-@click.command("vibrations", context_settings={"show_default": True})
-@checkpoints_option
-@click.option(
-    "--data", type=click.Path(path_type=Path), default=Path("data/quickstart/test"),
-    help="LMDBs of QM9.",
-)  # fmt: skip
-@click.option("--molecules", type=click.IntRange(1), default=64, help="Take the first so many.")
-@click.option(
-    "--output", type=click.Path(path_type=Path), default=Path("runs/vibrations"), help="Folder."
-)
+@click.command("vibrations", context_settings={"show_default": True}, params=[CHECKPOINTS])
+@click.option("--data", type=FOLDER, default="data/quickstart/test", help="LMDBs of QM9.")
+@click.option("--molecules", type=COUNT, default=64, help="Take the first so many.")
+@click.option("--output", type=FOLDER, default="runs/vibrations", help="Folder.")
 def command(checkpoints: dict[str, Path], data: Path, molecules: int, output: Path) -> None:
     """Compare the harmonic frequencies of models with those of QM9.
 
@@ -164,17 +148,17 @@ def command(checkpoints: dict[str, Path], data: Path, molecules: int, output: Pa
     a figure.
     """
     require_frequencies(data)
-    entries = open_labelled(data)
-    structures = [entries[i] for i in range(min(molecules, len(entries)))]
+    structures = list(islice(open_labelled(data), molecules))
     results = {}
     for name, checkpoint in checkpoints.items():
         predictor = Predictor.open(checkpoint)
         for at in PLACES:
             label = f"{name}, {at}"
-            results[label] = vibrations(predictor, structures, TO_MINIMUM, at, name=label)
-    click.echo(f"\nHarmonic frequencies beside DFT's; MAE in 1/cm, by band of DFT's frequency\n\n"
-               f"{_table(results)}")  # fmt: skip
-    output.mkdir(parents=True, exist_ok=True)
+            results[label] = vibrations(predictor, structures, at, label)
+    click.echo(
+        "\nHarmonic frequencies beside DFT's; MAE in 1/cm, by band of DFT's frequency\n\n"
+        + _table(results)
+    )
     protocol = {**vars(TO_MINIMUM), "displacement": DISPLACEMENT}
     report = {"data": str(data), "protocol": protocol, "models": results}
     vibrations_figure(output / "vibrations.png", results)

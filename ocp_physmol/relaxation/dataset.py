@@ -1,9 +1,8 @@
 """Relaxations of whole data sets (IS2RS, and IS2RE through relaxation), which can be interrupted.
 
-Each structure gets a trajectory. Structures that have one are left alone, and the errors at the end
-are those of all of them, on any number of ranks. (fairchem's trainer reports only on what the last
-call has relaxed, hangs where a rank has nothing left to do, and leaves the last frame out of the
-trajectories of all structures that have converged.)
+Each structure gets a trajectory. Structures that have one are left alone. Errors are those of all
+structures, on any number of ranks. (fairchem's trainer reports only on the structures of the last
+call, hangs where a rank has nothing left to do, and drops the last frame of converged structures.)
 """
 
 import hashlib
@@ -19,8 +18,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from fairchem.core.common import distutils
-from fairchem.core.common.relaxation.ase_utils import batch_to_atoms
-from fairchem.core.datasets import LmdbDataset, data_list_collater
+from fairchem.core.datasets import LmdbDataset
 from torch_geometric.data import Data
 from tqdm import tqdm
 
@@ -28,7 +26,7 @@ from ocp_physmol.errors import UserError
 from ocp_physmol.files import complete_or_absent, write_json
 from ocp_physmol.leaderboard.scores import has_labels, score_split
 from ocp_physmol.leaderboard.submission import read_predictions, system_id
-from ocp_physmol.relaxation.batched import Descent, relax
+from ocp_physmol.relaxation.batched import Descent, placed, relax_batch, to_atoms
 from ocp_physmol.relaxation.optimizable import Frame
 from ocp_physmol.relaxation.predictor import Predictor
 
@@ -50,7 +48,7 @@ def run(
         UserError: if two structures have one name, or the folder holds other relaxations.
     """
     folder = Path(task["relax_opt"]["traj_dir"])
-    require_same_origin(predictor, dataset, task)
+    require_same_origin(folder, predictor, dataset, task)
     left = remaining(dataset, folder)
     distutils.synchronize()  # before the first rank adds trajectories
     if distutils.is_master():
@@ -66,45 +64,44 @@ def run(
                 ase.io.write(partial, frames, format="traj")
     distutils.synchronize()
     if distutils.is_master():
-        report(dataset, task, results)
+        report(folder, dataset, task, results)
 
 
-def require_same_origin(predictor: Predictor, dataset: LmdbDataset, task: dict) -> None:
+def require_same_origin(
+    folder: Path, predictor: Predictor, dataset: LmdbDataset, task: dict
+) -> None:
     """Refuse a folder with trajectories of another model, data set or optimiser."""
-    src = dataset.config["src"]
     described = {key: value for key, value in task.items() if key != "write_pos"}
     origin = {
         "checkpoint": hashlib.sha256(Path(predictor.path).read_bytes()).hexdigest(),
-        "src": [os.path.abspath(path) for path in (src if isinstance(src, list) else [src])],
-        "task": json.loads(json.dumps({**described, "relax_opt": _options(task)})),
+        "src": [os.path.abspath(path) for path in dataset.paths],
+        "task": json.loads(json.dumps({**described, "relax_opt": _lbfgs_options(task)})),
     }
-    folder = Path(task["relax_opt"]["traj_dir"])
-    if (folder / ORIGIN).is_file():
-        former = json.loads((folder / ORIGIN).read_text())
-        for key, value in origin.items():
-            if former.get(key) != value:
-                raise UserError(
-                    f"task.relax_opt.traj_dir: {folder} holds relaxations of another {key} "
-                    f"({former.get(key)}, not {value}); choose another folder, or remove this one"
-                )
-    elif distutils.is_master():
-        write_json(folder / ORIGIN, origin, indent=2)
+    path = folder / ORIGIN
+    former = json.loads(path.read_text()) if path.is_file() else origin
+    for key, value in origin.items():
+        if former.get(key) != value:
+            raise UserError(
+                f"task.relax_opt.traj_dir: {folder} holds relaxations of another {key} "
+                f"({former.get(key)}, not {value}); choose another folder, or remove this one"
+            )
+    if distutils.is_master():
+        write_json(path, origin, indent=2)
     distutils.synchronize()
 
 
-def _options(task: dict) -> dict:
-    """Those of fairchem's L-BFGS."""
+def _lbfgs_options(task: dict) -> dict:
     return {key: value for key, value in task["relax_opt"].items() if key != "traj_dir"}
 
 
 def remaining(dataset: LmdbDataset, folder: Path) -> list[int]:
     """Indices of the structures without a trajectory in `folder`."""
     names = [system_id("is2rs", dataset[index]) for index in range(len(dataset))]
-    repeated = [name for name, count in Counter(names).items() if count > 1]
-    if repeated:
+    name, count = Counter(names).most_common(1)[0]
+    if count > 1:
         raise UserError(
             f"dataset.relax.src: {dataset.paths[0]} has more than one structure with the sid "
-            f"{repeated[0]}; give each its own, for trajectories are named by it"
+            f"{name}; give each its own, for trajectories are named by it"
         )
     return [i for i, name in enumerate(names) if not (folder / f"{name}.traj").is_file()]
 
@@ -112,32 +109,27 @@ def remaining(dataset: LmdbDataset, folder: Path) -> list[int]:
 def trajectories(predictor: Predictor, entries: list[Data], task: dict) -> list[list[Atoms]]:
     """Relax a batch; the frames of each structure, or the first and the last, with energy (eV) and
     forces (eV/Angstrom)."""
-    options = _options(task)
+    options = {"maxstep": 0.02, **_lbfgs_options(task)}
     descent = Descent(
         steps=task.get("relaxation_steps", 300),
         fmax=task.get("relaxation_fmax", 0.02),
-        maxstep=options.pop("maxstep", 0.02),
+        maxstep=options.pop("maxstep"),
     )
-    relaxed = relax(
-        predictor, entries, descent=descent, batch_size=len(entries), frames=True, **options
-    )
-    chosen = relaxed.frames
+    entries = [placed(entry, entry.pos.numpy()) for entry in entries]
+    found = relax_batch(predictor, entries, descent, **options)
     if not task.get("save_full_traj", True):
-        chosen = [frames[:1] + frames[1:][-1:] for frames in chosen]
-    return [[to_atoms(entry, frame) for frame in frames] for entry, frames in zip(entries, chosen)]
+        found = [frames[:1] + frames[1:][-1:] for frames in found]
+    return [[_to_atoms(entry, frame) for frame in frames] for entry, frames in zip(entries, found)]
 
 
-def to_atoms(entry: Data, frame: Frame) -> Atoms:
-    """A data set's entry where a frame has it, periodic as all of OC20."""
-    atoms = batch_to_atoms(data_list_collater([entry], otf_graph=True), wrap_pos=False)[0]
-    atoms.positions = frame.positions
+def _to_atoms(entry: Data, frame: Frame) -> Atoms:
+    atoms = to_atoms(placed(entry, frame.positions))
     atoms.calc = SinglePointCalculator(atoms, energy=frame.energy, forces=frame.forces)
     return atoms
 
 
-def report(dataset: LmdbDataset, task: dict, results: Path) -> None:
+def report(folder: Path, dataset: LmdbDataset, task: dict, results: Path) -> None:
     """Log the errors, if the data know relaxed structures and energies, and write the positions."""
-    folder = Path(task["relax_opt"]["traj_dir"])
     read = cache(lambda name: read_predictions(name, folder, "relax"))
     if task.get("write_pos", False):
         path = results / "relaxed_positions.npz"

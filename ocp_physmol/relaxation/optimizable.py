@@ -1,4 +1,4 @@
-"""What fairchem's batched L-BFGS moves."""
+"""The batch of structures that fairchem's L-BFGS moves."""
 
 from typing import NamedTuple
 
@@ -17,6 +17,11 @@ class Frame(NamedTuple):
     energy: float  # eV, the model's
     forces: np.ndarray  # [n, 3], eV/Angstrom, the model's; zero on fixed atoms
 
+    @property
+    def largest_force(self) -> float:
+        """eV/Angstrom, on any one atom."""
+        return np.linalg.norm(self.forces, axis=1).max()
+
 
 class MovedBatch(OptimizableBatch):
     """A batch of which only positions change.
@@ -28,50 +33,38 @@ class MovedBatch(OptimizableBatch):
 
     Args:
         batch: structures at their starts, in float32.
-        record: whether `frames` of each structure are kept, one before each of its moves.
+
+    Attributes:
+        frames: of each structure, from its start to where it is now.
     """
 
-    def __init__(self, batch: Batch, predictor: Predictor, record: bool = False) -> None:
+    def __init__(self, batch: Batch, predictor: Predictor) -> None:
         super().__init__(batch, trainer=predictor)  # which is asked for its device only
         self.frames: list[list[Frame]] = [[] for _ in range(len(batch))]
-        self._record = record
         self._start = self.batch.pos.clone()
-        self._predicted_at: torch.Tensor | None = None
-
-    def current(self) -> list[Frame]:
-        """Where each structure is now."""
-        self._predict()
-        energies = self.torch_results["energy"].tolist()
-        positions = split(self.batch.pos, self.batch)
-        return [*map(Frame, positions, energies, split(self.torch_results["forces"], self.batch))]
 
     def set_positions(self, positions: torch.Tensor) -> None:
         """Move the structures that have not converged, to positions [N, 3]."""
-        if self._record:
-            for frames, frame, moves in zip(self.frames, self.current(), self.update_mask):
-                if moves:
-                    frames.append(frame)
         super().set_positions(positions)
+        self.torch_results: dict[str, torch.Tensor] = {}
 
     def _predict(self) -> None:
-        pos, former = self.batch.pos, self._predicted_at
-        if former is None or not torch.allclose(former, pos, rtol=0, atol=0, equal_nan=True):
-            self.torch_results = self._predict_finite()
-            self._predicted_at = pos.clone()
-
-    def _predict_finite(self) -> dict[str, torch.Tensor]:
-        """Energies and forces, NaN for those of structures that have exploded."""
+        """Energies and forces after a move, NaN for those of structures that have exploded."""
+        if self.torch_results:
+            return
         batch = self.batch
-        lost = ~torch.isfinite(batch.pos).all(dim=1)
-        if not lost.any():
-            return self.trainer.predict(batch)
-        exploded = torch.zeros(len(batch.natoms), dtype=torch.bool, device=lost.device)
-        exploded[batch.batch[lost]] = True
+        exploded = torch.zeros(len(batch.natoms), dtype=torch.bool, device=self.device)
+        exploded[batch.batch[~torch.isfinite(batch.pos).all(dim=1)]] = True
         atoms = exploded[batch.batch, None]
         finite = batch.clone()
         finite.pos = torch.where(atoms, self._start, batch.pos)
         out = self.trainer.predict(finite)
-        return {
-            "energy": out["energy"].masked_fill(exploded, torch.nan),
-            "forces": out["forces"].masked_fill(atoms, torch.nan),
-        }
+        energy = out["energy"].masked_fill(exploded, torch.nan)
+        forces = out["forces"].masked_fill(atoms, torch.nan)
+        forces = forces.masked_fill(batch.fixed[:, None] == 1, 0)
+        self.torch_results = {"energy": energy, "forces": forces}
+        now = map(Frame, split(batch.pos, batch), energy.tolist(), split(forces, batch))
+        for frames, frame, moved in zip(self.frames, now, self.update_mask):
+            if not moved:
+                frames.pop()  # predicted anew, together with structures that have moved
+            frames.append(frame)

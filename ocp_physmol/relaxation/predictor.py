@@ -34,8 +34,8 @@ class Predictor:
     def open(cls, checkpoint: Path, cpu: bool = True) -> "Predictor":
         """The model of a checkpoint, on the CPU or on the first GPU.
 
-        fairchem's OCPCalculator does the same, but reads the file without `weights_only`, sets up
-        the caller's logging and seeds the caller's random numbers.
+        fairchem's OCPCalculator does the same, but unpickles any object in the file, and changes
+        the caller's logging and random numbers.
 
         Raises:
             UserError: if the checkpoint is missing or damaged.
@@ -94,24 +94,23 @@ class Predictor:
     ) -> tuple[np.ndarray, list[np.ndarray]]:
         """Energies [B] (eV) and the forces [n, 3] (eV/Angstrom) of each structure as it is.
 
-        Args:
-            title: of a progress bar; none by default.
+        A progress bar has the `title`, if there is one.
         """
         energies, forces = [], []
         with progress(title, len(structures)) as bar:
             for batch in batches(structures, batch_size):
                 out = self.predict(batch)
-                energies.append(out["energy"].double().cpu().numpy())
+                energies += out["energy"].double().tolist()
                 forces += split(out["forces"], batch)
                 bar.update(len(batch.natoms))
-        return np.concatenate([np.empty(0), *energies]), forces
+        return np.array(energies, dtype=float), forces
 
 
 def open_labelled(src: Path) -> PhysMolLmdbDataset:
     """Structures with `energy` and `forces` from an LMDB with OCP's keys."""
     mapping = {"y": "energy", "force": "forces"}
     return PhysMolLmdbDataset(
-        {"src": str(src), "key_mapping": mapping, "required": list(mapping.values())}
+        {"src": str(src), "key_mapping": mapping, "required": ["energy", "forces"]}
     )
 
 

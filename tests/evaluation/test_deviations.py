@@ -8,7 +8,6 @@ from scipy.spatial.transform import Rotation
 from springs import Springs
 
 from ocp_physmol.evaluation.deviations import deviations, mean_displacement
-from ocp_physmol.relaxation.batched import Relaxed
 from ocp_physmol.relaxation.optimizable import Frame
 
 
@@ -31,8 +30,8 @@ def test_what_is_said_of_four_fates():
     stretched, torn = there * 1.05, there + 9 * np.eye(3)
     still, pulled = np.zeros((3, 3)), np.eye(3)
     ends = [(there, 0.0, still), (stretched, 0.2, still), (torn, -3.0, still), (there, 0.0, pulled)]
-    relaxed = Relaxed([[Frame(*end)] for end in ends])
-    found = deviations(Springs(structures), structures, [there] * 4, relaxed, fmax=0.03)
+    frames = [Frame(*end) for end in ends]
+    found = deviations(Springs(structures), structures, [there] * 4, frames, fmax=0.03)
     assert found["energy_changes_ev"] == pytest.approx([0, 0.2, -3, 0], abs=1e-6)
     assert found["median_energy_change_ev"] == pytest.approx(0.1)  # of 0, 0, 0.2 and 3
     assert found["broken"] == [False, False, True, False]

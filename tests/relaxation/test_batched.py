@@ -8,7 +8,7 @@ from conftest import to_data
 from springs import Springs
 
 from ocp_physmol.evaluation.deviations import deviations, mean_displacement
-from ocp_physmol.relaxation.batched import OPTIMIZERS, Descent, placed, relax
+from ocp_physmol.relaxation.batched import OPTIMIZERS, Descent, placed, relax, relax_batch
 from ocp_physmol.relaxation.predictor import Predictor, open_labelled
 
 
@@ -25,18 +25,18 @@ def pushed(structures, noise: float = 0.1) -> list[np.ndarray]:
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer_finds_the_minimum(structures, optimizer):
     descent = Descent(optimizer, steps=300, fmax=1e-3)
-    relaxed = relax(Springs(structures), structures, pushed(structures), descent, batch_size=4)
-    assert (relaxed.largest_forces < 1e-3).all() and (relaxed.energies < 1e-4).all()
-    for structure, positions in zip(structures, relaxed.positions):
-        assert mean_displacement(positions, structure.pos.numpy()) < 0.03  # flat out of a plane
+    ends = relax(Springs(structures), structures, pushed(structures), descent, batch_size=4)
+    for structure, end in zip(structures, ends):
+        assert end.largest_force < 1e-3 and end.energy < 1e-4
+        assert mean_displacement(end.positions, structure.pos.numpy()) < 0.03  # flat out of a plane
 
 
 def test_the_batch_size_does_not_matter(structures):
     starts, descent = pushed(structures), Descent(steps=20)
     one = relax(Springs(structures), structures, starts, descent, batch_size=1)
     all_ = relax(Springs(structures), structures, starts, descent, batch_size=64)
-    for a, b in zip(one.positions, all_.positions):
-        np.testing.assert_allclose(a, b, atol=1e-4)
+    for a, b in zip(one, all_):
+        np.testing.assert_allclose(a.positions, b.positions, atol=1e-4)
 
 
 def test_structures_stay_as_they_are(structures):
@@ -50,9 +50,9 @@ def test_tiny_moves_count():
     far = to_data(molecule("H2"))
     far.pos = torch.tensor([[0.0, 0, 0], [40, 0, 0]])
     starts, springs = [np.array([[0.0, 0, 0], [40.0001, 0, 0]])], Springs([far])
-    assert relax(springs, [far], starts, Descent(steps=0)).largest_forces[0] > 5e-4
-    end = relax(springs, [far], starts, Descent(steps=50, fmax=1e-4))
-    assert end.largest_forces[0] < 1e-4
+    assert relax(springs, [far], starts, Descent(steps=0))[0].largest_force > 5e-4
+    (end,) = relax(springs, [far], starts, Descent(steps=50, fmax=1e-4))
+    assert end.largest_force < 1e-4
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -60,8 +60,8 @@ def test_tiny_moves_count():
 def test_an_explosion_does_not_hurt_the_others(structures, optimizer, value):
     starts, descent = pushed(structures), Descent(optimizer, fmax=1e-2)
     springs = Springs(structures, diseased=int(structures[1].sid), value=value)
-    relaxed = relax(springs, structures, starts, descent)
-    found = deviations(springs, structures, starts, relaxed, descent.fmax)
+    ends = relax(springs, structures, starts, descent)
+    found = deviations(springs, structures, starts, ends, descent.fmax)
     others = [i for i in range(len(structures)) if i != 1]
     assert found["displacements"][1] == found["energy_changes_ev"][1] == np.inf
     assert not found["converged"][1] and found["broken"][1]
@@ -79,8 +79,8 @@ def test_energies_are_the_models(trained, structures):
     energies = predictor.energies_and_forces(structures, batch_size=4)[0]
     there = [s.pos.numpy() for s in structures]
     for optimizer in OPTIMIZERS[:2]:
-        relaxed = relax(predictor, structures, there, Descent(optimizer, steps=0), batch_size=4)
-        np.testing.assert_allclose(relaxed.energies, energies, atol=1e-3)
+        ends = relax(predictor, structures, there, Descent(optimizer, steps=0), batch_size=4)
+        np.testing.assert_allclose([end.energy for end in ends], energies, atol=1e-3)
     moved = placed(structures[0], structures[0].pos.numpy() * 1.1)
     assert abs(predictor.energies_and_forces([moved])[0][0] - energies[0]) > 1e-3
 
@@ -90,18 +90,19 @@ def test_frames_lead_from_the_start_to_the_end(structures):
     for optimizer in OPTIMIZERS[:2]:
         descent = Descent(optimizer, steps=5, fmax=1e-3)
         ends = relax(Springs(structures), structures, starts, descent)
-        found = relax(Springs(structures), structures, starts, descent, frames=True)
-        for start, frames, end in zip(starts, found.frames, ends.frames):
-            assert len(frames) == 6 and len(end) == 1
-            np.testing.assert_allclose(frames[0].positions, start - start.mean(axis=0), atol=1e-5)
-            np.testing.assert_array_equal(frames[-1].positions, end[0].positions)
+        entries = [placed(s, start - start.mean(axis=0)) for s, start in zip(structures, starts)]
+        found = relax_batch(Springs(structures), entries, descent)
+        for entry, frames, end in zip(entries, found, ends):
+            assert len(frames) == 6
+            np.testing.assert_array_equal(frames[0].positions, entry.pos.numpy())
+            np.testing.assert_array_equal(frames[-1].positions, end.positions)
             assert frames[-1].energy < frames[0].energy
 
 
-def test_structures_without_starts_stay_where_they_are(structures):
-    relaxed = relax(Springs(structures), structures, descent=Descent(steps=3))
-    for structure, positions in zip(structures, relaxed.positions):
-        np.testing.assert_allclose(positions, structure.pos.numpy(), atol=1e-3)
+def test_a_batch_at_its_minima_stays_where_it_is(structures):
+    found = relax_batch(Springs(structures), structures, Descent(steps=3))
+    for structure, frames in zip(structures, found):
+        np.testing.assert_allclose(frames[-1].positions, structure.pos.numpy(), atol=1e-3)
 
 
 def test_batches_that_do_not_fit_in_memory_are_halved(structures):
@@ -114,5 +115,5 @@ def test_batches_that_do_not_fit_in_memory_are_halved(structures):
     starts, descent = pushed(structures), Descent(steps=20)
     halved = relax(Small(structures), structures, starts, descent)
     one = relax(Springs(structures), structures, starts, descent, batch_size=1)
-    for a, b in zip(halved.positions, one.positions):
-        np.testing.assert_allclose(a, b, atol=1e-4)
+    for a, b in zip(halved, one):
+        np.testing.assert_allclose(a.positions, b.positions, atol=1e-4)
