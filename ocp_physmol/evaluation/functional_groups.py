@@ -1,5 +1,6 @@
 """Functional groups of a molecule, found from its geometry with RDKit."""
 
+from contextlib import suppress
 from itertools import combinations
 from typing import NamedTuple
 
@@ -9,9 +10,12 @@ from rdkit.Chem import rdDetermineBonds
 
 from ocp_physmol.geometry import bonds
 
+BETWEEN_HEAVY_ATOMS = Chem.MolFromSmarts("[!#1]-!@[!#1]")  # single bonds outside rings
+BETWEEN_ANY_ATOMS = Chem.MolFromSmarts("*-!@*")
+
 
 class Group(NamedTuple):
-    """What hangs on the rest of a molecule by one single bond."""
+    """The part of a molecule that hangs on the rest by one single bond."""
 
     atoms: tuple[int, ...]  # that move, among them the second of the bond
     bond: tuple[int, int]  # from the rest to the group
@@ -28,13 +32,9 @@ def functional_groups(numbers: np.ndarray, positions: np.ndarray) -> list[Group]
         positions: [n, 3], Angstrom.
     """
     mol = to_rdkit(numbers, positions)
-    single = [
-        bond
-        for bond in mol.GetBonds()
-        if bond.GetBondType() == Chem.BondType.SINGLE and not bond.IsInRing()
-    ]
-    heavy = [b for b in single if min(numbers[b.GetBeginAtomIdx()], numbers[b.GetEndAtomIdx()]) > 1]
-    return sorted(_smaller_side(mol, bond) for bond in heavy or single)
+    heavy = mol.GetSubstructMatches(BETWEEN_HEAVY_ATOMS)
+    cuts = heavy or mol.GetSubstructMatches(BETWEEN_ANY_ATOMS)
+    return sorted(_smaller_side(mol, ends) for ends in cuts)
 
 
 def disjoint_pairs(groups: list[Group]) -> list[tuple[Group, Group]]:
@@ -54,19 +54,15 @@ def to_rdkit(numbers: np.ndarray, positions: np.ndarray) -> Chem.Mol:
     for i, j in sorted(bonds(numbers, positions)):
         mol.AddBond(i, j, Chem.BondType.SINGLE)
     ordered = Chem.Mol(mol)
-    try:
-        with rdBase.BlockLogs():
-            rdDetermineBonds.DetermineBondOrders(ordered, charge=0, embedChiral=False)
+    with suppress(ValueError), rdBase.BlockLogs():
+        rdDetermineBonds.DetermineBondOrders(ordered, charge=0, embedChiral=False)
         mol = ordered
-    except ValueError:
-        pass
     Chem.FastFindRings(mol)
     return mol
 
 
-def _smaller_side(mol: Chem.Mol, bond: Chem.Bond) -> Group:
-    """The side with fewer atoms; of equal ones that of the bond's second atom."""
-    ends = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
+def _smaller_side(mol: Chem.Mol, ends: tuple[int, int]) -> Group:
+    """The side of a bond with fewer atoms; of equal ones that of the end with the higher index."""
     cut = Chem.RWMol(mol)
     cut.RemoveBond(*ends)
     sides = {end: side for side in Chem.GetMolFrags(cut) for end in ends if end in side}
