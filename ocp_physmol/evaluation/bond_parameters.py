@@ -38,29 +38,24 @@ CURVE = np.linspace(0.6, 4.0, 86)  # Angstrom
 
 
 def bond_parameters(
-    predictor: Predictor,
-    structures: Sequence[Data],
-    batch_size: int = 64,
-    samples: int = 200,
-    seed: int = 0,
+    predictor: Predictor, structures: Sequence[Data], batch_size: int = 64, samples: int = 200
 ) -> dict:
     """The parameters of Eq. 5 that a model predicts for the pairs of atoms of some structures.
 
     Args:
         structures: at their minima, so that distances are bond lengths.
-        samples: pairs to keep of each kind (elements, bonded or not), drawn with `seed`.
+        samples: pairs to keep of each kind (elements, bonded or not), drawn at random.
 
     Returns:
-        `pairs`, by elements ("C-H") and "bonded" or "not bonded" (as `geometry.bonded` has it):
-        their `count`; median, 10th and 90th percentile of each of QUANTITIES; `correlation` of
-        beta_4 and distance; and `samples`, lists of the same quantities.
-        `curves`, by elements, for the bonded pair of median length: its `distance_a` and `beta`,
-        and phi E_ij (eV) with this beta at the distances `at_a`, split into PAIR_TERMS.
-        `molecules`, lists by molecule of TERMS (eV), which add up to the energy without the element
-        references; and `molecule_terms`, their mean and spread.
+        `pairs`, by elements ("C-H") and "bonded" or "not bonded" (see `geometry.bonded`): `count`;
+        median, 10th and 90th percentile of QUANTITIES; `correlation` of beta_4 and distance; and
+        `samples`, lists of QUANTITIES. `curves`, by elements, for the bonded pair of median length:
+        its `distance_a` and `beta`, and phi E_ij (eV) at the distances `at_a`, split into
+        PAIR_TERMS. `molecules`, lists by molecule of TERMS (eV), which add up to the energy without
+        the element references; and `molecule_terms`, their mean and spread.
 
     Raises:
-        UserError: for another model or readout.
+        UserError: if the model is no PhysMol with the physics readout.
     """
     model, scale = predictor.model, predictor.energy_scale
     if not has_pair_energy(model):
@@ -68,29 +63,27 @@ def bond_parameters(
             f"checkpoint {predictor.path} holds a {type(model).__name__} without pair energies; "
             "use one trained with model.name physmol and model.readout physics"
         )
-    pairs, molecules = [], []
+    tables: list[pd.DataFrame] = []
+    energies: list[float] = []
     with progress("Bond parameters", len(structures)) as bar:
         for batch in batches(structures, batch_size):
             found = model.bond_parameters(batch.to(predictor.device))
             found = BondParameters(*(values.cpu() for values in found))
-            pairs.append(_pair_table(found, batch.cpu(), model.cutoff, scale))
-            sums = pairs[-1].groupby("molecule")[PAIR_TERMS].sum()
-            sums = sums.reindex(range(len(found.energy)), fill_value=0.0)  # a lone atom has no pair
-            energy = scale * found.energy.double().numpy()
-            molecules.append(sums.assign(atoms_ev=energy - sums.sum(axis=1)))
+            tables.append(_pair_table(found, batch.cpu(), len(energies), model.cutoff, scale))
+            energies += (scale * found.energy.double()).tolist()
             bar.update(len(batch.natoms))
+    table = pd.concat(tables)
     kinds: dict[str, dict] = {}
-    curves = {}
-    for (elements, has_bond), group in pd.concat(pairs).groupby(["elements", "bonded"]):
-        kind = "bonded" if has_bond else "not bonded"
-        kinds.setdefault(elements, {})[kind] = _kind(group[[*QUANTITIES]], samples, seed)
-        if has_bond:
-            curves[elements] = _curve(group, model.cutoff, scale)
-    terms = pd.concat(molecules)
+    for (elements, kind), group in table.groupby(["elements", "kind"]):
+        kinds.setdefault(elements, {})[kind] = _kind(group[[*QUANTITIES]], samples)
+    bonds = table[table["kind"] == "bonded"].groupby("elements")
+    terms = table.groupby("molecule")[PAIR_TERMS].sum()
+    terms = terms.reindex(range(len(energies)), fill_value=0.0)  # lone atoms have no pairs
+    terms["atoms_ev"] = energies - terms.sum(axis=1)
     spread = pd.DataFrame({"mean": terms.mean(), "std": terms.std(ddof=0)})
     return {
         "pairs": kinds,
-        "curves": curves,
+        "curves": {elements: _curve(group, model.cutoff, scale) for elements, group in bonds},
         "molecules": terms.round(4).to_dict("list"),
         "molecule_terms": spread.round(4).to_dict("index"),
     }
@@ -101,16 +94,18 @@ def has_pair_energy(model: torch.nn.Module) -> TypeGuard[PhysMol]:
     return isinstance(model, PhysMol) and isinstance(model.energy.readout, PhysicsReadout)
 
 
-def _pair_table(found: BondParameters, batch: Batch, cutoff: float, scale: float) -> pd.DataFrame:
-    """One row for each pair of a batch."""
+def _pair_table(
+    found: BondParameters, batch: Batch, before: int, cutoff: float, scale: float
+) -> pd.DataFrame:
+    """One row for each pair of a batch, that has so many molecules `before` it."""
     beta, distance = found.beta.double(), found.distance.double()
     pair = batch.atomic_numbers.long()[found.pair_index].numpy()  # [2, P]
     rank = np.select([pair == 6, pair == 1], [0, 1000], pair)  # C first and H last, as in C-H, N-H
     first, second = np.take_along_axis(pair, rank.argsort(axis=0), axis=0)
     return pd.DataFrame({
-        "molecule": batch.batch[found.pair_index[0]],
+        "molecule": before + batch.batch[found.pair_index[0]],
         "elements": [f"{chemical_symbols[a]}-{chemical_symbols[b]}" for a, b in zip(first, second)],
-        "bonded": bonded(first, second, distance.numpy()),
+        "kind": np.where(bonded(first, second, distance.numpy()), "bonded", "not bonded"),
         "distance_a": distance,
         "equilibrium_a": beta[:, 4],
         "exponent": beta[:, 3],
@@ -131,12 +126,12 @@ def _pair_terms(
     return dict(zip(PAIR_TERMS, parts))
 
 
-def _kind(values: pd.DataFrame, samples: int, seed: int) -> dict:
+def _kind(values: pd.DataFrame, samples: int) -> dict:
     """Summaries and samples of the pairs of one kind."""
     distance, equilibrium = values["distance_a"], values["equilibrium_a"]
     varies = len(values) > 2 and min(distance.std(), equilibrium.std()) > 1e-6
     spread = values.quantile([0.1, 0.5, 0.9]).set_axis(["p10", "median", "p90"])
-    chosen = values.sample(min(samples, len(values)), random_state=seed)
+    chosen = values.sample(min(samples, len(values)), random_state=0)
     return {
         "count": len(values),
         "correlation": round(distance.corr(equilibrium), 4) if varies else None,

@@ -6,7 +6,7 @@ from torch_geometric.data import Data
 
 from ocp_physmol import geometry
 from ocp_physmol.datasets.identifiers import identifier
-from ocp_physmol.relaxation.optimizable import Frame
+from ocp_physmol.relaxation.batched import Frame
 from ocp_physmol.relaxation.predictor import Predictor
 
 DRIFTED = 0.5  # Angstrom, of mean displacement
@@ -29,13 +29,12 @@ def deviations(
 
     Returns:
         `delta_p_a`, the mean over structures of the mean displacement, `median_delta_p_a`,
-        `do_nothing_delta_p_a` (the same before relaxation), `median_energy_change_ev` (of absolute
-        values); fractions of structures: `converged_fraction` (to `fmax`), `drifted_fraction`
-        (further than 0.5 A), `broken_fraction` (other bonds than the minimum),
-        `exploded_fraction`. With them of each structure: `displacements`, `start_displacements`,
-        `energy_changes_ev` (Delta E_g: the model's energy at the end minus its energy at the
-        minimum; the paper plots its absolute value on a logarithmic axis), `converged`, `broken`,
-        `sids`, and as `keys` the positions at the start and at the end, aligned with the minimum.
+        `do_nothing_delta_p_a` (before relaxation), `median_energy_change_ev` (of absolute values);
+        fractions of structures: `converged_fraction` (to `fmax`), `drifted_fraction` (further than
+        0.5 A), `broken_fraction` (other bonds than at the minimum), `exploded_fraction`. Of each
+        structure: `displacements`, `start_displacements`, `energy_changes_ev` (Delta E_g: the
+        model's energy at the end minus its energy at the minimum), `converged`, `broken`, `sids`,
+        and as `keys` the positions at the start and at the end, aligned with the minimum.
     """
     energies = np.array([end.energy for end in ends])
     largest_forces = np.array([end.largest_force for end in ends])
@@ -47,11 +46,11 @@ def deviations(
         before.append(mean_displacement(start, minimum))
         after.append(np.inf if lost else mean_displacement(end.positions, minimum))
         broken.append(bool(lost or not same_bonds(structure, end.positions)))
-    changes = energies - predictor.energies_and_forces(structures, batch_size)[0]
-    changes = np.where(exploded, np.inf, changes)
+    at_minima, _ = predictor.energies_and_forces(structures, batch_size)
+    changes = np.where(exploded, np.inf, energies - at_minima)
     converged = ~exploded & (largest_forces < fmax)
     return {
-        "delta_p_a": float(np.mean(np.array(after)[~exploded])) if not exploded.all() else np.inf,
+        "delta_p_a": np.inf if exploded.all() else float(np.mean(np.array(after)[~exploded])),
         "median_delta_p_a": float(np.median(after)),
         "do_nothing_delta_p_a": float(np.mean(before)),
         "median_energy_change_ev": float(np.median(np.abs(changes))),
@@ -65,8 +64,8 @@ def deviations(
         "converged": converged.tolist(),
         "broken": broken,
         "sids": [identifier(s.sid) for s in structures],
-        keys[0]: [*map(_aligned, starts, structures)],
-        keys[1]: [_aligned(end.positions, s) for end, s in zip(ends, structures)],
+        keys[0]: [_align(start, s.pos.numpy()) for start, s in zip(starts, structures)],
+        keys[1]: [_align(end.positions, s.pos.numpy()) for end, s in zip(ends, structures)],
     }
 
 
@@ -81,13 +80,9 @@ def mean_displacement(positions: np.ndarray, reference: np.ndarray) -> float:
     return float(np.linalg.norm(_align(positions, reference) - reference, axis=1).mean())
 
 
-def _aligned(positions: np.ndarray, structure: Data) -> np.ndarray:
-    """Positions moved onto the minimum, unless they are not finite."""
-    finite = np.isfinite(positions).all()
-    return _align(positions, structure.pos.numpy()) if finite else positions
-
-
 def _align(positions: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """`positions` [n, 3] moved rigidly onto `reference` [n, 3], in double precision."""
+    """`positions` [n, 3], if finite, moved rigidly onto `reference` [n, 3], in double precision."""
+    if not np.isfinite(positions).all():
+        return positions
     pair = (torch.from_numpy(p.astype(float)) for p in (positions, reference))
     return geometry.align(*pair).numpy()

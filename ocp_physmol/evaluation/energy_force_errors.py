@@ -18,9 +18,9 @@ def energy_and_force_errors(
         and components; with them `energy_errors_mev` and `force_norms_ev_per_a`, all values.
     """
     energies, forces = predictor.energies_and_forces(structures, batch_size, f"{name} errors")
-    labelled = list(structures)
-    energy_errors = 1000 * np.abs(energies - [float(s.energy) for s in labelled])
-    force_errors = np.concatenate(forces) - np.concatenate([s.forces.numpy() for s in labelled])
+    labels = [(float(s.energy), s.forces.numpy()) for s in structures]
+    energy_errors = 1000 * np.abs(energies - [energy for energy, _ in labels])
+    force_errors = np.concatenate(forces) - np.concatenate([force for _, force in labels])
     return {
         "energy_mae_mev": float(energy_errors.mean()),
         "force_mae_ev_per_a": float(np.abs(force_errors).mean()),

@@ -25,11 +25,7 @@ def functional_groups(numbers: np.ndarray, positions: np.ndarray) -> list[Group]
     """The smaller side of every single bond outside rings between two heavy atoms.
 
     So -CH3, -OH and -NH2 are groups. A molecule without such a bond (methane, water, benzene) has
-    its hydrogens for groups; a lone atom or CO2 has none.
-
-    Args:
-        numbers: [n], atomic numbers.
-        positions: [n, 3], Angstrom.
+    its hydrogens for groups; a lone atom or CO2 has none. `positions` [n, 3] are in Angstrom.
     """
     mol = to_rdkit(numbers, positions)
     heavy = mol.GetSubstructMatches(BETWEEN_HEAVY_ATOMS)
@@ -43,10 +39,9 @@ def disjoint_pairs(groups: list[Group]) -> list[tuple[Group, Group]]:
 
 
 def to_rdkit(numbers: np.ndarray, positions: np.ndarray) -> Chem.Mol:
-    """An RDKit molecule with the bonds of `geometry.bonds`.
+    """An RDKit molecule with the bonds of `geometry.bonds`, and their orders.
 
-    Bonds have their orders if RDKit finds them for a neutral molecule; else (some zwitterions) all
-    of them are single.
+    All bonds are single if RDKit finds no orders for a neutral molecule, as for some zwitterions.
     """
     mol = Chem.RWMol()
     for number in numbers:

@@ -13,17 +13,6 @@ from ocp_physmol.evaluation.structure_tasks import Task, task_options
 from ocp_physmol.relaxation.batched import Descent, relax
 from ocp_physmol.relaxation.predictor import Predictor
 
-ROWS = {
-    "delta_p_a": "ΔP after relaxation (Å)",
-    "median_delta_p_a": "ΔP, median (Å)",
-    "do_nothing_delta_p_a": "ΔP, do nothing (Å)",
-    "median_energy_change_ev": "|ΔE_g|, median (eV)",
-    "converged_fraction": "converged",
-    "drifted_fraction": "drifted beyond 0.5 Å",
-    "broken_fraction": "other bonds than before",
-    "exploded_fraction": "exploded",
-}
-
 
 @dataclass(frozen=True)
 class Protocol(Descent):
@@ -73,13 +62,7 @@ def command(noises: Sequence[float], **shared: Any) -> None:
     record = {}
     for noise in noises:
         protocol = Protocol(**task.descent, noise=noise)
-        results = task.results(recover, task.chosen, protocol)
-        record[str(noise)] = {"protocol": vars(protocol), "results": results}
-        done = (
-            f"{len(task.chosen)} molecules of {task.data}, noise of {noise} Å on every coordinate"
-        )
-        task.show(f"{done}\n{protocol}", results, ROWS, f"distributions_{noise}.png")
-        examples = task.results(recover, task.drawn, protocol)
-        pushed, figure = f"pushed by {noise} Å", f"molecules_{noise}.png"
-        task.draw(task.drawn, examples, figure, pushed, "perturbed", "relaxed")
+        done = f"noise of {noise} Å on every coordinate"
+        panels = (f"pushed by {noise} Å", "perturbed", "relaxed")
+        record[str(noise)] = task.run(recover, protocol, done, panels, f"_{noise}")
     task.write("recovery.json", {"noise": record})

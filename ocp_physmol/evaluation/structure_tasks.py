@@ -20,15 +20,22 @@ from ocp_physmol.relaxation.predictor import Predictor, open_labelled
 
 FOLDER = click.Path(path_type=Path)
 COUNT = click.IntRange(1)
+ROWS = {  # of tables, by the key of a result
+    "delta_p_a": "ΔP after relaxation (Å)",
+    "median_delta_p_a": "ΔP, median (Å)",
+    "do_nothing_delta_p_a": "ΔP, do nothing (Å)",
+    "median_energy_change_ev": "|ΔE_g|, median (eV)",
+    "converged_fraction": "converged",
+    "drifted_fraction": "drifted beyond 0.5 Å",
+    "broken_fraction": "other bonds than before",
+    "exploded_fraction": "exploded",
+}
 
 
 def named_paths(context: Any, option: Any, checkpoints: Sequence[str]) -> dict[str, Path]:
     """Paths by name: what is before '=', else the folder that holds checkpoints/, else the file's.
 
-    A click callback.
-
-    Raises:
-        UserError: if two have one name.
+    A click callback. Two paths of one name are a UserError.
     """
     paths: dict[str, Path] = {}
     for text in checkpoints:
@@ -47,9 +54,13 @@ def named_paths(context: Any, option: Any, checkpoints: Sequence[str]) -> dict[s
 
 
 CHECKPOINTS = click.Option(
-    ["--checkpoint", "checkpoints"], multiple=True, required=True, metavar="[NAME=]PATH",
-    callback=named_paths, help="Of a model of fairchem; give it again to compare with another.",
-)  # fmt: skip
+    ["--checkpoint", "checkpoints"],
+    multiple=True,
+    required=True,
+    metavar="[NAME=]PATH",
+    callback=named_paths,
+    help="Of a model of fairchem; give it again to compare with another.",
+)
 
 
 def task_options(folder: str, protocol: Descent) -> list[click.Parameter]:
@@ -84,14 +95,21 @@ def task_options(folder: str, protocol: Descent) -> list[click.Parameter]:
 class Task:
     """The models and molecules that the options ask for, and a folder for the results.
 
-    Raises:
-        UserError: if a checkpoint, data or a molecule are missing.
+    A missing checkpoint, data set or molecule is a UserError.
     """
 
     def __init__(
-        self, checkpoints: dict[str, Path], data: Path, molecules: int, draw: Sequence[int],
-        draw_from: Path | None, output: Path, batch_size: int, gpu: bool, **descent: Any,
-    ) -> None:  # fmt: skip
+        self,
+        checkpoints: dict[str, Path],
+        data: Path,
+        molecules: int,
+        draw: Sequence[int],
+        draw_from: Path | None,
+        output: Path,
+        batch_size: int,
+        gpu: bool,
+        **descent: Any,
+    ) -> None:
         self.data, self.output, self.batch_size, self.descent = data, output, batch_size, descent
         structures, half = open_labelled(data), molecules // 2
         indices = paper_set(structures, molecules - half, half, descent["seed"])
@@ -102,24 +120,37 @@ class Task:
         output.mkdir(parents=True, exist_ok=True)
         self.predictors = {n: Predictor.open(path, cpu=not gpu) for n, path in checkpoints.items()}
 
-    def results(
-        self, function: Callable[..., dict], molecules: list[Data], protocol: Descent
-    ) -> dict[str, dict]:
-        """What `recover` or `assemble` returns for each model."""
-        return {
-            name: function(predictor, molecules, protocol, self.batch_size, name)
-            for name, predictor in self.predictors.items()
-        }
+    def run(
+        self,
+        function: Callable[..., dict],
+        protocol: Descent,
+        done: str,
+        panels: tuple[str, str, str],
+        suffix: str = "",
+        rows: dict[str, str] | None = None,
+    ) -> dict:
+        """Relax the molecules with each model, print a table, draw figures, return the results.
 
-    def show(self, done: str, results: dict[str, dict], rows: dict[str, str], figure: str) -> None:
-        """Print what was done and a table of the results; draw their distributions."""
-        click.echo(f"\n{done}\n\n{table(results, rows)}")
-        nothing = next(iter(results.values()))["do_nothing_delta_p_a"]
-        distribution_figure(self.output / figure, results, nothing)
+        Args:
+            function: `recover` or `assemble`.
+            done: to the molecules, in words, for the title of the table.
+            panels: the last arguments of `panel_rows`.
+            rows: of the table, above ROWS.
+        """
 
-    def draw(self, molecules: list[Data], results: dict[str, dict], figure: str, *panels: str):
-        """Draw molecules with the arguments `panels` of `panel_rows`."""
-        molecules_figure(self.output / figure, panel_rows(molecules, results, *panels))
+        def results(molecules: list[Data]) -> dict[str, dict]:
+            models = self.predictors.items()
+            return {n: function(p, molecules, protocol, self.batch_size, n) for n, p in models}
+
+        found = results(self.chosen)
+        said = f"{len(self.chosen)} molecules of {self.data}, {done}\n{protocol}"
+        click.echo(f"\n{said}\n\n{table(found, {**(rows or {}), **ROWS})}")
+        nothing = next(iter(found.values()))["do_nothing_delta_p_a"]
+        distribution_figure(self.output / f"distributions{suffix}.png", found, nothing)
+        if self.drawn:
+            drawn = panel_rows(self.drawn, results(self.drawn), *panels)
+            molecules_figure(self.output / f"molecules{suffix}.png", drawn)
+        return {"protocol": vars(protocol), "results": found}
 
     def write(self, name: str, record: dict) -> None:
         """Write a record beside the figures, and say so."""
@@ -138,20 +169,18 @@ def panel_rows(
 ) -> list[dict]:
     """Rows of `molecules_figure`: the minimum, where relaxations began, where each model's ended.
 
-    Args:
-        structures: that each of the `results` is of.
-        pushed: the title of the panel of where relaxations began.
-        before, after: the keys of positions in the results.
+    `pushed` is the title of the second panel; `before` and `after` are keys of the results.
     """
     start = next(iter(results.values()))
     rows = []
     for i, structure in enumerate(structures):
-        pushed_title = f"{pushed}\nΔP {start['start_displacements'][i]:.2f} Å"
-        panels = {"reference": structure.pos.numpy(), pushed_title: start[before][i]}
+        started = f"{pushed}\nΔP {start['start_displacements'][i]:.2f} Å"
+        panels = {"reference": structure.pos.numpy(), started: start[before][i]}
         panels |= {f"{name}\n{_outcome(r, i)}": r[after][i] for name, r in results.items()}
         numbers = structure.atomic_numbers.int().numpy()
-        title = f"GDB {identifier(structure.sid)}"
-        rows.append({"title": title, "panels": panels, "numbers": numbers})
+        rows.append(
+            {"title": f"GDB {identifier(structure.sid)}", "panels": panels, "numbers": numbers}
+        )
     return rows
 
 

@@ -70,15 +70,13 @@ def vibrations(
         structures: at the data's minima, with DFT's `frequencies` [3n - 6] or [3n - 5], 1/cm.
         at: "minimum", where a relaxation with the model from the data's geometry ends, converged
             or not; or "reference", that geometry itself, without its remaining forces.
-        name: of the model, for progress bars.
 
     Returns:
         Over all modes `modes` (their number), `mae_per_cm`, `median_ratio` (model to DFT) and
-        `imaginary_fraction`, and in `bands` the same by BANDS; imaginary frequencies count as
-        negative numbers. `imaginary_molecule_fraction`, of molecules with any;
-        `converged_fraction` (of relaxations, None at the reference); `molecules`; `failed`, those
-        without finite frequencies, in none of the other numbers; and `pairs`, [DFT, model] of each
-        mode, 1/cm.
+        `imaginary_fraction`, and in `bands` the same by BANDS; imaginary frequencies are negative.
+        `pairs`, [DFT, model] of each mode, 1/cm. `molecules` (their number), `failed` (those
+        without finite frequencies, in none of the other numbers), `imaginary_molecule_fraction` (of
+        molecules with any), `converged_fraction` (of relaxations; None at the reference).
     """
     converged = None
     if at == "minimum":
@@ -114,7 +112,7 @@ def _frequencies(predictor: Predictor, structure: Data) -> np.ndarray | None:
     if not np.isfinite(hessian).all():
         return None
     dft = np.sort(structure.frequencies.double().numpy())
-    return np.stack([dft, harmonic_frequencies(atoms, hessian, len(dft))], axis=1)
+    return np.column_stack([dft, harmonic_frequencies(atoms, hessian, len(dft))])
 
 
 def _summary(pairs: np.ndarray) -> dict:
@@ -155,19 +153,6 @@ def command(checkpoints: dict[str, Path], data: Path, molecules: int, output: Pa
         for at in PLACES:
             label = f"{name}, {at}"
             results[label] = vibrations(predictor, structures, at, label)
-    click.echo(
-        "\nHarmonic frequencies beside DFT's; MAE in 1/cm, by band of DFT's frequency\n\n"
-        + _table(results)
-    )
-    protocol = {**vars(TO_MINIMUM), "displacement": DISPLACEMENT}
-    report = {"data": str(data), "protocol": protocol, "models": results}
-    vibrations_figure(output / "vibrations.png", results)
-    write_json(output / "vibrations.json", report)
-    click.echo(f"\nWritten: {output / 'vibrations.json'} and the figure beside it")
-
-
-def _table(results: dict[str, dict]) -> str:
-    """The numbers of each model and place in one line."""
     keys = ("median_ratio", "imaginary_fraction", "converged_fraction", "failed", "mae_per_cm")
     rows = [
         [name, *(r[key] for key in keys), *(band["mae_per_cm"] for band in r["bands"].values())]
@@ -175,4 +160,10 @@ def _table(results: dict[str, dict]) -> str:
     ]
     headers = ["", "ratio", "imag.", "conv.", "failed", "MAE", *BANDS]
     formats = ("", ".2f", ".0%", ".0%", "", *[".0f"] * 4)
-    return tabulate(rows, headers, floatfmt=formats, missingval="-")
+    click.echo("\nHarmonic frequencies beside DFT's; MAE in 1/cm, by band of DFT's frequency\n")
+    click.echo(tabulate(rows, headers, floatfmt=formats, missingval="-"))
+    vibrations_figure(output / "vibrations.png", results)
+    protocol = {**vars(TO_MINIMUM), "displacement": DISPLACEMENT}
+    report = {"data": str(data), "protocol": protocol, "models": results}
+    write_json(output / "vibrations.json", report)
+    click.echo(f"\nWritten: {output / 'vibrations.json'} and the figure beside it")

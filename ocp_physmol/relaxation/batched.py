@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import ase.optimize
 import numpy as np
@@ -10,12 +10,12 @@ import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from fairchem.core.common.relaxation.ase_utils import batch_to_atoms
+from fairchem.core.common.relaxation.optimizable import OptimizableBatch
 from fairchem.core.common.relaxation.optimizers.lbfgs_torch import LBFGS
 from fairchem.core.datasets import data_list_collater
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 
-from ocp_physmol.relaxation.optimizable import Frame, MovedBatch
-from ocp_physmol.relaxation.predictor import Predictor, progress
+from ocp_physmol.relaxation.predictor import Predictor, progress, split
 
 # fairchem's, on batches, and ASE's, which take one structure at a time and are many times slower
 OPTIMIZERS = ("lbfgs", "BFGS", "LBFGS", "FIRE")
@@ -40,6 +40,19 @@ class Descent:
         )
 
 
+class Frame(NamedTuple):
+    """A structure on its way to a minimum. Not finite after it has exploded."""
+
+    positions: np.ndarray  # [n, 3], Angstrom
+    energy: float  # eV, the model's
+    forces: np.ndarray  # [n, 3], eV/Angstrom, the model's; zero on fixed atoms
+
+    @property
+    def largest_force(self) -> float:
+        """eV/Angstrom, on any one atom."""
+        return np.linalg.norm(self.forces, axis=1).max()
+
+
 def relax(
     predictor: Predictor,
     structures: Sequence[Data],
@@ -52,8 +65,7 @@ def relax(
 
     Args:
         structures: entries of a data set, which are left as they are.
-        starts: positions [n, 3] of each in Angstrom. Each is moved to the origin, where float32 is
-            finest.
+        starts: positions [n, 3] of each in Angstrom; moved to the origin, where float32 is finest.
         batch_size: of fairchem's L-BFGS.
         title: of a progress bar; none by default.
     """
@@ -69,8 +81,7 @@ def relax(
 
 
 def placed(structure: Data, positions: np.ndarray) -> Data:
-    """A copy of a data set's entry with its atoms at other positions [n, 3], in float32, to which
-    fairchem's optimiser casts them anyway."""
+    """A copy of a data set's entry with its atoms at other positions [n, 3], in float32."""
     entry = structure.clone()
     entry.pos = torch.tensor(positions, dtype=torch.float32)
     return entry
@@ -79,13 +90,10 @@ def placed(structure: Data, positions: np.ndarray) -> Data:
 def relax_batch(
     predictor: Predictor, entries: list[Data], descent: Descent, **options: Any
 ) -> list[list[Frame]]:
-    """Relax structures together, from where they are; the frames of each, first to last.
+    """Relax structures together from their positions, in float32; the frames of each.
 
-    A batch that does not fit in the GPU's memory is halved.
-
-    Args:
-        entries: with positions in float32.
-        options: of fairchem's L-BFGS: memory, damping, alpha.
+    A batch that does not fit in the GPU's memory is halved. `options` are those of fairchem's
+    L-BFGS: memory, damping, alpha.
     """
     if descent.optimizer != "lbfgs":
         return [_relax_with_ase(predictor, entry, descent) for entry in entries]
@@ -127,3 +135,44 @@ def _relax_with_ase(predictor: Predictor, entry: Data, descent: Descent) -> list
 def to_atoms(entry: Data) -> Atoms:
     """A data set's entry as ASE's Atoms, periodic as all of OC20."""
     return batch_to_atoms(data_list_collater([entry], otf_graph=True), wrap_pos=False)[0]
+
+
+class MovedBatch(OptimizableBatch):
+    """A batch of structures, whose `frames` lead from their starts, in float32, to where they are.
+
+    It differs from fairchem's in two ways. Forces are computed anew after every move: fairchem's
+    ignores moves below 1e-5 of the coordinates, so forces stay, L-BFGS divides by their change,
+    and positions become NaN. And a structure that explodes, that is, whose positions are no longer
+    finite, does not end the relaxation of the others, although models refuse such a batch.
+    """
+
+    def __init__(self, batch: Batch, predictor: Predictor) -> None:
+        super().__init__(batch, trainer=predictor)  # which is asked for its device only
+        self.frames: list[list[Frame]] = [[] for _ in range(len(batch))]
+        self._start = self.batch.pos.clone()
+
+    def set_positions(self, positions: torch.Tensor) -> None:
+        """Move the structures that have not converged, to positions [N, 3]."""
+        super().set_positions(positions)
+        self.torch_results: dict[str, torch.Tensor] = {}
+
+    def _predict(self) -> None:
+        """Energies and forces after a move, NaN for those of structures that have exploded."""
+        if self.torch_results:
+            return
+        batch = self.batch
+        exploded = torch.zeros(len(batch.natoms), dtype=torch.bool, device=self.device)
+        exploded[batch.batch[~torch.isfinite(batch.pos).all(dim=1)]] = True
+        atoms = exploded[batch.batch, None]
+        finite = batch.clone()
+        finite.pos = torch.where(atoms, self._start, batch.pos)
+        out = self.trainer.predict(finite)
+        energy = out["energy"].masked_fill(exploded, torch.nan)
+        forces = out["forces"].masked_fill(atoms, torch.nan)
+        forces = forces.masked_fill(batch.fixed[:, None] == 1, 0)
+        self.torch_results = {"energy": energy, "forces": forces}
+        now = map(Frame, split(batch.pos, batch), energy.tolist(), split(forces, batch))
+        for frames, frame, moved in zip(self.frames, now, self.update_mask):
+            if not moved:
+                frames.pop()  # predicted anew, together with structures that have moved
+            frames.append(frame)

@@ -26,8 +26,7 @@ from ocp_physmol.errors import UserError
 from ocp_physmol.files import complete_or_absent, write_json
 from ocp_physmol.leaderboard.scores import has_labels, score_split
 from ocp_physmol.leaderboard.submission import read_predictions, system_id
-from ocp_physmol.relaxation.batched import Descent, placed, relax_batch, to_atoms
-from ocp_physmol.relaxation.optimizable import Frame
+from ocp_physmol.relaxation.batched import Descent, Frame, placed, relax_batch, to_atoms
 from ocp_physmol.relaxation.predictor import Predictor
 
 ORIGIN = "relaxations.json"  # beside the trajectories: what they come from
@@ -36,10 +35,9 @@ ORIGIN = "relaxations.json"  # beside the trajectories: what they come from
 def run(
     predictor: Predictor, dataset: LmdbDataset, task: dict, batch_size: int, results: Path
 ) -> None:
-    """Relax what has no trajectory yet, this rank its share of it, and report on all.
+    """Relax this rank's share of the structures without a trajectory, and report on all.
 
     Args:
-        predictor: whose `path` is that of the checkpoint.
         task: the section of the config, with relaxation_steps, relaxation_fmax, save_full_traj,
             write_pos and relax_opt, which holds traj_dir and the options of fairchem's L-BFGS.
         results: the folder for relaxed_positions.npz, if task.write_pos is set.

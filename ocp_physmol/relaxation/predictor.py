@@ -22,9 +22,7 @@ from ocp_physmol.errors import UserError
 class Predictor:
     """Energies and forces of a model of fairchem, in eV and eV/Angstrom.
 
-    Args:
-        trainer: that holds the model, its normalizers and its element references.
-        path: of the checkpoint.
+    The `trainer` holds the model, its normalizers and its element references.
     """
 
     def __init__(self, trainer: BaseTrainer, path: Path) -> None:
@@ -34,8 +32,7 @@ class Predictor:
     def open(cls, checkpoint: Path, cpu: bool = True) -> "Predictor":
         """The model of a checkpoint, on the CPU or on the first GPU.
 
-        fairchem's OCPCalculator does the same, but unpickles any object in the file, and changes
-        the caller's logging and random numbers.
+        fairchem's OCPCalculator unpickles any object, and changes logging and random numbers.
 
         Raises:
             UserError: if the checkpoint is missing or damaged.
@@ -92,10 +89,7 @@ class Predictor:
     def energies_and_forces(
         self, structures: Sequence[Data], batch_size: int = 64, title: str | None = None
     ) -> tuple[np.ndarray, list[np.ndarray]]:
-        """Energies [B] (eV) and the forces [n, 3] (eV/Angstrom) of each structure as it is.
-
-        A progress bar has the `title`, if there is one.
-        """
+        """Energies [B] (eV) and the forces [n, 3] (eV/Angstrom) of each structure as it is."""
         energies, forces = [], []
         with progress(title, len(structures)) as bar:
             for batch in batches(structures, batch_size):
@@ -108,10 +102,8 @@ class Predictor:
 
 def open_labelled(src: Path) -> PhysMolLmdbDataset:
     """Structures with `energy` and `forces` from an LMDB with OCP's keys."""
-    mapping = {"y": "energy", "force": "forces"}
-    return PhysMolLmdbDataset(
-        {"src": str(src), "key_mapping": mapping, "required": ["energy", "forces"]}
-    )
+    labels = {"key_mapping": {"y": "energy", "force": "forces"}, "required": ["energy", "forces"]}
+    return PhysMolLmdbDataset({"src": str(src), **labels})
 
 
 def batches(structures: Sequence[Data], batch_size: int) -> Iterator[Batch]:

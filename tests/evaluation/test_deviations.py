@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 from springs import Springs
 
 from ocp_physmol.evaluation.deviations import deviations, mean_displacement
-from ocp_physmol.relaxation.optimizable import Frame
+from ocp_physmol.relaxation.batched import Frame
 
 
 @pytest.mark.parametrize("name", ["H2O", "CH3CH2OH", "CO2", "H"])
