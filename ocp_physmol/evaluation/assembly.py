@@ -13,11 +13,11 @@ from ocp_physmol.datasets.identifiers import identifier
 from ocp_physmol.errors import UserError
 from ocp_physmol.evaluation.deviations import deviations, same_bonds
 from ocp_physmol.evaluation.functional_groups import Group, disjoint_pairs, functional_groups
-from ocp_physmol.evaluation.structure_tasks import Task, task_options
+from ocp_physmol.evaluation.structure_tasks import ROWS, Task, task_options
 from ocp_physmol.relaxation.batched import Descent, relax
 from ocp_physmol.relaxation.predictor import Predictor
 
-ROWS = {  # of the table, above those of all tasks
+OWN_ROWS = {  # of the table, above those of all tasks
     "num_molecules": "molecules that were cut",
     "num_skipped": "without a bond to cut",
     "success_fraction": "bonds as before",
@@ -110,5 +110,5 @@ def command(distance: float, **shared: Any) -> None:
     protocol = Protocol(**task.descent, distance=distance)
     task.drawn = [s for s in task.drawn if choose_groups(s, protocol.seed)]
     done = f"one or two groups moved by {distance} Å"
-    panels = ("cut", "cut", "assembled")
-    task.write("assembly.json", task.run(assemble, protocol, done, panels, rows=ROWS))
+    panels, rows = ("cut", "cut", "assembled"), {**OWN_ROWS, **ROWS}
+    task.write("assembly.json", task.run(assemble, protocol, done, panels, rows=rows))

@@ -1,6 +1,7 @@
 """How far relaxed structures are from the minima of the data."""
 
 import numpy as np
+import pandas as pd
 import torch
 from torch_geometric.data import Data
 
@@ -36,36 +37,35 @@ def deviations(
         model's energy at the end minus its energy at the minimum), `converged`, `broken`, `sids`,
         and as `keys` the positions at the start and at the end, aligned with the minimum.
     """
-    energies = np.array([end.energy for end in ends])
-    largest_forces = np.array([end.largest_force for end in ends])
-    exploded = ~(np.isfinite(energies) & np.isfinite(largest_forces))
-    exploded |= [not np.isfinite(end.positions).all() for end in ends]
-    before, after, broken = [], [], []
-    for structure, start, end, lost in zip(structures, starts, ends, exploded):
-        minimum = structure.pos.numpy()
-        before.append(mean_displacement(start, minimum))
-        after.append(np.inf if lost else mean_displacement(end.positions, minimum))
-        broken.append(bool(lost or not same_bonds(structure, end.positions)))
     at_minima, _ = predictor.energies_and_forces(structures, batch_size)
-    changes = np.where(exploded, np.inf, energies - at_minima)
-    converged = ~exploded & (largest_forces < fmax)
+    fates = []
+    for structure, start, end, energy in zip(structures, starts, ends, at_minima):
+        minimum = structure.pos.numpy()
+        exploded = not np.isfinite([end.energy, end.largest_force, *end.positions.flat]).all()
+        fate = {
+            "displacements": np.inf if exploded else mean_displacement(end.positions, minimum),
+            "start_displacements": mean_displacement(start, minimum),
+            "energy_changes_ev": np.inf if exploded else end.energy - energy,
+            "converged": not exploded and end.largest_force < fmax,
+            "broken": exploded or not same_bonds(structure, end.positions),
+            "sids": identifier(structure.sid),
+            keys[0]: _align(start, minimum),
+            keys[1]: _align(end.positions, minimum),
+        }
+        fates.append(fate)
+    lists = pd.DataFrame(fates).to_dict("list")
+    after = np.array(lists["displacements"])
+    lost = np.isinf(after)
     return {
-        "delta_p_a": np.inf if exploded.all() else float(np.mean(np.array(after)[~exploded])),
+        "delta_p_a": np.inf if lost.all() else float(np.mean(after[~lost])),
         "median_delta_p_a": float(np.median(after)),
-        "do_nothing_delta_p_a": float(np.mean(before)),
-        "median_energy_change_ev": float(np.median(np.abs(changes))),
-        "converged_fraction": float(np.mean(converged)),
-        "drifted_fraction": float(np.mean(np.array(after) > DRIFTED)),
-        "broken_fraction": float(np.mean(broken)),
-        "exploded_fraction": float(np.mean(exploded)),
-        "displacements": after,
-        "start_displacements": before,
-        "energy_changes_ev": changes.tolist(),
-        "converged": converged.tolist(),
-        "broken": broken,
-        "sids": [identifier(s.sid) for s in structures],
-        keys[0]: [_align(start, s.pos.numpy()) for start, s in zip(starts, structures)],
-        keys[1]: [_align(end.positions, s.pos.numpy()) for end, s in zip(ends, structures)],
+        "do_nothing_delta_p_a": float(np.mean(lists["start_displacements"])),
+        "median_energy_change_ev": float(np.median(np.abs(lists["energy_changes_ev"]))),
+        "converged_fraction": float(np.mean(lists["converged"])),
+        "drifted_fraction": float(np.mean(after > DRIFTED)),
+        "broken_fraction": float(np.mean(lists["broken"])),
+        "exploded_fraction": float(np.mean(lost)),
+        **lists,
     }
 
 

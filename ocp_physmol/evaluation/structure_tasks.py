@@ -127,7 +127,7 @@ class Task:
         done: str,
         panels: tuple[str, str, str],
         suffix: str = "",
-        rows: dict[str, str] | None = None,
+        rows: dict[str, str] = ROWS,
     ) -> dict:
         """Relax the molecules with each model, print a table, draw figures, return the results.
 
@@ -135,7 +135,7 @@ class Task:
             function: `recover` or `assemble`.
             done: to the molecules, in words, for the title of the table.
             panels: the last arguments of `panel_rows`.
-            rows: of the table, above ROWS.
+            rows: of `table`.
         """
 
         def results(molecules: list[Data]) -> dict[str, dict]:
@@ -144,7 +144,7 @@ class Task:
 
         found = results(self.chosen)
         said = f"{len(self.chosen)} molecules of {self.data}, {done}\n{protocol}"
-        click.echo(f"\n{said}\n\n{table(found, {**(rows or {}), **ROWS})}")
+        click.echo(f"\n{said}\n\n{table(found, rows)}")
         nothing = next(iter(found.values()))["do_nothing_delta_p_a"]
         distribution_figure(self.output / f"distributions{suffix}.png", found, nothing)
         if self.drawn:

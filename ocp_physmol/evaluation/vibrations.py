@@ -83,8 +83,7 @@ def vibrations(
         starts = [s.pos.numpy() for s in structures]
         ends = relax(predictor, structures, starts, TO_MINIMUM, title=f"{name} minima")
         structures = [placed(s, end.positions) for s, end in zip(structures, ends)]
-        largest_forces = np.array([end.largest_force for end in ends])
-        converged = float((largest_forces < TO_MINIMUM.fmax).mean())
+        converged = float(np.mean([end.largest_force < TO_MINIMUM.fmax for end in ends]))
     bar = tqdm(structures, f"{name} Hessians", unit=" molecules", mininterval=1)
     found = [pairs for s in bar if (pairs := _frequencies(predictor, s)) is not None]
     imaginary = [(pairs[:, 1] < 0).any() for pairs in found]

@@ -50,7 +50,7 @@ class Frame(NamedTuple):
     @property
     def largest_force(self) -> float:
         """eV/Angstrom, on any one atom."""
-        return np.linalg.norm(self.forces, axis=1).max()
+        return float(np.linalg.norm(self.forces, axis=1).max())
 
 
 def relax(

@@ -29,8 +29,6 @@ from ocp_physmol.leaderboard.submission import read_predictions, system_id
 from ocp_physmol.relaxation.batched import Descent, Frame, placed, relax_batch, to_atoms
 from ocp_physmol.relaxation.predictor import Predictor
 
-ORIGIN = "relaxations.json"  # beside the trajectories: what they come from
-
 
 def run(
     predictor: Predictor, dataset: LmdbDataset, task: dict, batch_size: int, results: Path
@@ -75,7 +73,7 @@ def require_same_origin(
         "src": [os.path.abspath(path) for path in dataset.paths],
         "task": json.loads(json.dumps({**described, "relax_opt": _lbfgs_options(task)})),
     }
-    path = folder / ORIGIN
+    path = folder / "relaxations.json"
     former = json.loads(path.read_text()) if path.is_file() else origin
     for key, value in origin.items():
         if former.get(key) != value:
