@@ -66,7 +66,6 @@ def relax(
     Args:
         structures: entries of a data set, which are left as they are.
         starts: positions [n, 3] of each in Angstrom; moved to the origin, where float32 is finest.
-        batch_size: of fairchem's L-BFGS.
         title: of a progress bar; none by default.
     """
     size = batch_size if descent.optimizer == "lbfgs" else 1

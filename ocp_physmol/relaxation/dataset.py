@@ -103,8 +103,7 @@ def remaining(dataset: LmdbDataset, folder: Path) -> list[int]:
 
 
 def trajectories(predictor: Predictor, entries: list[Data], task: dict) -> list[list[Atoms]]:
-    """Relax a batch; the frames of each structure, or the first and the last, with energy (eV) and
-    forces (eV/Angstrom)."""
+    """Relax a batch; all frames of each structure, or its first and last, in eV and Angstrom."""
     options = {"maxstep": 0.02, **_lbfgs_options(task)}
     descent = Descent(
         steps=task.get("relaxation_steps", 300),
