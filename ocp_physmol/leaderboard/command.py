@@ -1,6 +1,5 @@
 """The command line of the OC20 leaderboard's file."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -8,13 +7,31 @@ import click
 from ocp_physmol.datasets.splits import EVALUATION as SPLITS
 from ocp_physmol.files import write_json
 from ocp_physmol.leaderboard.scores import table
-from ocp_physmol.leaderboard.splits import PARTS, check, gather, score
+from ocp_physmol.leaderboard.splits import check, gather, score
 from ocp_physmol.leaderboard.submission import FIELDS
 
 PATH = click.Path(path_type=Path)
+TASK = click.Argument(["task"], type=click.Choice(list(FIELDS)))
+FILE = click.Argument(["file"], type=PATH)
+DATA = click.Option(
+    ["--data"], type=PATH, required=True,
+    help="Folder of the LMDBs {part}_id, {part}_ood_ads, {part}_ood_cat, {part}_ood_both.",
+)  # fmt: skip
+PART = click.Option(
+    ["--part"], type=click.Choice(["test", "val"]), default="test", help="Of the data."
+)
+PREDICTIONS = [
+    click.Option(
+        [f"--{split.replace('_', '-')}"], type=PATH, required=True,
+        help=f"Predictions of {split}: an .npz file or a folder of .traj files.",
+    )
+    for split in SPLITS
+]  # fmt: skip
+OUTPUT = click.Option(["--output"], type=PATH, required=True, help="File to write (.npz).")
+JSON = click.Option(["--json"], type=PATH, help="File to write the scores to, too.")
 
 
-@click.group("leaderboard")
+@click.group("leaderboard", context_settings={"show_default": True})
 def command() -> None:
     """Gather predictions of OC20's four splits in a file, check it and score it.
 
@@ -31,57 +48,20 @@ def command() -> None:
     """
 
 
-def _subcommand(name: str) -> Callable[[Callable], click.Command]:
-    """A subcommand with the arguments that all have: the task and its data."""
-    shared = [
-        click.argument("task", type=click.Choice(list(FIELDS))),
-        click.option(
-            "--data", type=PATH, required=True,
-            help="Folder of the LMDBs {part}_id, {part}_ood_ads, {part}_ood_cat, {part}_ood_both.",
-        ),
-        click.option(
-            "--part", type=click.Choice(PARTS), default="test", show_default=True,
-            help="Of the data.",
-        ),
-    ]  # fmt: skip
-
-    def decorate(function: Callable) -> click.Command:
-        for argument in shared:
-            function = argument(function)
-        return command.command(name)(function)
-
-    return decorate
-
-
-def _predictions(function: Callable) -> Callable:
-    """An option for the predictions of each split."""
-    for split in reversed(SPLITS):
-        function = click.option(
-            f"--{split.replace('_', '-')}", split, type=PATH, required=True,
-            help=f"Predictions of {split}: an .npz file or a folder of .traj files.",
-        )(function)  # fmt: skip
-    return function
-
-
-@_subcommand("gather")
-@_predictions
-@click.option("--output", type=PATH, required=True, help="File to write (.npz).")
+@command.command("gather", params=[TASK, PART, DATA, *PREDICTIONS, OUTPUT])
 def gather_file(task: str, data: Path, part: str, output: Path, **predictions: Path) -> None:
     """Gather the predictions of all splits in one file."""
     sizes = gather(task, predictions, data, part, output)
     click.echo(f"Wrote {output}, complete and checked: {_listed(sizes)}")
 
 
-@_subcommand("check")
-@click.argument("file", type=PATH)
+@command.command("check", params=[TASK, FILE, PART, DATA])
 def check_file(task: str, file: Path, data: Path, part: str) -> None:
     """Check a file as strictly as the leaderboard does."""
     click.echo(f"{file} is complete: {_listed(check(task, file, data, part))}")
 
 
-@_subcommand("score")
-@click.argument("file", type=PATH)
-@click.option("--json", type=PATH, help="File to write the scores to, too.")
+@command.command("score", params=[TASK, FILE, PART, DATA, JSON])
 def score_file(task: str, file: Path, data: Path, part: str, json: Path | None) -> None:
     """Check a file and score it by labelled data."""
     scores = score(task, file, data, part)

@@ -20,17 +20,19 @@ DAMAGE = {
     "missing id": (
         lambda a: {"ids": a["ids"][[0, 2]], "energy": a["energy"][[0, 2]]}, "id '{i}' is missing"),
     "extra id": (
-        lambda a: {"ids": np.append(a["ids"], "0_0")}, "id '0_0' is not in the data (1 are not)"),
+        lambda a: {"ids": np.append(a["ids"], "0_0")}, "id '0_0' is not in the data (1 in all)"),
     "repeated id": (
         lambda a: {"ids": a["ids"][[1, *range(1, len(a["ids"]))]]}, "id '{i}' is repeated"),
     "integer ids": (
         lambda a: {"ids": np.arange(len(a["ids"]))}, "ids is int64 of shape"),
     "object ids": (
-        lambda a: {"ids": a["ids"].astype(object)}, "'ood_cat_ids' is no plain array (Object"),
+        lambda a: {"ids": a["ids"].astype(object)}, "'ood_cat_ids' cannot be read (Object"),
     "NaN energy": (
-        lambda a: {"energy": with_nan(a["energy"], 1)}, "the energy of id '{i}' is nan"),
+        lambda a: {"energy": with_nan(a["energy"], 1)},
+        "id '{i}' has NaN or infinity in its energy"),
     "NaN force": (
-        lambda a: {"forces": with_nan(a["forces"], a["chunk_idx"][0])}, "forces of id '{i}' hold"),
+        lambda a: {"forces": with_nan(a["forces"], a["chunk_idx"][0])},
+        "id '{i}' has NaN or infinity in its forces"),
     "energies as predict writes them": (
         lambda a: {"energy": a["energy"][:, None]}, "energy is float32 of shape ({n}, 1) where"),
     "wrong sizes": (
@@ -73,7 +75,7 @@ def test_forces_of_fixed_atoms_are_recognised(emt_folder, perfect, tmp_path, cap
         ood_ads_chunk_idx=np.cumsum([entry.natoms for entry in items])[:-1],
     )  # fmt: skip
     message = refusal(capsys, ["check", "s2ef", file, "--data", data_of(emt_folder, "s2ef")])
-    assert f"split ood_ads: forces of fixed atoms are in it (id '{name(items[0])}'" in message
+    assert f"split ood_ads: forces of fixed atoms are in it, id '{name(items[0])}'" in message
 
 
 def test_swapped_splits_are_recognised(emt_folder, perfect, tmp_path, capsys):
@@ -96,6 +98,6 @@ def test_truncated_and_missing_files(emt_folder, perfect, tmp_path, capsys):
 
 def test_data_of_another_task(emt_folder, perfect, capsys):
     message = refusal(capsys, ["check", "s2ef", perfect, "--data", emt_folder / "is2re"])
-    assert "test_id, entry 0 has no 'fid'; are these data of another task?" in message
+    assert "test_id/data.lmdb, entry 0 has no 'fid'; are these data of another task?" in message
     message = refusal(capsys, ["check", "is2re", perfect, "--data", emt_folder / "s2ef"])
     assert "holds 'id_forces', which is2re does not know" in message

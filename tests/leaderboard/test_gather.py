@@ -97,7 +97,7 @@ def test_a_refused_file_is_not_left_behind(emt_folder, tmp_path, capsys):
     assert f"{swapped['id']}, split id: these are the predictions of split ood_cat" in message
     changed(predictions["id"], predictions["id"], ids=np.array([1, 2], dtype=object))
     message = refusal(capsys, arguments(predictions, data, output, "s2ef"))
-    assert f"{predictions['id']}, split id: 'ids' is no plain array (Object" in message
+    assert f"{predictions['id']}, split id: 'ids' cannot be read (Object" in message
     predictions["id"].unlink()
     message = refusal(capsys, arguments(predictions, data, output, "s2ef"))
     assert f"{predictions['id']} of split id is missing" in message

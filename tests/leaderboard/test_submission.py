@@ -2,45 +2,50 @@
 
 import ase.io
 import numpy as np
+import pandas as pd
 import pytest
 from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from ocp_physmol.errors import UserError
 from ocp_physmol.leaderboard.submission import (
-    Size,
     read_arrays,
     read_predictions,
-    reason_to_refuse,
-    write_arrays,
+    require_complete,
+    write_splits,
 )
 
-SYSTEMS = {"7": Size(3, 2), "8": Size(4, 1), "9": Size(5, 5)}
-OTHERS = [("ood_cat", {"70": Size(3, 2)}), ("ood_both", {"80": Size(3, 2)})]
+SYSTEMS = pd.DataFrame({"all": [3, 4, 5], "free": [2, 1, 5]}, index=["7", "8", "9"])
+OTHERS = [
+    (s, pd.DataFrame({"all": 3, "free": 2}, [i]))
+    for s, i in (("ood_cat", "70"), ("ood_both", "80"))
+]
 
 
 def arrays(field: str = "forces", sizes=(2, 1, 5)) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     return {
-        "ids": np.array(list(SYSTEMS)),
+        "ids": np.array(list(SYSTEMS.index)),
         "energy": rng.normal(size=3).astype(np.float16),
         field: rng.normal(size=(sum(sizes), 3)).astype(np.float32),
         "chunk_idx": np.cumsum(sizes)[:-1],
     }
 
 
-def problem(**changes) -> str | None:
-    return reason_to_refuse({**arrays(), **changes}, SYSTEMS, iter(OTHERS))
+def problem(**changes) -> str:
+    with pytest.raises(UserError) as e:
+        require_complete({**arrays(), **changes}, SYSTEMS, iter(OTHERS))
+    return str(e.value)
 
 
 # ---- what is found
 
 
 def test_nothing_is_wrong_with_good_arrays():
-    assert problem() is None
-    assert reason_to_refuse(arrays("pos", (3, 4, 5)), SYSTEMS, iter(OTHERS)) is None
+    require_complete(arrays(), SYSTEMS, iter(OTHERS))
+    require_complete(arrays("pos", (3, 4, 5)), SYSTEMS, iter(OTHERS))
     one = {"ids": np.array(["7"]), "pos": np.zeros((3, 3)), "chunk_idx": np.cumsum([3])[:-1]}
-    assert reason_to_refuse(one, {"7": SYSTEMS["7"]}, iter(OTHERS)) is None
+    require_complete(one, SYSTEMS.loc[["7"]], iter(OTHERS))
 
 
 def test_other_splits_are_not_read_in_vain():
@@ -48,17 +53,17 @@ def test_other_splits_are_not_read_in_vain():
         raise AssertionError
         yield
 
-    assert reason_to_refuse(arrays(), SYSTEMS, others()) is None
+    require_complete(arrays(), SYSTEMS, others())
 
 
 @pytest.mark.parametrize("ids, message", [
     (np.array([7, 8, 9]), "ids is int64 of shape (3,) where unicode text"),
     (np.array([b"7", b"8", b"9"]), "ids is |S1"),
     (np.array([["7", "8", "9"]]), "shape (1, 3)"),
-    (np.array(["7", "9"]), "id '8' is missing (1 of 3 are); predict"),
-    (np.array([], dtype=str), "id '7' is missing (3 of 3 are); predict"),
-    (np.array(["7", "8", "9", "10"]), "id '10' is not in the data (1 are not); correct"),
-    (np.array(["7", "8", "10"]), "id '9' is missing (1 of 3 are) and id '10' is not in"),
+    (np.array(["7", "9"]), "id '8' is missing (1 in all); predict"),
+    (np.array([], dtype=str), "id '7' is missing (3 in all); predict"),
+    (np.array(["7", "8", "9", "10"]), "id '10' is not in the data (1 in all); predict"),
+    (np.array(["7", "8", "10"]), "id '9' is missing (1 in all) and id '10' is not in"),
     (np.array(["7", "8", "9", "8"]), "id '8' is repeated"),
     (np.array(["80"]), "predictions of split ood_both, to which id '80' belongs"),
 ])  # fmt: skip
@@ -70,8 +75,8 @@ def test_ids(ids, message):
     (np.zeros((3, 1)), "energy is float64 of shape (3, 1)"),
     (np.zeros(4), "shape (4,)"),
     (np.zeros(3, dtype=int), "energy is int64"),
-    (np.array([0, 1, np.nan]), "energy of id '9' is nan (1 are"),
-    (np.array([0, -np.inf, np.nan]), "energy of id '8' is -inf (2 are"),
+    (np.array([0, 1, np.nan]), "id '9' has NaN or infinity in its energy (1 of 3"),
+    (np.array([0, -np.inf, np.nan]), "id '8' has NaN or infinity in its energy (2 of 3"),
 ])  # fmt: skip
 def test_energies(energy, message):
     assert message in problem(energy=energy)
@@ -87,7 +92,8 @@ def test_energies(energy, message):
     ({"chunk_idx": np.array([2, 99])}, "chunk_idx is not monotonic, id '8' has 97 rows"),
     ({"chunk_idx": np.array([2, 4])}, "id '8' has 2 rows of forces for 1 atoms (free"),
     ({"forces": np.zeros((9, 3))}, "id '9' has 6 rows of forces for 5 atoms (free"),
-    (arrays(sizes=(3, 4, 5)), "forces of fixed atoms are in it (id '7' has 2 free of 3 atoms)"),
+    (arrays(sizes=(3, 4, 5)),
+     "forces of fixed atoms are in it, id '7' has 3 rows of forces for 2 atoms (free"),
 ])  # fmt: skip
 def test_forces(changes, message):
     assert message in problem(**changes)
@@ -97,12 +103,12 @@ def test_forces(changes, message):
 def test_the_owner_of_a_bad_force_is_named(row, owner):
     forces = arrays()["forces"]
     forces[row, 1] = np.inf
-    assert f"forces of id '{owner}' hold NaN or infinity" in problem(forces=forces)
+    assert f"id '{owner}' has NaN or infinity in its forces" in problem(forces=forces)
 
 
 def test_positions_are_those_of_all_atoms():
-    found = reason_to_refuse(arrays("pos", (2, 1, 5)), SYSTEMS, iter(OTHERS))
-    assert "id '7' has 2 rows of pos for 3 atoms (all" in found
+    with pytest.raises(UserError, match=r"id '7' has 2 rows of pos for 3 atoms \(all"):
+        require_complete(arrays("pos", (2, 1, 5)), SYSTEMS, iter(OTHERS))
 
 
 # ---- reading
@@ -115,12 +121,12 @@ def test_energies_of_predict_are_flattened(tmp_path):
 
 
 def test_what_is_written_is_what_numpy_reads(tmp_path):
-    write_arrays(tmp_path / "file.npz", arrays().items())
+    write_splits(tmp_path / "file.npz", [("id", arrays())])
     with np.load(tmp_path / "file.npz", allow_pickle=False) as npz:
-        assert set(npz.files) == set(arrays())
+        assert set(npz.files) == {f"id_{name}" for name in arrays()}
         for name, array in arrays().items():
-            assert npz[name].dtype == array.dtype
-            np.testing.assert_array_equal(npz[name], array)
+            assert npz[f"id_{name}"].dtype == array.dtype
+            np.testing.assert_array_equal(npz[f"id_{name}"], array)
 
 
 def test_damaged_files(tmp_path):
@@ -140,9 +146,9 @@ def test_damaged_files(tmp_path):
         np.save(stream, np.zeros(3))
     assert "without a name" in refused(file)
     np.savez(file, ids=np.array(["1"]))
-    assert "split id: there is no 'energy'" in refused(file)
+    assert "split id: 'energy' cannot be read ('energy is not a file" in refused(file)
     np.savez(file, ids=np.array(["1", 2], dtype=object), energy=np.zeros(2))
-    assert "split id: 'ids' is no plain array (Object" in refused(file)
+    assert "split id: 'ids' cannot be read (Object" in refused(file)
 
     np.savez_compressed(file, ids=np.array(["1"]), energy=np.random.default_rng(0).random(9999))
     content = bytearray(file.read_bytes())
@@ -150,7 +156,7 @@ def test_damaged_files(tmp_path):
     assert "no complete .npz" in refused(file)
     content[len(content) // 2] ^= 255
     file.write_bytes(content)
-    assert "split id: 'energy' is damaged" in refused(file)
+    assert "split id: 'energy' cannot be read (" in refused(file)
 
 
 def relaxation(energy: float = -1.5) -> list:
