@@ -1,7 +1,4 @@
-"""Any of fairchem's energy models, with forces that are the exact derivative of its energy.
-
-It evaluates the copies of a batch, too, that the terms of the objective compare (section 3.6).
-"""
+"""Any of fairchem's energy models, with forces that are the exact derivative of its energy."""
 
 import copy
 import inspect
@@ -19,7 +16,7 @@ from ocp_physmol.model.copies import Copy
 from ocp_physmol.model.forces import forces_of
 from ocp_physmol.validation import Section
 
-# what an inner model may not choose, each for the reason that a refusal gives
+# options that the model inside may not choose, and why
 SETTLED = {
     "regress_forces": (False, "forces are differentiated outside of it"),
     "direct_forces": (False, "forces are differentiated outside of it"),
@@ -39,11 +36,10 @@ class ConservativeConfig(Section, title="model"):
 
 @registry.register_model("conservative")
 class ConservativeModel(nn.Module, GraphModelMixin):
-    """Wraps a model that returns energies, so that every term of the trainer applies to it but that
-    of masked atoms.
+    """A model that returns energies, wrapped for all of the trainer's losses but masked atoms.
 
-    PaiNN and GemNet run unscaled where no `scale_file` is given; neither can evaluate a structure
-    in which no two atoms are within the cutoff.
+    PaiNN and GemNet run unscaled without a `scale_file`. Neither can evaluate a structure in which
+    no two atoms are within the cutoff.
 
     Args: the options of `ConservativeConfig`.
 
@@ -59,8 +55,7 @@ class ConservativeModel(nn.Module, GraphModelMixin):
         self.outputs = ("energy", "forces") if self.config.regress_forces else ("energy",)
         self.otf_graph = True
         self.energy_model = _build(**energy_model)
-        parents = {parent.__name__ for parent in type(self.energy_model).__mro__}
-        self.detaches = "DimeNetPlusPlus" in parents
+        self.detaches = "DimeNetPlusPlus" in [c.__name__ for c in type(self.energy_model).__mro__]
 
     def generate_graph(self, data, **options):
         return self.energy_model.generate_graph(data, **options)
@@ -70,15 +65,8 @@ class ConservativeModel(nn.Module, GraphModelMixin):
     ) -> dict:
         """Energies and forces of a batch, and of copies of it. Each costs what it would by itself.
 
-        Args:
-            data: a fairchem batch with `pos` [N, 3] (Angstrom), `atomic_numbers` [N], `natoms` [B],
-                `batch` [N] and `cell` [B, 3, 3].
-            outputs: of the batch itself, "energy" and "forces"; none: those of `regress_forces`.
-            copies: evaluated in this one call, as DistributedDataParallel wants it.
-
-        Returns:
-            `energy` [B] (eV), `forces` [N, 3] (eV/Angstrom), and by the name of each copy a
-            dictionary of its own.
+        Arguments and outputs are those of `PhysMol.forward`, but `data` must have a `cell`, and
+        there are no `masked_logits`.
 
         Raises:
             UserError: if the model inside cannot do without neighbours, and a structure has none.
@@ -96,16 +84,12 @@ class ConservativeModel(nn.Module, GraphModelMixin):
             return {"energy": self._energy(batch)}
         training = torch.is_grad_enabled()
         with torch.enable_grad():
-            if not batch.pos.requires_grad:
-                batch.pos = batch.pos.detach().requires_grad_()
-            pos = batch.pos
-            if self.detaches:
-                batch.pos = pos.as_subclass(Attached)
+            pos = batch.pos if batch.pos.requires_grad else batch.pos.detach().requires_grad_()
+            batch.pos = pos.as_subclass(Attached) if self.detaches else pos
             energy = self._energy(batch)
             forces = forces_of(energy, pos, create_graph=training)
-        if not training:
-            energy, forces = energy.detach(), forces.detach()
-        return {"energy": energy, "forces": forces}
+        out = {"energy": energy, "forces": forces}
+        return out if training else {key: value.detach() for key, value in out.items()}
 
     def _energy(self, batch) -> torch.Tensor:
         try:
@@ -126,20 +110,18 @@ class ConservativeModel(nn.Module, GraphModelMixin):
 
 
 class Attached(torch.Tensor):
-    """Positions, and all that is computed from them, which ignore `detach`.
+    """Positions, and tensors computed from them, that ignore `detach`.
 
-    DimeNet++ detaches the positions that its angles are computed from, and their part of the forces
-    would be missing.
+    DimeNet++ detaches the positions for its angles, whose part of the forces would be missing.
     """
 
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
         if func is torch.Tensor.detach:
             return args[0]
         if func is torch.Tensor.norm:  # has no second derivative for three atoms in line
             return (args[0] ** 2).sum(dim=kwargs["dim"]).clamp(min=1e-12).sqrt()
-        return super().__torch_function__(func, types, args, kwargs)
+        return super().__torch_function__(func, types, args, kwargs or {})
 
 
 def _build(name: str, **options) -> nn.Module:

@@ -1,8 +1,7 @@
 """A stand-in for torch_scatter (and a signpost for torch_sparse) where they are not installed.
 
-fairchem-core 1.10 imports both without declaring them, and both exist only as source that needs a
-compiler. What fairchem uses of torch_scatter is a few sums over segments, which
-`torch_geometric.utils` also has. Installed packages are always preferred.
+fairchem-core 1.10 imports both without declaring them, and both need a compiler. The few functions
+of torch_scatter that fairchem calls rest here on `torch_geometric.utils`.
 """
 
 import importlib.util
@@ -31,11 +30,9 @@ def scatter(src, index, dim=-1, out=None, dim_size=None, reduce="sum"):
     if index.dim() > 1:
         index = index.transpose(0, dim).flatten(1)[:, 0]
     result = pyg.scatter(src, index, dim, dim_size if out is None else out.size(dim), reduce)
-    if out is None:
-        return result
-    if reduce not in ("sum", "add"):
+    if out is not None and reduce not in ("sum", "add"):
         raise NotImplementedError(f"scatter into `out` with reduce='{reduce}'")
-    return out.add_(result)
+    return result if out is None else out.add_(result)
 
 
 def segment_coo(src, index, out=None, dim_size=None, reduce="sum"):
@@ -56,26 +53,17 @@ class SparseTensor:
         raise ImportError(HOW_TO_INSTALL)
 
 
-def install() -> list[str]:
-    """Put the stand-ins in `sys.modules` for what is missing; return the names stood in for."""
-    contents: dict[str, dict] = {
-        "torch_scatter": {f.__name__: f for f in (scatter, segment_coo, segment_csr)},
-        "torch_sparse": {"SparseTensor": SparseTensor},
+def install() -> None:
+    """Put the stand-ins for missing packages in `sys.modules`."""
+    scatters = {f.__name__: f for f in (scatter, segment_coo, segment_csr)}
+    stand_ins: dict[str, dict] = {
+        "torch_scatter": {"": scatters, ".utils": {"broadcast": broadcast}},
+        "torch_sparse": {"": {"SparseTensor": SparseTensor}},
     }
-    missing = [
-        name
-        for name in contents
-        if name not in sys.modules and importlib.util.find_spec(name) is None
-    ]
-    for name in missing:
-        _add_module(name, contents[name])
-    if "torch_scatter" in missing:
-        _add_module("torch_scatter.utils", {"broadcast": broadcast})
-    return missing
-
-
-def _add_module(name: str, contents: dict) -> None:
-    module = ModuleType(name, __doc__)
-    module.__spec__ = ModuleSpec(name, loader=None)  # find_spec fails on a module without one
-    vars(module).update(contents)
-    sys.modules[name] = module
+    for package, modules in stand_ins.items():
+        if package not in sys.modules and importlib.util.find_spec(package) is None:
+            for suffix, contents in modules.items():
+                name = package + suffix
+                sys.modules[name] = module = ModuleType(name, __doc__)
+                module.__spec__ = ModuleSpec(name, loader=None)  # without it, find_spec fails
+                vars(module).update(contents)
