@@ -45,18 +45,16 @@ HIDDEN = {"judge": ("experiments.judge", "Judge one checkpoint; what `experiment
 class LazyGroup(click.Group):
     """Subcommands by task, whose modules are imported only when they are called."""
 
-    def __init__(self, by_task: dict, hidden: dict | None = None, **attributes) -> None:
+    def __init__(self, by_task: dict, *unlisted: dict, **attributes) -> None:
         super().__init__(**attributes)
         self.by_task = by_task
-        self.places = {name: entry for task in by_task.values() for name, entry in task.items()}
-        self.places.update(hidden or {})
+        tasks = [*by_task.values(), *unlisted]
+        self.places = {name: entry for task in tasks for name, entry in task.items()}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names of all subcommands."""
         return list(self.places)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        """The subcommand of this name; None if there is none."""
         if name not in self.places:
             return None
         place, line = self.places[name]
@@ -67,7 +65,6 @@ class LazyGroup(click.Group):
         return getattr(module, "command", None) or _pass_on(name, line, module.main, arguments)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the subcommands under their tasks."""
         for task, entries in self.by_task.items():
             with formatter.section(task):
                 formatter.write_dl([(name, line) for name, (_, line) in entries.items()])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from fairchem.core.common.utils import match_state_dict
+from torch import nn
 
 from ocp_physmol.errors import UserError
 
@@ -13,11 +14,7 @@ UNSEEN_IN_WEIGHTS = ("cutoff", "num_heads")
 
 
 def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") -> dict:
-    """A checkpoint's content; only tensors and plain values are unpickled.
-
-    Raises:
-        UserError: if the file is missing, truncated or no checkpoint.
-    """
+    """A checkpoint's tensors and plain values; UserError for a missing, damaged or other file."""
     if not Path(path).is_file():
         raise UserError(f"checkpoint {path} does not exist; correct the path")
     try:
@@ -40,23 +37,18 @@ def has_classifier(checkpoint: dict) -> bool:
     return any("classifier." in name for name in checkpoint["state_dict"])
 
 
-def require_same_architecture(
-    model: torch.nn.Module, options: dict, checkpoint: dict, path: str
-) -> None:
+def require_same_architecture(model: nn.Module, options: dict, checkpoint: dict, path: str) -> None:
     """Raise a UserError if the checkpoint is not one of `model`, which `options` describe."""
+    cure = "use the 'model' section that it was trained with"
     own = model.state_dict()
     other = match_state_dict(own, checkpoint["state_dict"])
-    differing = [k for k in own if k not in other or own[k].shape != other[k].shape]
-    differing += [k for k in other if k not in own]
+    both = own.keys() & other.keys()
+    differing = [k for k in {**own, **other} if k not in both or own[k].shape != other[k].shape]
     if differing:
-        raise UserError(
-            f"checkpoint {path} belongs to another architecture: {len(differing)} weights differ, "
-            f"'{differing[0]}' first; use the 'model' section that it was trained with"
-        )
-    trained_with = checkpoint.get("config", {}).get("model", {})
+        problem = f"{len(differing)} weights differ, '{differing[0]}' first"
+        raise UserError(f"checkpoint {path} belongs to another architecture: {problem}; {cure}")
+    trained = checkpoint.get("config", {}).get("model", {})
     for key in UNSEEN_IN_WEIGHTS:
-        if key in trained_with and key in options and trained_with[key] != options[key]:
-            raise UserError(
-                f"checkpoint {path} was trained with model.{key} {trained_with[key]}, not "
-                f"{options[key]}; use the 'model' section that it was trained with"
-            )
+        if key in trained.keys() & options.keys() and trained[key] != options[key]:
+            problem = f"was trained with model.{key} {trained[key]}, not {options[key]}"
+            raise UserError(f"checkpoint {path} {problem}; {cure}")

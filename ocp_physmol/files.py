@@ -1,11 +1,11 @@
-"""Files and folders that are either complete or not there."""
+"""Files and folders that are complete or not there. A UserError says why one is not written."""
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,8 @@ def complete_or_absent(output: Path) -> Iterator[Path]:
     """A path to write to; the file becomes `output` at the end, unless an exception comes before.
 
     Folders above `output` are made.
-
-    Raises:
-        UserError: if the file cannot be written.
     """
-    partial = _beside(output, "partial")
+    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     try:
         if output.is_dir():
             raise IsADirectoryError("it is a folder")
@@ -43,25 +40,14 @@ def move_into_place(partial: str | Path, name: str) -> str:
     """Give a completely written file its final name, in one step; return the new path."""
     with open(partial, "rb") as f:
         os.fsync(f.fileno())
-    path = os.path.join(os.path.dirname(partial), name)
-    os.replace(partial, path)
-    return path
+    return str(Path(partial).replace(Path(partial).with_name(name)))
 
 
 def write_json(path: Path, content: Any, indent: int | None = None) -> None:
-    """Write `content` as JSON on one line, or indented; arrays become lists.
-
-    Infinity and NaN are written as Python's json reads them.
-
-    Raises:
-        UserError: if the file cannot be written.
-    """
+    """Write JSON on one line, or indented. Arrays become lists; Infinity and NaN stay."""
+    separators = None if indent else (",", ":")
     text = json.dumps(
-        content,
-        indent=indent,
-        separators=None if indent else (",", ":"),
-        ensure_ascii=False,
-        default=np.ndarray.tolist,
+        content, indent=indent, separators=separators, ensure_ascii=False, default=np.ndarray.tolist
     )
     with complete_or_absent(path) as partial:
         partial.write_text(text + "\n", encoding="utf-8")
@@ -71,30 +57,17 @@ def write_json(path: Path, content: Any, indent: int | None = None) -> None:
 def complete_folder(output: Path, report: dict) -> Iterator[Path]:
     """A folder to fill; at the end it becomes `output`, with `report` as its report.json.
 
-    What was there before stays until then. It is replaced only if it is empty or has a report.json.
-
-    Raises:
-        UserError: if `output` holds something else.
+    A former `output` stays until then. One that has files but no report.json is refused.
     """
-    replaceable = not output.exists() or (
-        output.is_dir() and ((output / REPORT).is_file() or not any(output.iterdir()))
-    )
-    if not replaceable:
+    empty = not output.exists() or (output.is_dir() and not any(output.iterdir()))
+    if not empty and not (output / REPORT).is_file():
         raise UserError(f"{output} exists and is no data set of ours; choose another --output")
     output.parent.mkdir(parents=True, exist_ok=True)
-    partial, old = _beside(output, "partial"), _beside(output, "old")
-    partial.mkdir()
-    try:
+    with TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as beside:
+        partial, old = Path(beside, "new"), Path(beside, "old")
+        partial.mkdir()
         yield partial
         write_json(partial / REPORT, report, indent=2)
         if output.exists():
             output.rename(old)
         partial.rename(output)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _beside(output: Path, kind: str) -> Path:
-    """A hidden path of this process in the same folder."""
-    return output.with_name(f".{output.name}.{os.getpid()}.{kind}")

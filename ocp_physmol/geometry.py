@@ -17,16 +17,10 @@ def align(
 ) -> torch.Tensor:
     """Move positions rigidly, without reflection, to the least squares from `reference` (Kabsch).
 
-    Args:
-        positions, reference: [..., n, 3].
-        mask: [..., n], True for the atoms that count; padding is moved to the reference's centre.
-            All count by default.
-
-    Returns:
-        [..., n, 3].
+    Both are [..., n, 3], as is the result. `mask` [..., n] is True for the atoms that count, by
+    default all; the others are moved to the origin.
     """
-    weight = positions.new_ones(positions.shape[:-1]) if mask is None else mask.to(positions)
-    weight = weight[..., None]
+    weight = torch.ones_like(positions[..., :1]) if mask is None else mask[..., None].to(positions)
     count = weight.sum(-2, keepdim=True)
     center = (reference * weight).sum(-2, keepdim=True) / count
     moved = (positions - (positions * weight).sum(-2, keepdim=True) / count) * weight
@@ -37,22 +31,12 @@ def align(
 
 
 def bonded(first: np.ndarray, second: np.ndarray, distance: np.ndarray) -> np.ndarray:
-    """Whether pairs of atoms are bonded: closer than REACH sums of their covalent radii.
-
-    Args:
-        first, second: atomic numbers.
-        distance: Angstrom. All three have, or broadcast to, one shape.
-    """
+    """Whether pairs of atoms, given by atomic numbers and distance (Angstrom), are bonded."""
     return distance < REACH * (covalent_radii[first] + covalent_radii[second])
 
 
 def bonds(numbers: np.ndarray, positions: np.ndarray) -> set[tuple[int, int]]:
-    """The bonded pairs (i, j), i < j, of a structure that is not periodic.
-
-    Args:
-        numbers: [n], atomic numbers.
-        positions: [n, 3], Angstrom.
-    """
+    """The bonded pairs (i, j), i < j, of n atoms at `positions` [n, 3], Angstrom, not periodic."""
     i, j = np.triu_indices(len(numbers), k=1)
     distance = np.linalg.norm(positions[i].astype(float) - positions[j], axis=1)
     chosen = bonded(numbers[i], numbers[j], distance)
@@ -60,12 +44,7 @@ def bonds(numbers: np.ndarray, positions: np.ndarray) -> set[tuple[int, int]]:
 
 
 def soft_bonds(distance: torch.Tensor, radii: torch.Tensor) -> torch.Tensor:
-    """The A-mask of section 3.3 as a smooth function of distance.
-
-    Args:
-        distance: Angstrom.
-        radii: sums of covalent radii, Angstrom, of the same shape.
-    """
+    """The A-mask of section 3.3, smooth in the distance; `radii` are sums of two covalent radii."""
     return torch.sigmoid((SOFT_REACH - distance / radii) / 0.05)
 
 
