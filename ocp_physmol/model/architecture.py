@@ -8,14 +8,14 @@ from torch import nn
 from ocp_physmol.model.attention import AttentionStack
 from ocp_physmol.model.config import PhysMolConfig
 from ocp_physmol.model.embedding import AtomEmbedding
-from ocp_physmol.model.energy import make_readout
+from ocp_physmol.model.energy import READOUTS
 from ocp_physmol.model.fast.knots import place_on_knots
 from ocp_physmol.model.graph import Graph, Neighbors, measure
 from ocp_physmol.model.radial import RadialBasis
 
 
 class Structures(NamedTuple):
-    """B structures of N atoms in all, and who is whose neighbour in them."""
+    """B structures of N atoms in all, and the neighbours in them."""
 
     pos: torch.Tensor  # [N, 3], Angstrom
     atom_type: torch.Tensor  # [N], atomic numbers, 0 for masked atoms
@@ -27,19 +27,11 @@ class PhysMolEnergy(nn.Module):
 
     def __init__(self, config: PhysMolConfig) -> None:
         super().__init__()
-        self.cutoff = float(config.cutoff)
-        self.radial_basis = RadialBasis(config.num_rbf, self.cutoff)
+        self.cutoff = config.cutoff
+        self.radial_basis = RadialBasis(config.num_rbf, config.cutoff)
         self.embedding = AtomEmbedding(config.hidden_channels, config.num_rbf)
-        self.attention = AttentionStack(
-            config.num_layers,
-            config.hidden_channels,
-            config.use_cls,
-            config.use_adjacency,
-            attention_channels=config.attention_width,
-            num_heads=config.num_heads,
-            num_rbf=config.num_rbf,
-        )
-        self.readout = make_readout(config.readout, config.hidden_channels)
+        self.attention = AttentionStack(config)
+        self.readout = READOUTS[config.readout](config.hidden_channels)
 
     def forward(
         self, structures: Structures, exact: bool = False, trained: bool = True
@@ -48,21 +40,25 @@ class PhysMolEnergy(nn.Module):
 
         Args:
             exact: by the formulas themselves; else, on a processor, filters are read from splines
-                through them (fast/knots.py), whose derivatives by positions are first ones.
+                through them (fast/knots.py), which have first derivatives by positions alone.
             trained: whether gradients shall reach the weights, or the positions alone.
         """
-        graph = measure(structures.pos, structures.neighbors, self.cutoff)
-        x, cls = self.represent(structures.atom_type, graph, exact, trained)
+        x, cls, graph = self.represent(structures, exact, trained)
         return self.readout(x, cls, structures.atom_type, graph)
 
     def represent(
-        self, atom_type: torch.Tensor, graph: Graph, exact: bool = False, trained: bool = True
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Final embeddings x^(L) of the atoms [N, d], and of the [CLS] tokens [B, d] or [0, d]."""
+        self, structures: Structures, exact: bool = False, trained: bool = True
+    ) -> tuple[torch.Tensor, torch.Tensor, Graph]:
+        """Final embeddings x^(L) of atoms [N, d] and of [CLS] tokens [B, d] or [0, d]; the graph.
+
+        Args: as for `forward`.
+        """
+        atom_type = structures.atom_type
+        graph = measure(structures.pos, structures.neighbors, self.cutoff)
         if graph.distance.device.type == "cpu" and not exact:
             radial = place_on_knots(self.radial_basis, atom_type, graph, trained)
         else:
             center_type = atom_type.index_select(0, graph.center)
             radial = self.radial_basis(center_type, graph.distance, graph.envelope)
         x = self.embedding(atom_type, graph, radial)
-        return self.attention(x, atom_type, graph, radial)
+        return *self.attention(x, atom_type, graph, radial), graph

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ocp_physmol.geometry import soft_bonds
+from ocp_physmol.model.config import PhysMolConfig
 from ocp_physmol.model.elements import covalent_radii
 from ocp_physmol.model.fast import kernels
 from ocp_physmol.model.fast.knots import Knots
@@ -15,7 +16,7 @@ from ocp_physmol.model.graph import Graph
 
 @dataclass
 class Context:
-    """What every block needs to know of who attends to whom; the same for all blocks.
+    """The edges along which tokens attend to each other; the same for all blocks.
 
     Tokens are the N atoms, then (with [CLS]) one token for each of the B structures. Of the E'
     edges between tokens the first E are the graph's, the rest join atoms and [CLS], which has no
@@ -26,13 +27,7 @@ class Context:
     neighbor: torch.Tensor  # [E'], the token attended to
     envelope: torch.Tensor  # [E', 1], phi of Eq. 3, 1 for [CLS]
     radial: torch.Tensor | Knots  # psi [E, num_rbf], or its knots
-    adjacency: torch.Tensor | None  # [E', 1], A in [0, 1]; None: no A-mask
-
-
-def soft_adjacency(atom_type, graph: Graph, radii) -> torch.Tensor:
-    """A_ij as a smooth function of distance, so that it does not jump while atoms move. [E]."""
-    bond = radii[atom_type[graph.center]] + radii[atom_type[graph.neighbor]]
-    return soft_bonds(graph.distance, bond)
+    adjacency: torch.Tensor | None = None  # [E', 1], A in [0, 1]; None: no A-mask
 
 
 class ClsToken(nn.Module):
@@ -42,21 +37,20 @@ class ClsToken(nn.Module):
         super().__init__()
         self.embedding = nn.Parameter(torch.randn(hidden_channels))
 
-    def forward(self, x: torch.Tensor, context: Context, graph: Graph):
-        """Append the tokens to `x` [N, d] and their edges to `context`."""
+    def forward(self, x: torch.Tensor, context: Context, graph: Graph) -> torch.Tensor:
+        """`x` [N, d] and the tokens, whose edges are appended to `context`."""
         atoms = torch.arange(len(x), device=x.device)
         tokens = torch.arange(graph.num_graphs, device=x.device) + len(x)
         own = graph.batch + len(x)  # [N], every atom's [CLS]
-        extra = context.envelope.new_ones(2 * len(x) + graph.num_graphs, 1)
-        return torch.cat([x, self.embedding.expand(graph.num_graphs, -1)]), Context(
-            center=torch.cat([context.center, own, atoms, tokens]),
-            neighbor=torch.cat([context.neighbor, atoms, own, tokens]),
-            envelope=torch.cat([context.envelope, extra]),
-            radial=context.radial.append(len(extra))
-            if isinstance(context.radial, Knots)
-            else context.radial,
-            adjacency=None if context.adjacency is None else torch.cat([context.adjacency, extra]),
-        )
+        ones = context.envelope.new_ones(2 * len(x) + graph.num_graphs, 1)
+        context.center = torch.cat([context.center, own, atoms, tokens])
+        context.neighbor = torch.cat([context.neighbor, atoms, own, tokens])
+        context.envelope = torch.cat([context.envelope, ones])
+        if isinstance(context.radial, Knots):
+            context.radial = context.radial.append(len(ones))
+        if context.adjacency is not None:
+            context.adjacency = torch.cat([context.adjacency, ones])
+        return torch.cat([x, self.embedding.expand(graph.num_graphs, -1)])
 
 
 class DistanceAttention(nn.Module):
@@ -68,34 +62,27 @@ class DistanceAttention(nn.Module):
     envelope multiplies weight and value together, so nothing is left of a pair at the cutoff.
     """
 
-    def __init__(
-        self,
-        hidden_channels: int,
-        attention_channels: int,
-        num_heads: int,
-        num_rbf: int,
-        use_cls: bool,
-        use_adjacency: bool,
-    ) -> None:
+    def __init__(self, config: PhysMolConfig) -> None:
         super().__init__()
-        self.num_heads = num_heads
-        self.query = nn.Linear(hidden_channels, attention_channels)
-        self.key_value = nn.Linear(hidden_channels, 2 * attention_channels)
-        self.distance = nn.Linear(num_rbf, 2 * attention_channels)  # to D^K and D^V
-        self.cls_distance = nn.Parameter(torch.ones(2 * attention_channels)) if use_cls else None
-        self.adjacency = nn.Linear(1, num_heads) if use_adjacency else None
-        self.output = nn.Linear(attention_channels, hidden_channels)
+        hidden, width, self.num_heads = (
+            config.hidden_channels,
+            config.attention_width,
+            config.num_heads,
+        )
+        self.query = nn.Linear(hidden, width)
+        self.key_value = nn.Linear(hidden, 2 * width)
+        self.distance = nn.Linear(config.num_rbf, 2 * width)  # to D^K and D^V
+        self.cls_distance = nn.Parameter(torch.ones(2 * width)) if config.use_cls else None
+        self.adjacency = nn.Linear(1, config.num_heads) if config.use_adjacency else None
+        self.output = nn.Linear(width, hidden)
 
     def forward(self, x: torch.Tensor, context: Context) -> torch.Tensor:
         """Messages [T, d] to the tokens `x` [T, d]."""
         gate = context.envelope.expand(-1, self.num_heads)  # [E', H]
         if self.adjacency is not None:
             gate = gate * F.silu(self.adjacency(context.adjacency))
-        query, key_value = self.query(x), self.key_value(x)
-        if isinstance(context.radial, Knots):
-            gathered = self._attend_on_knots(query, key_value, gate, context, context.radial)
-        else:
-            gathered = self._attend(query, key_value, gate, context, context.radial)
+        attend = self._attend_on_knots if isinstance(context.radial, Knots) else self._attend
+        gathered = attend(self.query(x), self.key_value(x), gate, context, context.radial)
         return self.output(gathered)
 
     def _filters(self, psi: torch.Tensor) -> torch.Tensor:
@@ -122,23 +109,23 @@ class DistanceAttention(nn.Module):
         table = knots.table(self._filters, knots.psi)
         if self.cls_distance is not None:
             table = torch.cat([table, self.cls_distance.expand(4, -1)])
-        return kernels.attend(
-            query, key_value, table, knots, gate, context.center, context.neighbor
-        )
+        center, neighbor = context.center, context.neighbor
+        return kernels.attend(query, key_value, table, knots, gate, center, neighbor)
 
 
 class MolecularAttentionBlock(nn.Module):
     """One MAB: distance attention and a two-layer feed-forward network, both residual, pre-norm."""
 
-    def __init__(self, hidden_channels: int, **attention) -> None:
+    def __init__(self, config: PhysMolConfig) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(hidden_channels)
-        self.attention = DistanceAttention(hidden_channels, **attention)
+        width = config.hidden_channels
+        self.attention_norm = nn.LayerNorm(width)
+        self.attention = DistanceAttention(config)
         self.feed_forward = nn.Sequential(
-            nn.LayerNorm(hidden_channels),
-            nn.Linear(hidden_channels, 2 * hidden_channels),
+            nn.LayerNorm(width),
+            nn.Linear(width, 2 * width),
             nn.SiLU(),
-            nn.Linear(2 * hidden_channels, hidden_channels),
+            nn.Linear(2 * width, width),
         )
 
     def forward(self, x: torch.Tensor, context: Context) -> torch.Tensor:
@@ -149,21 +136,13 @@ class MolecularAttentionBlock(nn.Module):
 class AttentionStack(nn.Module):
     """The L blocks, with the [CLS] token and the A-mask where they are switched on."""
 
-    def __init__(
-        self,
-        num_layers: int,
-        hidden_channels: int,
-        use_cls: bool,
-        use_adjacency: bool,
-        **attention,
-    ) -> None:
+    def __init__(self, config: PhysMolConfig) -> None:
         super().__init__()
-        self.cls_token = ClsToken(hidden_channels) if use_cls else None
-        self.use_adjacency = use_adjacency
+        self.cls_token = ClsToken(config.hidden_channels) if config.use_cls else None
+        self.use_adjacency = config.use_adjacency
         self.register_buffer("covalent_radii", covalent_radii(), persistent=False)
-        attention = {"use_cls": use_cls, "use_adjacency": use_adjacency, **attention}
         self.blocks = nn.ModuleList(
-            MolecularAttentionBlock(hidden_channels, **attention) for _ in range(num_layers)
+            MolecularAttentionBlock(config) for _ in range(config.num_layers)
         )
 
     def forward(self, x, atom_type, graph: Graph, radial) -> tuple[torch.Tensor, torch.Tensor]:
@@ -173,17 +152,13 @@ class AttentionStack(nn.Module):
         energies need to know that number.
         """
         num_atoms = len(x)
-        context = Context(
-            center=graph.center,
-            neighbor=graph.neighbor,
-            envelope=graph.envelope[:, None],
-            radial=radial,
-            adjacency=soft_adjacency(atom_type, graph, self.covalent_radii)[:, None]
-            if self.use_adjacency
-            else None,
-        )
+        context = Context(graph.center, graph.neighbor, graph.envelope[:, None], radial)
+        if self.use_adjacency:
+            radii = self.covalent_radii[atom_type]
+            bond_length = radii[graph.center] + radii[graph.neighbor]
+            context.adjacency = soft_bonds(graph.distance, bond_length)[:, None]
         if self.cls_token is not None:
-            x, context = self.cls_token(x, context, graph)
+            x = self.cls_token(x, context, graph)
         for block in self.blocks:
             x = block(x, context)
         return x[:num_atoms], x[num_atoms:]

@@ -1,6 +1,5 @@
 """Per-element constants. Atom types are atomic numbers 1..118; type 0 is the [mask] token (3.5)."""
 
-import math
 import warnings
 from functools import cache
 
@@ -16,13 +15,12 @@ MASK_RADIUS = 1.0  # Angstrom, the same whatever is masked
 
 
 @cache
-def _pauling(atomic_number: int) -> float:
+def _pauling() -> list[float]:
     from pymatgen.core.periodic_table import Element  # slow to import
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        value = Element.from_Z(atomic_number).X
-    return 0.0 if value is None or math.isnan(value) else float(value)
+        return [Element.from_Z(z).X for z in range(1, NUM_TYPES)]
 
 
 def electronegativities() -> torch.Tensor:
@@ -30,7 +28,7 @@ def electronegativities() -> torch.Tensor:
 
     Elements without a Pauling value (He, Ne, Ar and most of Z > 102) and the [mask] token have 0.
     """
-    return torch.tensor([0.0] + [_pauling(z) for z in range(1, NUM_TYPES)])
+    return torch.tensor([0.0, *_pauling()]).nan_to_num()
 
 
 def covalent_radii() -> torch.Tensor:

@@ -9,22 +9,12 @@ from torch.nn import functional as F
 from ocp_physmol.model.elements import covalent_radii
 from ocp_physmol.model.graph import Graph
 
-COULOMB_CORE = 0.3  # Angstrom; 1/d stays finite below, and is exact beyond twice this distance
+COULOMB_CORE = 0.3  # Angstrom; 1/d is at most the inverse of it, and exact beyond twice it
 MAX_EXPONENT = 5.0  # of (beta_4/d)^beta_3; a repulsion of e^10 beta_2 is high enough
 
 INITIAL_DEPTH = 0.5  # eV, of beta_2: gives stretches of physical stiffness
 INITIAL_COULOMB = 0.1  # eV A, of beta_1
 MAX_CHANGE = 5.0  # of what softplus makes positive: its results neither vanish nor explode
-
-
-def _softplus_inverse(value: float) -> float:
-    return math.log(math.expm1(value))
-
-
-def soft_core_inverse(distance: torch.Tensor) -> torch.Tensor:
-    """1/d for d well above COULOMB_CORE, at most 1/COULOMB_CORE, smooth in between."""
-    core = COULOMB_CORE + F.softplus(distance - COULOMB_CORE, beta=20.0 / COULOMB_CORE)
-    return core.reciprocal()
 
 
 def pair_energy(distance: torch.Tensor, beta: torch.Tensor) -> torch.Tensor:
@@ -38,10 +28,12 @@ def pair_energy(distance: torch.Tensor, beta: torch.Tensor) -> torch.Tensor:
         beta: [P, 5]; b0 (e^2) free in sign, b1 (eV A / e^2), b2 (eV), b3, b4 (Angstrom) positive.
     """
     b0, b1, b2, b3, b4 = beta.unbind(-1)
+    at_least_core = COULOMB_CORE + F.softplus(distance - COULOMB_CORE, beta=20.0 / COULOMB_CORE)
+    coulomb = -b1 * b0 * at_least_core.reciprocal()
     exponent = b3 * (b4.log() - distance.log())
     exponent = MAX_EXPONENT - F.softplus(MAX_EXPONENT - exponent, beta=4.0)
     attraction = exponent.exp()
-    return -b1 * b0 * soft_core_inverse(distance) + b2 * (attraction.square() - 2 * attraction)
+    return coulomb + b2 * (attraction.square() - 2 * attraction)
 
 
 def at_least_single(values: torch.Tensor) -> torch.Tensor:
@@ -55,14 +47,20 @@ def sum_over(values: torch.Tensor, batch: torch.Tensor, num_graphs: int) -> torc
     return values.new_zeros(num_graphs).index_add(0, batch, values)
 
 
+def linear_from_zero(inputs: int, outputs: int) -> nn.Linear:
+    """A layer whose outputs are zero until it is trained."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 class AtomReadout(nn.Module):
     """E = sum_i f_atom(x_i), f_atom a single linear layer (3.3)."""
 
     def __init__(self, hidden_channels: int) -> None:
         super().__init__()
-        self.f_atom = nn.Linear(hidden_channels, 1)
-        nn.init.zeros_(self.f_atom.weight)  # start from the element references alone
-        nn.init.zeros_(self.f_atom.bias)
+        self.f_atom = linear_from_zero(hidden_channels, 1)
 
     def forward(self, x, cls, atom_type, graph: Graph) -> torch.Tensor:
         return sum_over(self.f_atom(x)[:, 0], graph.batch, graph.num_graphs)
@@ -73,9 +71,7 @@ class ClsReadout(nn.Module):
 
     def __init__(self, hidden_channels: int) -> None:
         super().__init__()
-        self.f_mol = nn.Linear(hidden_channels, 1)
-        nn.init.zeros_(self.f_mol.weight)
-        nn.init.zeros_(self.f_mol.bias)
+        self.f_mol = linear_from_zero(hidden_channels, 1)
 
     def forward(self, x, cls, atom_type, graph: Graph) -> torch.Tensor:
         return at_least_single(self.f_mol(cls)[:, 0])
@@ -92,13 +88,10 @@ class BondRegressor(nn.Module):
     def __init__(self, hidden_channels: int) -> None:
         super().__init__()
         self.embed = nn.Linear(hidden_channels, hidden_channels)
-        self.regress = nn.Linear(hidden_channels, 5)
-        nn.init.zeros_(self.regress.weight)
-        nn.init.zeros_(self.regress.bias)
-        start = [INITIAL_COULOMB, INITIAL_DEPTH, 1.0, 1.0]
-        self.register_buffer(
-            "offset", torch.tensor([_softplus_inverse(v) for v in start]), persistent=False
-        )
+        self.regress = linear_from_zero(hidden_channels, 5)
+        start = [INITIAL_COULOMB, INITIAL_DEPTH, 1.0, 1.0]  # softplus(offset)
+        offset = torch.tensor([math.log(math.expm1(value)) for value in start])
+        self.register_buffer("offset", offset, persistent=False)
         self.register_buffer("covalent_radii", covalent_radii(), persistent=False)
 
     def forward(self, x, atom_type, graph: Graph) -> torch.Tensor:
@@ -123,12 +116,8 @@ class PhysicsReadout(AtomReadout):
         beta = self.f_bond(x, atom_type, graph)
         bonds = graph.pair_envelope * pair_energy(graph.pair_distance, beta)
         pair_batch = graph.batch.index_select(0, graph.pair_index[0])
-        return super().forward(x, cls, atom_type, graph) + sum_over(
-            bonds, pair_batch, graph.num_graphs
-        )
+        bond_energy = sum_over(bonds, pair_batch, graph.num_graphs)
+        return super().forward(x, cls, atom_type, graph) + bond_energy
 
 
-def make_readout(name: str, hidden_channels: int) -> nn.Module:
-    """The readout called `name`: "atom", "cls" or "physics"."""
-    classes = {"atom": AtomReadout, "cls": ClsReadout, "physics": PhysicsReadout}
-    return classes[name](hidden_channels)
+READOUTS = {"atom": AtomReadout, "cls": ClsReadout, "physics": PhysicsReadout}

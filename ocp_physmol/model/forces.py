@@ -9,6 +9,7 @@ single precision rounding adds some 1e-4 of the whole gradient, 1e-3 for structu
 
 import torch
 from torch.func import functional_call
+from torch_geometric.utils import scatter
 
 from ocp_physmol.model.architecture import PhysMolEnergy, Structures
 
@@ -65,13 +66,12 @@ class _FirstOrder(torch.autograd.Function):
         pos, *weights = ctx.saved_tensors
         _, atom_type, neighbors = ctx.structures
         batch = neighbors.batch
-        largest = torch.zeros_like(grad_energy).scatter_reduce(
-            0, batch, grad_forces.norm(dim=-1).to(grad_energy.dtype), "amax"
-        )  # [B]
+        size = grad_forces.norm(dim=-1).to(grad_energy.dtype)
+        largest = scatter(size, batch, dim_size=len(grad_energy), reduce="max")  # [B]
         step = DISPLACEMENT / largest.clamp(min=torch.finfo(largest.dtype).tiny)
         shift = grad_forces * step[batch, None]
         displaced = Structures(
-            torch.cat([pos + shift, pos - shift]), atom_type.repeat(2), neighbors.repeat(2)
+            torch.cat([pos + shift, pos - shift]), atom_type.repeat(2), neighbors.twice()
         )
         slope = largest / (2 * DISPLACEMENT)
         grads = torch.cat([grad_energy / 2 - slope, grad_energy / 2 + slope])  # [2 B]
@@ -81,4 +81,4 @@ class _FirstOrder(torch.autograd.Function):
         if not energy.requires_grad:  # all that it depends on is frozen
             return (None,) * (4 + len(leaves))
         found = torch.autograd.grad(energy, list(leaves.values()), grads, allow_unused=True)
-        return None, None, None, None, *found
+        return (None,) * 4 + found

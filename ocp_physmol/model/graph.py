@@ -1,13 +1,38 @@
-"""The neighbours of every atom and their distances: computed once, shared by all passes."""
+"""The graph of a batch: all pairs of atoms closer than the cutoff, and their distances."""
 
 from dataclasses import dataclass
 
 import torch
+from ase.neighborlist import primitive_neighbor_list
+from torch_geometric.utils import scatter
 
-from ocp_physmol.model.neighbors import neighbor_pairs
 from ocp_physmol.model.radial import cosine_envelope
 
 MIN_DISTANCE = 1e-6  # Angstrom; keeps derivatives finite for atoms in the same place
+LARGE = 1000  # atoms; from here on ASE's cell list, linear in the atoms, beats all pairs
+
+
+@dataclass
+class Neighbors:
+    """The pairs of neighbours in a batch of structures; a graph without its geometry.
+
+    Each pair once: (i, j) stands for (j, i) too. Every periodic image is a pair of its own.
+    """
+
+    natoms: torch.Tensor  # [B]
+    pair_index: torch.Tensor  # [2, P], atoms i and j
+    shift: torch.Tensor | None  # [P, 3], added to pos_j - pos_i, Angstrom; None: all are zero
+
+    @property
+    def batch(self) -> torch.Tensor:
+        """The structure that each atom belongs to, [N]."""
+        return torch.repeat_interleave(self.natoms)
+
+    def twice(self) -> "Neighbors":
+        """The neighbours in two copies of the batch, one after the other."""
+        pair_index = torch.cat([self.pair_index, self.pair_index + self.natoms.sum()], dim=1)
+        shift = None if self.shift is None else self.shift.repeat(2, 1)
+        return Neighbors(self.natoms.repeat(2), pair_index, shift)
 
 
 @dataclass
@@ -26,7 +51,7 @@ class Graph:
     neighbor: torch.Tensor  # [E], atom j that is looked at
     distance: torch.Tensor  # [E], Angstrom
     envelope: torch.Tensor  # [E]
-    batch: torch.Tensor  # [N], which structure an atom belongs to
+    batch: torch.Tensor  # [N], the structure that an atom belongs to
     num_graphs: int
 
     @property
@@ -34,36 +59,7 @@ class Graph:
         return self.pair_index.shape[1]
 
 
-@dataclass
-class Neighbors:
-    """Who is whose neighbour in a batch of structures; a graph without its geometry."""
-
-    natoms: torch.Tensor  # [B]
-    pair_index: torch.Tensor  # [2, P]
-    shift: torch.Tensor | None  # [P, 3], Angstrom, of the image that atom j of a pair is
-
-    @property
-    def batch(self) -> torch.Tensor:
-        """Which structure an atom belongs to, [N]."""
-        return torch.repeat_interleave(self.natoms)
-
-    def repeat(self, copies: int) -> "Neighbors":
-        """Of so many copies of the batch, one after the other."""
-        if copies == 1:
-            return self
-        num_atoms = int(self.natoms.sum())
-        return Neighbors(
-            self.natoms.repeat(copies),
-            torch.cat([self.pair_index + c * num_atoms for c in range(copies)], dim=1),
-            None if self.shift is None else self.shift.repeat(copies, 1),
-        )
-
-
-def _all_digits(pos: torch.Tensor):
-    """Geometry is not for the half precision of autocast."""
-    return torch.autocast(pos.device.type, enabled=False)
-
-
+@torch.no_grad()
 def find_neighbors(
     pos: torch.Tensor,
     natoms: torch.Tensor,
@@ -73,6 +69,9 @@ def find_neighbors(
 ) -> Neighbors:
     """Neighbours in a batch of structures.
 
+    Molecules, also molecules in a box that is larger than they are by the cutoff, are searched
+    all at once; structures with neighbours across a boundary and very large ones, one by one.
+
     Args:
         pos: [N, 3], Angstrom, the structures one after the other.
         natoms: [B], atoms of each structure.
@@ -80,29 +79,108 @@ def find_neighbors(
         cell: [B, 3, 3], lattice vectors as rows, Angstrom; None for no periodicity.
         pbc: [B, 3], which of them are periodic; None for all (that are not zero).
     """
-    with torch.no_grad(), _all_digits(pos):
-        return Neighbors(natoms, *neighbor_pairs(pos.detach(), natoms, cutoff, cell, pbc))
+    with torch.autocast(pos.device.type, enabled=False):  # half precision loses neighbours
+        repeats = _image_repeats(pos, natoms, cutoff, cell, pbc)
+        if cell is None or repeats is None:
+            cell, repeats = pos.new_zeros(len(natoms), 3, 3), natoms.new_zeros(len(natoms), 3)
+        alone = (natoms > LARGE) | repeats.any(dim=1)
+        pair_index = _pairs_within(pos, natoms.masked_fill(alone, 0), natoms, cutoff)
+        if not alone.any():
+            return Neighbors(natoms, pair_index, None)
+
+        pairs, shifts = [pair_index], [pos.new_zeros(pair_index.shape[1], 3)]
+        first = (natoms.cumsum(0) - natoms).tolist()
+        for g in alone.nonzero()[:, 0].tolist():
+            own = pos[first[g] : first[g] + int(natoms[g])]
+            lattice = cell.reshape(-1, 3, 3)[g].to(pos.dtype)
+            search = _cell_list if len(own) > LARGE else _all_images
+            pair, image = search(own, lattice, repeats[g].tolist(), cutoff)
+            pairs.append(pair + first[g])
+            shifts.append(image.to(pos.dtype) @ lattice)
+        return Neighbors(natoms, torch.cat(pairs, dim=1), torch.cat(shifts))
 
 
 def measure(pos: torch.Tensor, neighbors: Neighbors, cutoff: float) -> Graph:
     """Graph of structures whose neighbours are known, differentiable in `pos` [N, 3] (Angstrom)."""
-    with _all_digits(pos):
-        i, j = neighbors.pair_index
+    i, j = neighbors.pair_index
+    with torch.autocast(pos.device.type, enabled=False):  # distances need all digits
         vector = pos.index_select(0, j) - pos.index_select(0, i)
         if neighbors.shift is not None:
             vector = vector + neighbors.shift
-        pair_distance = vector.square().sum(-1).clamp(min=MIN_DISTANCE**2).sqrt()
-        pair_envelope = cosine_envelope(pair_distance, cutoff)
+        distance = vector.square().sum(-1).clamp(min=MIN_DISTANCE**2).sqrt()
+        envelope = cosine_envelope(distance, cutoff)
 
     atoms = torch.arange(len(pos), device=pos.device)
     return Graph(
         pair_index=neighbors.pair_index,
-        pair_distance=pair_distance,
-        pair_envelope=pair_envelope,
+        pair_distance=distance,
+        pair_envelope=envelope,
         center=torch.cat([i, j, atoms]),
         neighbor=torch.cat([j, i, atoms]),
-        distance=torch.cat([pair_distance, pair_distance, pos.new_zeros(len(pos))]),
-        envelope=torch.cat([pair_envelope, pair_envelope, pos.new_ones(len(pos))]),
+        distance=torch.cat([distance, distance, pos.new_zeros(len(pos))]),
+        envelope=torch.cat([envelope, envelope, pos.new_ones(len(pos))]),
         batch=neighbors.batch,
         num_graphs=len(neighbors.natoms),
     )
+
+
+def _pairs_within(pos, searched, natoms, cutoff):
+    """Pairs i < j inside the cutoff of the structures with `searched` > 0 atoms."""
+    squared = searched.square()
+    graph = torch.repeat_interleave(squared)
+    local = torch.arange(len(graph), device=pos.device) - (squared.cumsum(0) - squared)[graph]
+    n, first = searched[graph], (natoms.cumsum(0) - natoms)[graph]
+    i, j = local // n + first, local % n + first
+    once = i < j
+    i, j = i[once], j[once]
+    close = (pos[j] - pos[i]).square().sum(-1) < cutoff**2
+    return torch.stack([i[close], j[close]])
+
+
+def _image_repeats(pos, natoms, cutoff, cell, pbc):
+    """How many images of its cell each structure can see along each lattice vector: [B, 3].
+
+    None where no structure sees any. In fractional coordinates along one axis, two atoms differ by
+    at most the structure's spread, and the cutoff is cutoff / height of the cell.
+    """
+    if cell is None:
+        return None
+    cell = cell.reshape(-1, 3, 3).to(pos.dtype)
+    given = cell.any(dim=-1)  # a zero vector is no period
+    periodic = given if pbc is None else given & pbc.reshape(-1, 3).to(torch.bool)
+    if not periodic.any():
+        return None
+    # for zero vectors, the pseudoinverse stands for unit vectors that are normal to the others
+    inverse = torch.linalg.inv(cell) if given.all() else torch.linalg.pinv(cell)
+    batch = torch.repeat_interleave(natoms, output_size=len(pos))
+    fractional = torch.einsum("na,nab->nb", pos, inverse[batch])  # [N, 3]
+    top, bottom = (scatter(fractional, batch, 0, len(natoms), side) for side in ("max", "min"))
+    reach = cutoff * inverse.norm(dim=1)  # [B, 3]: cutoff over the cell's heights
+    repeats = (torch.ceil(reach + (top - bottom) - 1e-6).long() - 1).clamp(min=0) * periodic
+    return repeats if repeats.any() else None
+
+
+def _all_images(pos, cell, count, cutoff):
+    """All pairs of atoms, of all images; memory grows with atoms^2, for small structures."""
+    ranges = [torch.arange(-c, c + 1, device=pos.device) for c in count]
+    images = torch.cartesian_prod(*ranges)  # [S, 3], in lexical order, (0, 0, 0) in the middle
+    images = images[len(images) // 2 :]  # the other half holds the same pairs reversed
+    vector = pos[None, None] + (images.to(pos.dtype) @ cell)[:, None, None] - pos[None, :, None]
+    close = vector.square().sum(-1) < cutoff**2  # [S, n, n]
+    close[0] = close[0].triu(diagonal=1)
+    image, i, j = close.nonzero(as_tuple=True)
+    return torch.stack([i, j]), images[image]
+
+
+def _cell_list(pos, cell, count, cutoff):
+    """The same through ASE's cell list, whose cost grows linearly with the atoms."""
+    i, j, image = primitive_neighbor_list(
+        "ijS", [c > 0 for c in count], cell.double().cpu().numpy(), pos.double().cpu().numpy(),
+        cutoff, self_interaction=False,
+    )  # fmt: skip
+    i, j, image = (torch.as_tensor(a, device=pos.device) for a in (i, j, image))
+    # keep one of (i, j, S) and (j, i, -S): the larger in lexical order of (S, j - i)
+    key = torch.cat([image, (j - i)[:, None]], dim=1)
+    leading = (key != 0).to(torch.int8).argmax(dim=1, keepdim=True)
+    once = key.gather(1, leading)[:, 0] > 0
+    return torch.stack([i[once], j[once]]), image[once]

@@ -15,7 +15,7 @@ from ocp_physmol.model.copies import Copy
 from ocp_physmol.model.elements import MAX_ATOMIC_NUMBER
 from ocp_physmol.model.energy import PhysicsReadout
 from ocp_physmol.model.forces import energy_and_forces
-from ocp_physmol.model.graph import find_neighbors, measure
+from ocp_physmol.model.graph import find_neighbors
 from ocp_physmol.model.masking import MaskedAtomClassifier, mask_types
 
 
@@ -34,7 +34,7 @@ class PhysMol(nn.Module, GraphModelMixin):
     def __init__(self, **options) -> None:
         super().__init__()
         self.config = PhysMolConfig(**options)
-        self.cutoff, self.otf_graph = float(self.config.cutoff), True  # fairchem reads these
+        self.cutoff, self.otf_graph = self.config.cutoff, True  # fairchem reads these
         self.outputs = ("energy", "forces") if self.config.regress_forces else ("energy",)
         self.energy = PhysMolEnergy(self.config)
         width = self.config.hidden_channels
@@ -66,11 +66,17 @@ class PhysMol(nn.Module, GraphModelMixin):
         return out
 
     def _structures(self, data: Batch) -> Structures:
-        """What a batch says of its structures, and their neighbours."""
-        cell = data.cell.reshape(-1, 3, 3) if "cell" in data else None
-        pbc = data.pbc.reshape(-1, 3) if "pbc" in data else None
+        """The structures of a batch, and their neighbours."""
+        atom_type = data.atomic_numbers.long()
+        unknown = atom_type[(atom_type < 1) | (atom_type > MAX_ATOMIC_NUMBER)]
+        if len(unknown) > 0:
+            raise ValueError(
+                f"atomic number {int(unknown[0])} is no element: "
+                f"atomic_numbers must be 1 to {MAX_ATOMIC_NUMBER}"
+            )
+        cell, pbc = getattr(data, "cell", None), getattr(data, "pbc", None)
         neighbors = find_neighbors(data.pos, data.natoms, self.cutoff, cell, pbc)
-        return Structures(data.pos, _atom_types(data.atomic_numbers), neighbors)
+        return Structures(data.pos, atom_type, neighbors)
 
     def _evaluate(self, structures: Structures, outputs: Sequence[str]) -> dict[str, torch.Tensor]:
         pos, out = structures.pos, {}
@@ -84,9 +90,7 @@ class PhysMol(nn.Module, GraphModelMixin):
         if "masked_logits" in outputs:
             if self.classifier is None:
                 raise ValueError("masked_logits need use_masking: true")
-            graph = measure(pos, structures.neighbors, self.cutoff)
-            x, _ = self.energy.represent(structures.atom_type, graph, exact)
-            out["masked_logits"] = self.classifier(x)
+            out["masked_logits"] = self.classifier(self.energy.represent(structures, exact)[0])
         return out
 
     def _must_be_exact(self, pos: torch.Tensor) -> bool:
@@ -102,7 +106,7 @@ class PhysMol(nn.Module, GraphModelMixin):
 
     @torch.no_grad()
     def bond_parameters(self, data: Batch) -> "BondParameters":
-        """What Eq. 5 holds for each pair of atoms of a batch.
+        """The parameters of Eq. 5 for each pair of atoms of a batch.
 
         Raises:
             ValueError: without the physics readout.
@@ -111,28 +115,16 @@ class PhysMol(nn.Module, GraphModelMixin):
         if not isinstance(readout, PhysicsReadout):
             raise ValueError(f"readout '{self.config.readout}' has no pair energy; use 'physics'")
         structures = self._structures(data)
-        graph = measure(structures.pos, structures.neighbors, self.cutoff)
-        x, cls = self.energy.represent(structures.atom_type, graph)
+        x, cls, graph = self.energy.represent(structures)
         beta = readout.f_bond(x, structures.atom_type, graph)
         energy = readout(x, cls, structures.atom_type, graph)
         return BondParameters(beta, graph.pair_index, graph.pair_distance, energy)
 
 
 class BondParameters(NamedTuple):
-    """Of P pairs of atoms in B structures."""
+    """The pair energies of P pairs of atoms in B structures."""
 
     beta: torch.Tensor  # [P, 5], of Eq. 5, see `pair_energy`
     pair_index: torch.Tensor  # [2, P]
     distance: torch.Tensor  # [P], Angstrom
     energy: torch.Tensor  # [B], of the structures
-
-
-def _atom_types(atomic_numbers: torch.Tensor) -> torch.Tensor:
-    atom_type = atomic_numbers.long()
-    unknown = (atom_type < 1) | (atom_type > MAX_ATOMIC_NUMBER)
-    if unknown.any():
-        raise ValueError(
-            f"atomic number {int(atom_type[unknown][0])} is no element: "
-            f"atomic_numbers must be 1 to {MAX_ATOMIC_NUMBER}"
-        )
-    return atom_type

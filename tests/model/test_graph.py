@@ -8,7 +8,7 @@ from ase.build import bulk, graphene, molecule
 from ase.neighborlist import neighbor_list
 from conftest import slab, tiny_crystal, to_batch
 
-from ocp_physmol.model import neighbors
+from ocp_physmol.model import graph as graphs
 from ocp_physmol.model.graph import find_neighbors, measure
 
 CUTOFF = 5.0
@@ -53,7 +53,7 @@ def graph_of(*structures, cutoff=CUTOFF):
 @pytest.mark.parametrize("name", STRUCTURES)
 @pytest.mark.parametrize("large", [1000, 0], ids=["all pairs", "cell list"])
 def test_same_neighbours_as_ase(name, large, monkeypatch):
-    monkeypatch.setattr(neighbors, "LARGE", large)
+    monkeypatch.setattr(graphs, "LARGE", large)
     atoms = STRUCTURES[name]()
     graph = graph_of(atoms)
     edges = 2 * graph.num_pairs
@@ -102,6 +102,6 @@ def test_pbc_flags_switch_images_off():
 
 def test_large_crystal_through_the_cell_list():
     atoms = bulk("Cu", cubic=True).repeat(7)  # 1372 atoms
-    assert len(atoms) > neighbors.LARGE
+    assert len(atoms) > graphs.LARGE
     graph = graph_of(atoms, cutoff=3.0)
     assert graph.num_pairs == 6 * len(atoms)  # twelve nearest neighbours each

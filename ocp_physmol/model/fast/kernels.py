@@ -4,14 +4,15 @@ Tensor operations write each of some ten intermediate results of [E, 2m] to memo
 A loop finishes one edge before it begins the next, and all of that stays in the fastest cache. The
 filter of an edge, V psi or D, is a weighted sum of four consecutive rows of a table (knots.py).
 
-All kernels begin with the same arguments: `edges`, the first and the last but one edge of theirs;
-`center`, `neighbor` and `first` [E], the atoms i and j and the first row of the table; `weight`
-[E, 4] of its rows; and `gate`, what a message is multiplied with.
+All kernels begin with the same arguments: `span`, the range of edges to sum over, and `edges`, for
+each edge its atoms i and j (`center`, `neighbor`), the `first` of its rows of the table, the
+`weight` [E, 4] of these rows, and the `gate` that multiplies its message.
 """
 
 import math
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
+from itertools import pairwise
 
 import numba
 import numpy as np
@@ -55,9 +56,10 @@ def _add_gradient(e, grad_filter, table, first, weight, grad_table, grad_weight)
 
 
 @jit
-def _embed(edges, center, neighbor, first, weight, gate, x, table, out):
+def _embed(span, edges, x, table, out):
+    center, neighbor, first, weight, gate = edges
     filter_ = np.empty(table.shape[1], table.dtype)
-    for e in range(edges[0], edges[1]):
+    for e in range(span[0], span[1]):
         x_j, out_i = x[neighbor[e]], out[center[e]]
         _read_filter(table, first[e], weight[e], filter_)
         for c in range(len(filter_)):
@@ -65,13 +67,11 @@ def _embed(edges, center, neighbor, first, weight, gate, x, table, out):
 
 
 @jit
-def _embed_gradient(
-    edges, center, neighbor, first, weight, gate, x, table, grad,
-    grad_x, grad_table, grad_weight, grad_gate,
-):  # fmt: skip
+def _embed_gradient(span, edges, x, table, grad, grad_x, grad_table, grad_weight, grad_gate):
+    center, neighbor, first, weight, gate = edges
     filter_ = np.empty(table.shape[1], table.dtype)
     grad_filter = np.empty(table.shape[1], table.dtype)
-    for e in range(edges[0], edges[1]):
+    for e in range(span[0], span[1]):
         x_j, grad_x_j, grad_i = x[neighbor[e]], grad_x[neighbor[e]], grad[center[e]]
         _read_filter(table, first[e], weight[e], filter_)
         total = table.dtype.type(0)
@@ -84,15 +84,16 @@ def _embed_gradient(
 
 
 @cache
-def _attention_kernels(num_heads: int, head_width: int, dtype: np.dtype):
+def _attention_kernels(num_heads: int, head_width: int):
     """Compiled for these sizes: a loop over a head of known width is a few vectors."""
     width = num_heads * head_width
-    zero, one = dtype.type(0), dtype.type(1)
 
     @jit
-    def attend(edges, center, neighbor, first, weight, gate, query, key_value, table, out):
+    def attend(span, edges, query, key_value, table, out):
+        center, neighbor, first, weight, gate = edges
+        zero, one = table.dtype.type(0), table.dtype.type(1)
         filtered = np.empty(2 * width, table.dtype)  # k * D^K and v * D^V
-        for e in range(edges[0], edges[1]):
+        for e in range(span[0], span[1]):
             q, kv, out_i = query[center[e]], key_value[neighbor[e]], out[center[e]]
             _read_filter(table, first[e], weight[e], filtered)
             for c in range(2 * width):
@@ -107,12 +108,14 @@ def _attention_kernels(num_heads: int, head_width: int, dtype: np.dtype):
 
     @jit
     def attend_gradient(
-        edges, center, neighbor, first, weight, gate, query, key_value, table, grad,
+        span, edges, query, key_value, table, grad,
         grad_query, grad_key_value, grad_table, grad_weight, grad_gate,
     ):  # fmt: skip
+        center, neighbor, first, weight, gate = edges
+        zero, one = table.dtype.type(0), table.dtype.type(1)
         filter_ = np.empty(2 * width, table.dtype)
         grad_filter = np.empty(2 * width, table.dtype)
-        for e in range(edges[0], edges[1]):
+        for e in range(span[0], span[1]):
             q, grad_q, grad_i = query[center[e]], grad_query[center[e]], grad[center[e]]
             kv, grad_kv = key_value[neighbor[e]], grad_key_value[neighbor[e]]
             _read_filter(table, first[e], weight[e], filter_)
@@ -138,31 +141,31 @@ def _attention_kernels(num_heads: int, head_width: int, dtype: np.dtype):
     return attend, attend_gradient
 
 
-def _run(kernel, num_edges: int, inputs, sums, rows=()) -> None:
+def _run(kernel, edges, inputs, sums, rows=()) -> None:
     """Run the kernel over all edges, in as many threads as torch uses where that pays.
 
     `sums` are added to by any edge, so each thread has its own; `rows` belong to one edge.
     """
-    threads = max(1, min(torch.get_num_threads(), num_edges // MIN_EDGES))
-    if threads == 1:
-        kernel((0, num_edges), *inputs, *sums, *rows)
+
+    def run_span(span, own_sums):
+        kernel(span, edges, *inputs, *own_sums, *rows)
+
+    num_edges = len(edges[0])
+    threads = min(torch.get_num_threads(), num_edges // MIN_EDGES)
+    if threads <= 1:
+        run_span((0, num_edges), sums)
         return
-    bounds = [num_edges * t // threads for t in range(threads + 1)]
+    spans = pairwise(num_edges * t // threads for t in range(threads + 1))
     own = [sums, *([np.zeros_like(s) for s in sums] for _ in range(threads - 1))]
     with ThreadPoolExecutor(threads) as pool:
-        shares = [
-            pool.submit(kernel, (bounds[t], bounds[t + 1]), *inputs, *own[t], *rows)
-            for t in range(threads)
-        ]
-    for share in shares:
-        share.result()  # raises what went wrong there
-    for others in own[1:]:
-        for total, part in zip(sums, others):
+        list(pool.map(run_span, spans, own))  # raises what went wrong there
+    for total, *parts in zip(*own):
+        for part in parts:
             total += part
 
 
-def _arrays(tensors) -> list[np.ndarray]:
-    return [t.detach().contiguous().numpy() for t in tensors]
+def _arrays(tensors) -> tuple[np.ndarray, ...]:
+    return tuple(t.detach().contiguous().numpy() for t in tensors)
 
 
 class _EdgeSum(torch.autograd.Function):
@@ -174,11 +177,11 @@ class _EdgeSum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, kernels, center, neighbor, first, weight, gate, *values):
-        tensors = center, neighbor, first, weight, gate, *values
+        edges = center, neighbor, first, weight, gate
         ctx.kernels = kernels
-        ctx.save_for_backward(*tensors)
-        out = torch.zeros_like(values[0], memory_format=torch.contiguous_format)
-        _run(kernels[0], len(center), _arrays(tensors), _arrays([out]))
+        ctx.save_for_backward(*edges, *values)
+        out = values[0].new_zeros(values[0].shape)
+        _run(kernels[0], _arrays(edges), _arrays(values), _arrays([out]))
         return out
 
     @staticmethod
@@ -188,26 +191,19 @@ class _EdgeSum(torch.autograd.Function):
                 "compiled sums have first derivatives only; where the positions require grad, "
                 "PhysMol evaluates its formulas themselves, which have all of them"
             )
-        zeros = partial(torch.zeros_like, memory_format=torch.contiguous_format)
-        tensors = ctx.saved_tensors
-        weight, gate, *values, table = tensors[3:]
-        sums = [zeros(v) for v in values]
-        sums.append(zeros(table) if ctx.needs_input_grad[-1] else table.new_empty(0, 0))
-        wants_weight = ctx.needs_input_grad[4]
-        rows = [zeros(weight) if wants_weight else weight.new_empty(0, 0)]
-        rows.append(zeros(gate))
-        _run(ctx.kernels[1], len(gate), _arrays([*tensors, grad]), _arrays(sums), _arrays(rows))
-        return (
-            None,
-            None,
-            None,
-            None,
-            *(g if needed else None for g, needed in zip([*rows, *sums], ctx.needs_input_grad[4:])),
-        )
+        edges, values = ctx.saved_tensors[:5], ctx.saved_tensors[5:]
+        wanted = [t.new_zeros(t.shape) for t in (*edges[3:], *values)]
+        if not ctx.needs_input_grad[4]:  # the weights
+            wanted[0] = grad.new_empty(0, 0)
+        if not ctx.needs_input_grad[-1]:  # the table
+            wanted[-1] = grad.new_empty(0, 0)
+        rows, sums = _arrays(wanted[:2]), _arrays(wanted[2:])
+        _run(ctx.kernels[1], _arrays(edges), _arrays([*values, grad]), sums, rows)
+        return None, None, None, None, *wanted
 
 
 def embed(x, table, knots, gate, center, neighbor) -> torch.Tensor:
-    """Eq. 4: sum_j gate_ij x_j * F_ij, the filters F [E, C] given by their `table` on `knots`.
+    """Eq. 4: sum_j gate_ij x_j * F_ij, the filters F [E, C] read from their `table` at `knots`.
 
     Args:
         x: [N, C].
@@ -232,8 +228,7 @@ def attend(query, key_value, table, knots, gate, center, neighbor) -> torch.Tens
         center, neighbor: [E], the atoms i and j.
     """
     num_heads = gate.shape[1]
-    dtype = np.dtype(str(query.dtype).removeprefix("torch."))
-    kernels = _attention_kernels(num_heads, query.shape[1] // num_heads, dtype)
+    kernels = _attention_kernels(num_heads, query.shape[1] // num_heads)
     return _EdgeSum.apply(
         kernels, center, neighbor, knots.first, knots.weight, gate, query, key_value, table
     )
