@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from ocp_physmol.geometry import soft_bonds
 from ocp_physmol.model.config import PhysMolConfig
 from ocp_physmol.model.elements import covalent_radii
-from ocp_physmol.model.fast import kernels
+from ocp_physmol.model.fast.kernels import Edges, attend
 from ocp_physmol.model.fast.knots import Knots
 from ocp_physmol.model.graph import Graph
 
@@ -81,15 +81,15 @@ class DistanceAttention(nn.Module):
         gate = context.envelope.expand(-1, self.num_heads)  # [E', H]
         if self.adjacency is not None:
             gate = gate * F.silu(self.adjacency(context.adjacency))
-        attend = self._attend_on_knots if isinstance(context.radial, Knots) else self._attend
-        gathered = attend(self.query(x), self.key_value(x), gate, context, context.radial)
+        gather = self._gather_on_knots if isinstance(context.radial, Knots) else self._gather
+        gathered = gather(self.query(x), self.key_value(x), gate, context, context.radial)
         return self.output(gathered)
 
     def _filters(self, psi: torch.Tensor) -> torch.Tensor:
         """D^K and D^V side by side, [..., 2m]."""
         return F.silu(self.distance(psi))
 
-    def _attend(self, query, key_value, gate, context: Context, psi) -> torch.Tensor:
+    def _gather(self, query, key_value, gate, context: Context, psi) -> torch.Tensor:
         """The sum over edges by tensor operations: [T, m]."""
         filters = self._filters(psi)  # [E, 2m]
         if self.cls_distance is not None:
@@ -104,13 +104,13 @@ class DistanceAttention(nn.Module):
         gathered = message.new_zeros(len(query), message.shape[-1])
         return gathered.index_add(0, context.center, message)
 
-    def _attend_on_knots(self, query, key_value, gate, context: Context, knots) -> torch.Tensor:
+    def _gather_on_knots(self, query, key_value, gate, context: Context, knots) -> torch.Tensor:
         """The same sum with filters read from a spline, in a compiled loop: [T, m]."""
         table = knots.table(self._filters, knots.psi)
         if self.cls_distance is not None:
             table = torch.cat([table, self.cls_distance.expand(4, -1)])
-        center, neighbor = context.center, context.neighbor
-        return kernels.attend(query, key_value, table, knots, gate, center, neighbor)
+        edges = Edges(context.center, context.neighbor, knots.first, knots.weight, gate)
+        return attend(query, key_value, table, edges)
 
 
 class MolecularAttentionBlock(nn.Module):

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from ocp_physmol.model.elements import NUM_TYPES, electronegativities
-from ocp_physmol.model.fast import kernels
+from ocp_physmol.model.fast.kernels import Edges, embed
 from ocp_physmol.model.fast.knots import Knots
 from ocp_physmol.model.graph import Graph
 
@@ -38,7 +38,8 @@ class AtomEmbedding(nn.Module):
         if isinstance(radial, Knots):
             # the envelope stays outside of what is interpolated: nothing is left at the cutoff
             table = radial.table(self.radial_projection, radial.gaussians)
-            around = kernels.embed(own, table, radial, graph.envelope[edges], center, neighbor)
+            gate = graph.envelope[edges]
+            around = embed(own, table, Edges(center, neighbor, radial.first, radial.weight, gate))
         else:
             message = own.index_select(0, neighbor) * self.radial_projection(radial[edges])
             around = torch.zeros_like(own).index_add(0, center, message)

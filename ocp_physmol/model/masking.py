@@ -1,18 +1,12 @@
-"""Section 3.5: the [mask] token and the classifier that says what it hides."""
+"""Section 3.5: the classifier that says which elements the [mask] token hides.
 
-import torch
+All that the model knows of an atom it looks up by its type: embedding, electronegativity, radial
+basis, covalent radius. Nothing of an atom of MASK_TYPE tells its identity.
+"""
+
 from torch import nn
 
-from ocp_physmol.model.elements import MASK_TYPE, NUM_TYPES
-
-
-def mask_types(atom_type: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
-    """Replace the `masked` [N] (bool) atoms of `atom_type` [N] by the [mask] token.
-
-    All that the model knows of an atom it looks up by this type: embedding, electronegativity,
-    radial basis, covalent radius. Nothing of a masked atom's identity is left.
-    """
-    return atom_type.masked_fill(masked, MASK_TYPE)
+from ocp_physmol.model.elements import NUM_TYPES
 
 
 class MaskedAtomClassifier(nn.Sequential):

@@ -12,11 +12,11 @@ from torch_geometric.data import Batch
 from ocp_physmol.model.architecture import PhysMolEnergy, Structures
 from ocp_physmol.model.config import PhysMolConfig
 from ocp_physmol.model.copies import Copy
-from ocp_physmol.model.elements import MAX_ATOMIC_NUMBER
+from ocp_physmol.model.elements import MASK_TYPE, MAX_ATOMIC_NUMBER
 from ocp_physmol.model.energy import PhysicsReadout
 from ocp_physmol.model.forces import energy_and_forces
 from ocp_physmol.model.graph import find_neighbors
-from ocp_physmol.model.masking import MaskedAtomClassifier, mask_types
+from ocp_physmol.model.masking import MaskedAtomClassifier
 
 
 @registry.register_model("physmol")
@@ -60,8 +60,8 @@ class PhysMol(nn.Module, GraphModelMixin):
         for copy in copies:
             structures = own if copy.pos is None else self._structures(copy.of(data))
             if copy.masked is not None:
-                types = mask_types(structures.atom_type, copy.masked)
-                structures = structures._replace(atom_type=types)
+                visible = structures.atom_type.masked_fill(copy.masked, MASK_TYPE)
+                structures = structures._replace(atom_type=visible)
             out[copy.name] = self._evaluate(structures, copy.outputs)
         return out
 

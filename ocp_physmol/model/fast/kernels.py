@@ -4,21 +4,30 @@ Tensor operations write each of some ten intermediate results of [E, 2m] to memo
 A loop finishes one edge before it begins the next, and all of that stays in the fastest cache. The
 filter of an edge, V psi or D, is a weighted sum of four consecutive rows of a table (knots.py).
 
-All kernels begin with the same arguments: `span`, the range of edges to sum over, and `edges`, for
-each edge its atoms i and j (`center`, `neighbor`), the `first` of its rows of the table, the
-`weight` [E, 4] of these rows, and the `gate` that multiplies its message.
+All kernels begin with the same arguments: `span`, the range of edges to sum over, and the `Edges`.
 """
 
 import math
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from itertools import pairwise
+from typing import NamedTuple
 
 import numba
 import numpy as np
 import torch
 
 MIN_EDGES = 20_000  # for a thread to be worth starting
+
+
+class Edges(NamedTuple):
+    """The atoms, the filter and the gate of each of E edges."""
+
+    center: torch.Tensor  # [E], atom i
+    neighbor: torch.Tensor  # [E], atom j
+    first: torch.Tensor  # [E], the first of four consecutive rows of the table
+    weight: torch.Tensor  # [E, 4], of these rows in the filter
+    gate: torch.Tensor  # [E] or [E, num_heads], multiplies the message
 
 
 def jit(function):
@@ -176,10 +185,10 @@ class _EdgeSum(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, kernels, center, neighbor, first, weight, gate, *values):
-        edges = center, neighbor, first, weight, gate
+    def forward(ctx, kernels, *tensors):
         ctx.kernels = kernels
-        ctx.save_for_backward(*edges, *values)
+        ctx.save_for_backward(*tensors)
+        edges, values = tensors[:5], tensors[5:]
         out = values[0].new_zeros(values[0].shape)
         _run(kernels[0], _arrays(edges), _arrays(values), _arrays([out]))
         return out
@@ -191,44 +200,37 @@ class _EdgeSum(torch.autograd.Function):
                 "compiled sums have first derivatives only; where the positions require grad, "
                 "PhysMol evaluates its formulas themselves, which have all of them"
             )
-        edges, values = ctx.saved_tensors[:5], ctx.saved_tensors[5:]
-        wanted = [t.new_zeros(t.shape) for t in (*edges[3:], *values)]
-        if not ctx.needs_input_grad[4]:  # the weights
-            wanted[0] = grad.new_empty(0, 0)
-        if not ctx.needs_input_grad[-1]:  # the table
-            wanted[-1] = grad.new_empty(0, 0)
-        rows, sums = _arrays(wanted[:2]), _arrays(wanted[2:])
-        _run(ctx.kernels[1], _arrays(edges), _arrays([*values, grad]), sums, rows)
-        return None, None, None, None, *wanted
+        edges, (*nodes, table) = Edges(*ctx.saved_tensors[:5]), ctx.saved_tensors[5:]
+        wants_weight, wants_table = ctx.needs_input_grad[4], ctx.needs_input_grad[-1]
+        sums = [node.new_zeros(node.shape) for node in nodes]
+        sums.append(table.new_zeros(table.shape if wants_table else (0, 0)))
+        weight = edges.weight.new_zeros(edges.weight.shape if wants_weight else (0, 0))
+        rows = [weight, edges.gate.new_zeros(edges.gate.shape)]
+        inputs = _arrays([*nodes, table, grad])
+        _run(ctx.kernels[1], _arrays(edges), inputs, _arrays(sums), _arrays(rows))
+        return None, None, None, None, *rows, *sums
 
 
-def embed(x, table, knots, gate, center, neighbor) -> torch.Tensor:
-    """Eq. 4: sum_j gate_ij x_j * F_ij, the filters F [E, C] read from their `table` at `knots`.
+def embed(x: torch.Tensor, table: torch.Tensor, edges: Edges) -> torch.Tensor:
+    """Eq. 4: sum_j gate_ij x_j * F_ij, [N, C], the filters F [E, C] given by their `table`.
 
     Args:
         x: [N, C].
         table: [T * R, C].
-        knots: a Knots for the E edges.
-        gate: [E].
-        center, neighbor: [E], the atoms i and j.
     """
-    kernels = _embed, _embed_gradient
-    return _EdgeSum.apply(kernels, center, neighbor, knots.first, knots.weight, gate, x, table)
+    return _EdgeSum.apply((_embed, _embed_gradient), *edges, x, table)
 
 
-def attend(query, key_value, table, knots, gate, center, neighbor) -> torch.Tensor:
+def attend(
+    query: torch.Tensor, key_value: torch.Tensor, table: torch.Tensor, edges: Edges
+) -> torch.Tensor:
     """sum_j SiLU(q_i . k_j * D^K_ij) gate_ij (v_j * D^V_ij), for each head: [N, m].
 
     Args:
         query: [N, m].
         key_value: [N, 2m], keys and values side by side, as are D^K and D^V.
         table: [T * R, 2m].
-        knots: a Knots for the E edges.
-        gate: [E, num_heads], what multiplies the attention weights.
-        center, neighbor: [E], the atoms i and j.
     """
-    num_heads = gate.shape[1]
+    num_heads = edges.gate.shape[1]
     kernels = _attention_kernels(num_heads, query.shape[1] // num_heads)
-    return _EdgeSum.apply(
-        kernels, center, neighbor, knots.first, knots.weight, gate, query, key_value, table
-    )
+    return _EdgeSum.apply(kernels, *edges, query, key_value, table)

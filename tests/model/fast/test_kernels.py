@@ -1,7 +1,5 @@
 """The compiled sums against the formulas they stand for, written with tensor operations."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch.nn import functional as F
@@ -36,8 +34,8 @@ def read(table, first, weight):
 
 
 def compiled_attend(query, key_value, table, weight, gate, first, center, neighbor):
-    knots = SimpleNamespace(first=first, weight=weight)
-    return kernels.attend(query, key_value, table, knots, gate, center, neighbor)
+    edges = kernels.Edges(center, neighbor, first, weight, gate)
+    return kernels.attend(query, key_value, table, edges)
 
 
 def plain_attend(query, key_value, table, weight, gate, first, center, neighbor):
@@ -49,9 +47,8 @@ def plain_attend(query, key_value, table, weight, gate, first, center, neighbor)
 
 
 def compiled_embed(query, table, weight, gate, first, center, neighbor, key_value=None):
-    knots = SimpleNamespace(first=first, weight=weight)
-    table, gate = table[:, :WIDTH], gate[:, 0]
-    return kernels.embed(query, table, knots, gate, center, neighbor)
+    edges = kernels.Edges(center, neighbor, first, weight, gate[:, 0])
+    return kernels.embed(query, table[:, :WIDTH], edges)
 
 
 def plain_embed(query, table, weight, gate, first, center, neighbor, key_value=None):
@@ -113,9 +110,9 @@ def test_gradients_not_asked_for_are_left_out(compiled, plain, arguments):
 
 def test_no_edges():
     empty = torch.zeros(0, dtype=torch.long)
-    knots = SimpleNamespace(first=empty, weight=torch.zeros(0, 4))
+    edges = kernels.Edges(empty, empty, empty, torch.zeros(0, 4), torch.zeros(0))
     x = torch.randn(3, 4, requires_grad=True)
-    out = kernels.embed(x, torch.randn(5, 4), knots, torch.zeros(0), empty, empty)
+    out = kernels.embed(x, torch.randn(5, 4), edges)
     out.sum().backward()
     assert (out == 0).all()
     assert (x.grad == 0).all()
