@@ -4,36 +4,30 @@ import torch
 from fairchem.core.common.registry import registry
 from pydantic import Field
 
-from ocp_physmol.losses import equilibrium
 from ocp_physmol.losses.draws import displaced_positions
-from ocp_physmol.losses.term import Term
+from ocp_physmol.losses.equilibrium import EquilibriumTerm, at_equilibrium, relaxed_copy
 from ocp_physmol.model.copies import Copy
 
 
 @registry.register_loss("bound")
-class Bound(Term):
+class Bound(EquilibriumTerm):
     """E - E* where a displaced structure (E*) lies lower than its minimum (E), else 0; eV.
 
     IS2RE's initial structures are displaced ones for free; elsewhere noise displaces those that are
     at equilibrium.
     """
 
-    class Options(Term.Options):
-        """Keys of the entry in `loss_functions`."""
-
+    class Options(EquilibriumTerm.Options):
         noise: float = Field(
             ge=0, allow_inf_nan=False,
             description="standard deviation of each displaced coordinate, Angstrom",
         )  # fmt: skip
 
-    def problem(self, entry, labels):
-        return equilibrium.problem(entry, labels)
-
     def copy(self, batch, generators) -> Copy:
-        relaxed = equilibrium.relaxed_copy(batch, "energy")
+        relaxed = relaxed_copy(batch, "energy")
         if relaxed is not None:
             return relaxed
-        chosen = equilibrium.at_equilibrium(batch)
+        chosen = at_equilibrium(batch)
         pos = displaced_positions(batch, chosen, self.options.noise, generators)
         return Copy("bound", ("energy",), pos, chosen)
 

@@ -6,6 +6,7 @@ as if it had not been interrupted.
 """
 
 import zlib
+from itertools import compress
 
 import numpy as np
 import torch
@@ -25,10 +26,8 @@ def displaced_positions(
 ) -> torch.Tensor:
     """Positions [M, 3] of the structures `chosen` [B] (bool), with Gaussian noise of standard
     deviation `noise` (Angstrom) on free atoms."""
-    natoms = batch.natoms.tolist()
-    drawn = zip(generators, natoms, chosen.tolist())
-    draws = [g.standard_normal((n, 3)) for g, n, displaced in drawn if displaced]
-    draws = np.concatenate([np.zeros((0, 3)), *draws])
+    drawn = compress(zip(generators, batch.natoms.tolist()), chosen.tolist())
+    draws = np.concatenate([np.zeros((0, 3)), *(g.standard_normal((n, 3)) for g, n in drawn)])
     atoms = chosen[batch.batch]
     displacement = noise * torch.as_tensor(draws, dtype=batch.pos.dtype, device=batch.pos.device)
     return batch.pos[atoms] + displacement * (batch.fixed[atoms] == 0)[:, None]

@@ -8,7 +8,7 @@ in general (benchmarks/elastic_network.py compares their frequencies with DFT's)
 a single molecule.
 """
 
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch_geometric.utils import to_dense_batch
@@ -34,9 +34,11 @@ class ElasticNetwork:
     """
 
     def __init__(self, pos, atomic_numbers, natoms) -> None:
-        self._index = torch.repeat_interleave(natoms)
-        self._shape = {"batch_size": len(natoms), "max_num_nodes": max([0, *natoms.tolist()])}
-        self.minimum, self.mask = to_dense_batch(pos, self._index, **self._shape)
+        index, largest = torch.repeat_interleave(natoms), max([0, *natoms.tolist()])
+        self._pad = partial(
+            to_dense_batch, batch=index, batch_size=len(natoms), max_num_nodes=largest
+        )
+        self.minimum, self.mask = self._pad(pos)
         numbers = self.padded(atomic_numbers.long())
         self.vector, self.distance = _pairs(self.minimum)
         both = self.mask[:, :, None] & self.mask[:, None, :]
@@ -52,7 +54,7 @@ class ElasticNetwork:
 
     def padded(self, values: torch.Tensor) -> torch.Tensor:
         """From values of all atoms, [N, ...], those of B molecules of n atoms, [B, n, ...]."""
-        return to_dense_batch(values, self._index, **self._shape)[0]
+        return self._pad(values)[0]
 
     def energy_and_forces(self, pos: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """U [B] (eV) and its forces [B, n, 3] at positions [B, n, 3] aligned with the minima."""
@@ -68,13 +70,11 @@ class ElasticNetwork:
         """Second derivatives at the minima, [B, 3n, 3n], eV/A^2; zero for padding."""
         direction = self.vector / self.distance[..., None]
         outer = direction[..., :, None] * direction[..., None, :]
-        unit = torch.eye(3).to(outer)
-        blocks = (self.along - self.across)[..., None, None] * outer
-        blocks = blocks + self.across[..., None, None] * unit  # [B, n, n, 3, 3]
+        along, across = (k[..., None, None] for k in (self.along - self.across, self.across))
+        blocks = along * outer + across * torch.eye(3).to(outer)  # [B, n, n, 3, 3]
         diagonal = torch.diag_embed(blocks.sum(2).permute(0, 2, 3, 1))  # [B, 3, 3, n, n]
         hessian = diagonal.permute(0, 3, 1, 4, 2) - blocks.permute(0, 1, 3, 2, 4)
-        size = 3 * blocks.shape[1]
-        return hessian.reshape(len(blocks), size, size)
+        return hessian.flatten(3).flatten(1, 2)
 
     @cached_property
     def root(self) -> torch.Tensor:
@@ -86,14 +86,14 @@ class ElasticNetwork:
     def soft_displacements(self, normal: torch.Tensor) -> torch.Tensor:
         """From `normal` random numbers [B, n, 3], displacements as heat would give them, the
         larger the softer a direction is: their covariance is that of exp(-U/kT)."""
-        flat = normal.reshape(len(normal), normal.shape[1] * 3, 1)
+        flat = normal.flatten(1)[..., None]
         moved = torch.linalg.solve_triangular(self.root.mT, flat, upper=True)
         return moved.view_as(normal) * self.mask[..., None]
 
     def weighed(self, forces: torch.Tensor) -> torch.Tensor:
         """Forces [B, n, 3] as [B, 3n] whose squares are twice the energy that a harmonic
         relaxation under them would gain: an error counts the more the softer its direction."""
-        flat = forces.reshape(len(forces), forces.shape[1] * 3, 1)
+        flat = forces.flatten(1)[..., None]
         return torch.linalg.solve_triangular(self.root, flat, upper=False)[..., 0]
 
     def align(self, pos: torch.Tensor) -> torch.Tensor:

@@ -1,24 +1,27 @@
 """Which structures are at a minimum, and where the minimum of the others is.
 
-Data say so in one of two ways. IS2RE's hold `pos_relaxed`, where a structure relaxes to. All others
-hold forces: a structure is at a minimum where none acts on a free atom.
+IS2RE's data hold `pos_relaxed`, where a structure relaxes to. All others hold forces: a structure
+is at a minimum where none acts on a free atom.
 """
 
 import torch
 
+from ocp_physmol.losses.term import Term
 from ocp_physmol.model.copies import Copy
 
 EQUILIBRIUM_FORCE = 0.05  # eV/Angstrom; below, the largest force on a free atom counts as zero
 
 
-def problem(entry, labels: set[str]) -> str | None:
-    """Why nothing in the training data says what is a minimum, and the cure; None if it does."""
-    if "pos_relaxed" in entry or "forces" in labels:
-        return None
-    return (
-        "needs minima, and the training data has neither pos_relaxed nor forces; leave it out, or "
-        "add optional: true"
-    )
+class EquilibriumTerm(Term):
+    """A term for training data that say which structures are at a minimum."""
+
+    def problem(self, entry, labels):
+        if "pos_relaxed" in entry or "forces" in labels:
+            return None
+        return (
+            "needs minima, and the training data has neither pos_relaxed nor forces; leave it "
+            "out, or add optional: true"
+        )
 
 
 def at_equilibrium(batch) -> torch.Tensor:

@@ -18,8 +18,6 @@ class MaskedAtoms(Term):
     """-log p(type | the atoms left visible), for each masked atom."""
 
     class Options(Term.Options):
-        """Keys of the entry in `loss_functions`."""
-
         mask_ratio: float = Field(
             ge=0, le=1, description="rho, the probability that an atom is masked"
         )

@@ -1,5 +1,7 @@
 """Molecules pushed out of their minima, and how hard an elastic network pulls them back."""
 
+from itertools import compress
+
 import numpy as np
 import torch
 from torch_geometric.data import Batch
@@ -49,10 +51,9 @@ class Push:
             )
         natoms = batch.natoms[chosen]
         self.network = ElasticNetwork(batch.pos[atoms], batch.atomic_numbers[atoms], natoms)
-        generators = [g for g, yes in zip(generators, chosen.tolist()) if yes]
-        pushed = self._pushed(noise, generators)
+        pushed = self._pushed(noise, list(compress(generators, chosen.tolist())))
         size = self._size(pushed - self.network.minimum).clamp(min=noise / SCALES)
-        self._weight = (natoms * size / noise).rsqrt()[:, None]
+        self._weight = (natoms * size.flatten() / noise).rsqrt()[:, None]
         self.pos = pushed[self.network.mask]
         _, forces = self.network.energy_and_forces(pushed)
         self.target = self._weight * self.network.weighed(forces)
@@ -61,43 +62,39 @@ class Push:
         """Positions [D, n, 3], turned and shifted back onto the minima."""
         network = self.network
         normal, plane = np.zeros(network.minimum.shape), np.zeros((len(generators), 3))
-        uniform = np.zeros((5, len(generators)))
+        uniform = np.zeros((5, len(generators), 1, 1))
         for k, (generator, n) in enumerate(zip(generators, network.mask.sum(1).tolist())):
             normal[k, :n] = generator.standard_normal((n, 3))
             plane[k] = generator.standard_normal(3)
-            uniform[:, k] = generator.random(5)
+            uniform[:, k, 0, 0] = generator.random(5)
         evenly, across, draws = (
             torch.as_tensor(draw).to(network.minimum) for draw in (normal, plane, uniform)
-        )  # [D, n, 3], [D, 3], [5, D]
+        )  # [D, n, 3], [D, 3], [5, D, 1, 1]
         scale, soft, cleft, which, apart = draws
-        push = torch.where(_each(soft < SOFT), network.soft_displacements(evenly), evenly)
+        push = torch.where(soft < SOFT, network.soft_displacements(evenly), evenly)
         push = self._scaled(push, 0.01 * noise)
         push = network.align(network.minimum + push) - network.minimum  # without rigid motions
         push = self._scaled(push, noise * SCALES**-scale)
         parting = self._parting(across / across.norm(dim=1, keepdim=True), which, APART * apart)
-        push = torch.where(_each(cleft < CLEFT), parting, push)
+        push = torch.where(cleft < CLEFT, parting, push)
         return network.align(network.minimum + push)
 
     def _parting(self, normal, which, apart) -> torch.Tensor:
-        """Displacements [D, n, 3] by `apart` [D] along the unit vectors `normal` [D, 3] of the
-        atoms above a plane through one atom, the one `which` [D] from 0 to 1 points to."""
+        """Displacements [D, n, 3] by `apart` [D, 1, 1] along the unit vectors `normal` [D, 3] of
+        the atoms above a plane through one atom, chosen by `which` [D, 1, 1] from 0 to 1."""
         mask = self.network.mask
         height = torch.einsum("dna,da->dn", self.network.minimum, normal)
-        level = height.gather(1, (which * mask.sum(1)).long()[:, None])
-        return ((height > level) & mask)[..., None] * (apart[:, None] * normal)[:, None]
+        level = height.gather(1, (which[:, 0] * mask.sum(1, keepdim=True)).long())
+        return ((height > level) & mask)[..., None] * (apart * normal[:, None])
 
     def _size(self, push: torch.Tensor) -> torch.Tensor:
-        """Root mean square of the coordinates of displacements [D, n, 3], [D]."""
-        return (push.square().sum((1, 2)) / (3 * self.network.mask.sum(1))).sqrt()
+        """Root mean square of the coordinates of displacements [D, n, 3], [D, 1, 1]."""
+        count = 3 * self.network.mask.sum(1)[:, None, None]
+        return (push.square().sum((1, 2), keepdim=True) / count).sqrt()
 
     def _scaled(self, push: torch.Tensor, size) -> torch.Tensor:
-        return push * (size / self._size(push).clamp(min=1e-6))[:, None, None]
+        return push * (size / self._size(push).clamp(min=1e-6))
 
     def weighed(self, forces: torch.Tensor) -> torch.Tensor:
         """Forces [M, 3] on the pushed atoms, as `restoring_force` compares them: [D, 3n]."""
         return self._weight * self.network.weighed(self.network.padded(forces))
-
-
-def _each(values: torch.Tensor) -> torch.Tensor:
-    """One value for each molecule, [D, 1, 1]."""
-    return values[:, None, None]

@@ -8,9 +8,8 @@ import torch
 from fairchem.core.common.registry import registry
 from pydantic import Field
 
-from ocp_physmol.losses import equilibrium
+from ocp_physmol.losses.equilibrium import EquilibriumTerm, at_equilibrium
 from ocp_physmol.losses.pushes import Push
-from ocp_physmol.losses.term import Term
 from ocp_physmol.model.copies import Copy
 from ocp_physmol.model.graph import find_neighbors
 
@@ -18,32 +17,33 @@ BOND = 3.0  # Angstrom, longer than any
 
 
 @registry.register_loss("restoring_force")
-class RestoringForce(Term):
+class RestoringForce(EquilibriumTerm):
     """|f - f_target| for each pushed molecule, eV^(1/2).
 
     f are forces weighed by softness (`ElasticNetwork.weighed`), f_target those of the elastic
     network. For free molecules.
     """
 
-    class Options(Term.Options):
-        """Keys of the entry in `loss_functions`."""
-
+    class Options(EquilibriumTerm.Options):
         noise: float = Field(
             gt=0, allow_inf_nan=False,
             description="largest root mean square of a push, Angstrom",
         )  # fmt: skip
 
     def problem(self, entry, labels):
-        obstacle = _obstacle(entry)
-        if obstacle is None:
-            return equilibrium.problem(entry, labels)
+        if "pos_relaxed" in entry:
+            obstacle = "pos_relaxed beside other positions"
+        elif "cell" in entry and _is_bonded_across_the_cell(entry):
+            obstacle = "atoms that are bonded across the boundaries of the cell"
+        else:
+            return super().problem(entry, labels)
         return (
             f"is for free molecules at their minima, and the training data has {obstacle}; "
             "use bound instead"
         )
 
     def copy(self, batch, generators) -> Copy:
-        chosen = equilibrium.at_equilibrium(batch)
+        chosen = at_equilibrium(batch)
         push = Push(batch, chosen, self.options.noise, generators)
         return Copy("restoring_force", ("forces",), push.pos, chosen, known=push)
 
@@ -54,14 +54,6 @@ class RestoringForce(Term):
         return (prediction - target).square().sum(-1).clamp(min=1e-12).sqrt()
 
 
-def _obstacle(entry) -> str | None:
-    """What shows that an entry of a data set is no free molecule at its minimum."""
-    if "pos_relaxed" in entry:
-        return "pos_relaxed beside other positions"
-    if "cell" in entry:
-        natoms = torch.tensor([len(entry.pos)])
-        pbc = entry.pbc.reshape(-1, 3) if "pbc" in entry else None
-        neighbors = find_neighbors(entry.pos, natoms, BOND, entry.cell.reshape(-1, 3, 3), pbc)
-        if neighbors.shift is not None:
-            return "atoms that are bonded across the boundaries of the cell"
-    return None
+def _is_bonded_across_the_cell(entry) -> bool:
+    natoms, pbc = torch.tensor([len(entry.pos)]), getattr(entry, "pbc", None)
+    return find_neighbors(entry.pos, natoms, BOND, entry.cell, pbc).shift is not None
