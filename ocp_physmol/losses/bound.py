@@ -1,4 +1,4 @@
-"""Section 3.6, Eq. 9: whatever is displaced from a minimum has a higher energy."""
+"""Section 3.6, Eq. 9: a structure displaced from its minimum has a higher energy."""
 
 import torch
 from fairchem.core.common.registry import registry
@@ -13,8 +13,7 @@ from ocp_physmol.model.copies import Copy
 class Bound(EquilibriumTerm):
     """E - E* where a displaced structure (E*) lies lower than its minimum (E), else 0; eV.
 
-    IS2RE's initial structures are displaced ones for free; elsewhere noise displaces those that are
-    at equilibrium.
+    IS2RE's initial structures are displaced already. Noise displaces all others at equilibrium.
     """
 
     class Options(EquilibriumTerm.Options):

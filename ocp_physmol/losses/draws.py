@@ -1,8 +1,7 @@
 """Random numbers of the terms.
 
-Every structure draws from a generator of its own, seeded by (seed, step, structure). What it draws
-depends neither on the number of ranks nor on its companions in the batch, and a resumed run goes on
-as if it had not been interrupted.
+Every structure has a generator of its own, seeded by (seed, step, structure). Draws depend neither
+on the number of ranks nor on the rest of the batch, and a resumed run goes on with the same draws.
 """
 
 import zlib

@@ -1,14 +1,13 @@
-"""What surrounds a minimum, as far as bond lengths alone tell: an elastic network of springs.
+"""The energy around a minimum as far as bond lengths alone tell: an elastic network of springs.
 
 U(x) = 1/2 sum_{i<j} [k_ij (|r_ij| - |r0_ij|)^2 + s_ij (|r_ij - r0_ij|^2 - (|r_ij| - |r0_ij|)^2)]
 
 with r0 at the minimum: springs k along pairs of atoms joined by one, two or three bonds, and weak
 ones s across bonds, which keep planar groups planar. The constants are those of organic molecules
-in general (benchmarks/elastic_network.py compares their frequencies with DFT's); none belongs to
-a single molecule.
+in general; benchmarks/elastic_network.py compares their frequencies with DFT's.
 """
 
-from functools import cached_property, partial
+from functools import cached_property
 
 import torch
 from torch_geometric.utils import to_dense_batch
@@ -35,10 +34,8 @@ class ElasticNetwork:
 
     def __init__(self, pos, atomic_numbers, natoms) -> None:
         index, largest = torch.repeat_interleave(natoms), max([0, *natoms.tolist()])
-        self._pad = partial(
-            to_dense_batch, batch=index, batch_size=len(natoms), max_num_nodes=largest
-        )
-        self.minimum, self.mask = self._pad(pos)
+        self._shape = {"batch": index, "batch_size": len(natoms), "max_num_nodes": largest}
+        self.minimum, self.mask = to_dense_batch(pos, **self._shape)
         numbers = self.padded(atomic_numbers.long())
         self.vector, self.distance = _pairs(self.minimum)
         both = self.mask[:, :, None] & self.mask[:, None, :]
@@ -53,8 +50,8 @@ class ElasticNetwork:
         self.across = ACROSS * stretch  # s_ij
 
     def padded(self, values: torch.Tensor) -> torch.Tensor:
-        """From values of all atoms, [N, ...], those of B molecules of n atoms, [B, n, ...]."""
-        return self._pad(values)[0]
+        """Values of all atoms, [N, ...], as those of B molecules of n atoms, [B, n, ...]."""
+        return to_dense_batch(values, **self._shape)[0]
 
     def energy_and_forces(self, pos: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """U [B] (eV) and its forces [B, n, 3] at positions [B, n, 3] aligned with the minima."""
@@ -80,8 +77,7 @@ class ElasticNetwork:
     def root(self) -> torch.Tensor:
         """Lower triangular L with L L^T = Hessian + SOFTEST, [B, 3n, 3n]."""
         hessian = self.hessian()
-        unit = torch.eye(hessian.shape[1]).to(hessian)
-        return torch.linalg.cholesky(hessian + SOFTEST * unit)
+        return torch.linalg.cholesky(hessian + SOFTEST * torch.eye(hessian.shape[1]).to(hessian))
 
     def soft_displacements(self, normal: torch.Tensor) -> torch.Tensor:
         """From `normal` random numbers [B, n, 3], displacements as heat would give them, the
@@ -92,7 +88,7 @@ class ElasticNetwork:
 
     def weighed(self, forces: torch.Tensor) -> torch.Tensor:
         """Forces [B, n, 3] as [B, 3n] whose squares are twice the energy that a harmonic
-        relaxation under them would gain: an error counts the more the softer its direction."""
+        relaxation under them would gain: an error counts more in a softer direction."""
         flat = forces.flatten(1)[..., None]
         return torch.linalg.solve_triangular(self.root, flat, upper=False)[..., 0]
 

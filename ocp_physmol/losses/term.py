@@ -1,8 +1,8 @@
-"""What a term of the objective is (Eq. 10), beside those that compare an output with its label.
+"""Terms of the objective (Eq. 10) beside fairchem's losses, which compare an output with its label.
 
-A term is one class in one file. It declares its options, says which copy of the batch it needs
-evaluated, and compares what the model says of it with what it should be. `fn` in `loss_functions`
-names it: a name in fairchem's registry, or an import path.
+A term is one class in one file. It declares its options, says which copy of the batch the model
+evaluates for it, and returns prediction and target. `fn` in `loss_functions` names it: by its name
+in fairchem's registry, or by its import path.
 """
 
 from typing import Any, ClassVar, Literal
@@ -21,11 +21,7 @@ from ocp_physmol.validation import Section
 
 
 class Term(nn.Module):
-    """A term of Eq. 10; subclasses replace what differs.
-
-    Args:
-        options: of its entry in `loss_functions`.
-    """
+    """A term of Eq. 10, with the `options` of its entry in `loss_functions`."""
 
     class Options(Section):
         """Keys of the entry in `loss_functions`."""
@@ -39,28 +35,24 @@ class Term(nn.Module):
             False, description="leave the term out where the training data are not for it"
         )
 
-    outputs: ClassVar[tuple[str, ...]] = ()  # of the batch itself, that `compare` reads
-    model_options: ClassVar[dict[str, Any]] = {}  # that the term asks of the model
+    outputs: ClassVar[tuple[str, ...]] = ()  # outputs of the batch itself that `compare` reads
+    model_options: ClassVar[dict[str, Any]] = {}  # options that the model must have
 
     def __init__(self, options: Options) -> None:
         super().__init__()
         self.options: Any = options
 
     def problem(self, entry: Data, labels: set[str]) -> str | None:
-        """Why the training data are not for this term, and the cure; None if they are.
+        """Why the term cannot use the training data, and the cure; None if it can.
 
         Args:
-            entry: the first of the data.
+            entry: the first entry of the data.
             labels: names of the outputs that the data have labels for.
         """
         return None
 
     def copy(self, batch: Batch, generators: list[np.random.Generator]) -> Copy | None:
-        """The copy of the batch to evaluate, if any.
-
-        Args:
-            generators: one for each structure, see `structure_generators`.
-        """
+        """The copy of the batch to evaluate, if any; each structure has its own generator."""
         return None
 
     def compare(
@@ -69,8 +61,8 @@ class Term(nn.Module):
         """Prediction and target, of one shape.
 
         Args:
-            out: of the model, energies in eV and forces in eV/Angstrom: those of the batch, and by
-                the copy's name those of the copy.
+            out: the model's outputs for the batch, in eV and eV/Angstrom, and by the copy's name
+                those for the copy.
         """
         raise NotImplementedError
 
@@ -83,25 +75,20 @@ class Term(nn.Module):
 
 def active_entries(loss_functions: list[dict]) -> dict[str, dict]:
     """The entries of a `loss_functions` section whose coefficient is not zero, by name."""
-    return {
-        name: options
-        for entry in loss_functions
-        for name, options in entry.items()
-        if options["coefficient"] != 0
-    }
+    entries = (item for entry in loss_functions for item in entry.items())
+    return {name: options for name, options in entries if options["coefficient"] != 0}
 
 
 def term_class(options: dict) -> type[Term] | None:
-    """The term that an entry names; None if it is a loss that compares an output with a label."""
+    """The term that an entry names; None if the entry names a loss of an output."""
     loss = registry.get_loss_class(options["fn"])
     return loss if issubclass(loss, Term) else None
 
 
 class MeanOverRanks(DDPLoss):
-    """fairchem's reduction over the items of all ranks, of a loss that is there already.
+    """fairchem's reduction of a loss over the items of all ranks, of which there may be none.
 
-    It remembers its last value and allows for a batch to which the loss does not apply. In
-    evaluation it is the mean over this rank's own items.
+    `value` is the last result. In evaluation, the mean is over this rank's own items.
     """
 
     def __init__(self, loss: nn.Module, reduction: str | None) -> None:

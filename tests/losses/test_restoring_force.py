@@ -6,9 +6,9 @@ from ase.build import molecule
 from conftest import slab, to_batch
 
 from ocp_physmol.errors import UserError
-from ocp_physmol.losses import pushes
+from ocp_physmol.losses import restoring_force
 from ocp_physmol.losses.draws import structure_generators
-from ocp_physmol.losses.pushes import SCALES, Push
+from ocp_physmol.losses.restoring_force import SCALES, Push
 
 
 def pushed(batch, noise=0.12, step=0, chosen=None):
@@ -26,7 +26,7 @@ def many(name="CH3CH2OH", count=200):
 
 @pytest.fixture
 def never_cleft(monkeypatch):
-    monkeypatch.setattr(pushes, "CLEFT", 0.0)
+    monkeypatch.setattr(restoring_force, "CLEFT", 0.0)
 
 
 def test_sizes_are_between_the_smallest_and_the_largest(never_cleft):
@@ -41,7 +41,7 @@ def test_sizes_are_between_the_smallest_and_the_largest(never_cleft):
 
 def test_heat_pushes_soft_directions_further(never_cleft, monkeypatch):
     def stiffness(soft):
-        monkeypatch.setattr(pushes, "SOFT", soft)
+        monkeypatch.setattr(restoring_force, "SOFT", soft)
         batch = many("C2H6")
         push = pushed(batch)
         shift = push.network.padded(push.pos - batch.pos).flatten(1)
@@ -52,7 +52,7 @@ def test_heat_pushes_soft_directions_further(never_cleft, monkeypatch):
 
 
 def test_cleft_molecules_are_two_rigid_parts(monkeypatch):
-    monkeypatch.setattr(pushes, "CLEFT", 1.0)
+    monkeypatch.setattr(restoring_force, "CLEFT", 1.0)
     batch = many(count=50)
     push = pushed(batch)
     stretched = torch.cdist(push.pos.view(50, -1, 3), push.pos.view(50, -1, 3))
@@ -60,7 +60,7 @@ def test_cleft_molecules_are_two_rigid_parts(monkeypatch):
     change.diagonal(dim1=1, dim2=2).zero_()
     together = (change < 1e-6).to(torch.float64)  # who stays at whose distance: two groups or one
     assert (torch.linalg.matrix_rank(together) <= 2).all()
-    assert 0.4 < float(change.max()) <= pushes.APART + 1e-6
+    assert 0.4 < float(change.max()) <= restoring_force.APART + 1e-6
 
 
 def test_some_molecules_are_cleft():
