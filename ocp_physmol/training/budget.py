@@ -8,52 +8,45 @@ import torch
 from fairchem.core.common import distutils
 from fairchem.core.modules.scheduler import LRScheduler
 
+WARMUP = 0.02  # share of the budget in which the learning rate rises linearly
+FINAL = 0.01  # share of the learning rate that is left at the end
+
 
 class BudgetSpent(Exception):
     """Raised after the step that used up the budget; the trainer ends the run in good order."""
 
 
 class TimeBudget:
-    """Multiplier of the learning rate after a share of the budget: warm-up, then a half cosine.
+    """Multiplier of the learning rate after a share of `seconds`: warm-up, then a half cosine.
 
     As the `lr_lambda` of a LambdaLR it is saved and restored with the scheduler, so a resumed run
-    has what was left.
-
-    Args:
-        seconds: the budget.
-        warmup: share of it in which the rate rises linearly.
-        final: multiplier at the end.
+    has the seconds that were left.
     """
 
-    def __init__(self, seconds: float, warmup: float = 0.02, final: float = 0.01) -> None:
-        self.seconds = seconds
-        self.warmup = warmup
-        self.final = final
-        self.used = 0.0
-
-    @property
-    def spent(self) -> bool:
-        return self.used >= self.seconds
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.used = seconds, 0.0
 
     def __call__(self, step: int) -> float:
         share = min(self.used / self.seconds, 1.0)
-        if share < self.warmup:
-            return max(share / self.warmup, 0.01)
-        progress = (share - self.warmup) / (1 - self.warmup)
-        return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress))
+        if share < WARMUP:
+            return max(share / WARMUP, 0.01)
+        progress = (share - WARMUP) / (1 - WARMUP)
+        return FINAL + (1 - FINAL) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 class BudgetScheduler(LRScheduler):
     """A scheduler that looks at the clock; `paused` keeps validation out of the count."""
 
-    def __init__(self, optimizer, budget: TimeBudget, device: torch.device) -> None:
-        super().__init__(optimizer, {"scheduler": "LambdaLR", "lr_lambda": budget})
-        self.budget = budget
-        self.device = device
+    def __init__(self, optimizer, seconds: float, device: torch.device) -> None:
+        self.budget, self.device = TimeBudget(seconds), device
+        super().__init__(optimizer, {"scheduler": "LambdaLR", "lr_lambda": self.budget})
         self.start()
 
     def start(self) -> None:
+        """Count from now on; raises BudgetSpent if no time is left."""
         self._since, self._pending = time.perf_counter(), 0.0
+        if self.budget.used >= self.budget.seconds:
+            raise BudgetSpent
 
     @contextmanager
     def paused(self):
@@ -65,12 +58,9 @@ class BudgetScheduler(LRScheduler):
         """Count the time since the last step; all ranks agree on it, so that they stop together.
 
         Raises:
-            BudgetSpent: if nothing is left.
+            BudgetSpent: if no time is left.
         """
         seconds = self._pending + time.perf_counter() - self._since
-        spent = torch.tensor(seconds, device=self.device)
-        self.budget.used += float(distutils.all_reduce(spent, average=True))
-        self.start()
+        self.budget.used += distutils.all_reduce(seconds, average=True, device=self.device)
         super().step()
-        if self.budget.spent:
-            raise BudgetSpent
+        self.start()

@@ -1,8 +1,7 @@
 """Signals that wait for the end of a training step.
 
 SLURM's warning of a preemption or of the time limit may come in the middle of an optimiser step, or
-while the averaged weights are in place for a validation. A checkpoint written then would be neither
-the step before nor the step after.
+while a validation uses the averaged weights. A checkpoint written then would belong to no step.
 """
 
 import signal
@@ -13,7 +12,7 @@ from submitit import JobEnvironment
 
 
 def warning_signal() -> int:
-    """What submitit takes for a warning: SIGUSR2, or what $SUBMITIT_PREEMPT_SIGNAL says."""
+    """The signal that warns submitit: SIGUSR2, or the one in $SUBMITIT_PREEMPT_SIGNAL."""
     return getattr(signal, f"SIG{JobEnvironment.USR_SIG}")
 
 
@@ -22,8 +21,8 @@ class DeferredSignal:
 
     def __init__(self, signum: int) -> None:
         self.signum = signum
-        self.handler: Any = None
-        self.received: tuple | None = None
+        self.handler: Any = None  # the former one
+        self.received: tuple | None = None  # arguments of the call that waits
 
     def __enter__(self) -> "DeferredSignal":
         handler = signal.getsignal(self.signum)
@@ -40,7 +39,7 @@ class DeferredSignal:
         self.received = call
 
     def deliver(self) -> None:
-        """Run the handler for a signal that has come."""
+        """Run the handler, if the signal has come."""
         call, self.received = self.received, None
         if call is not None:
             self.handler(*call)

@@ -1,4 +1,4 @@
-"""A configuration completed: what follows from the rest of it is written into it, once."""
+"""A configuration completed with the options of the model that follow from its other sections."""
 
 import copy
 import inspect
@@ -11,14 +11,10 @@ from ocp_physmol.losses.term import active_entries, term_class
 
 
 def resolve(config: dict, checkpoint: dict | None = None) -> dict:
-    """A copy of a configuration with the options of the model that follow from its other sections.
+    """A copy of a configuration with a complete section `model`.
 
-    A model has what the active terms of `loss_functions` ask for, and what the checkpoint has that
-    it starts from. It computes forces by default only where `outputs` names them.
-
-    Args:
-        config: with `model`, `outputs` and `loss_functions`.
-        checkpoint: that the model gets its weights from, to be evaluated.
+    The active terms of `loss_functions` ask for options, as does a classifier in the `checkpoint`
+    that is to be evaluated. Forces are computed by default only where `outputs` names them.
     """
     config = copy.deepcopy(config)
     model = config["model"]

@@ -16,8 +16,8 @@ from ocp_physmol.errors import UserError
 from ocp_physmol.files import move_into_place
 from ocp_physmol.losses.draws import structure_generators
 from ocp_physmol.losses.term import MeanOverRanks, Term, active_entries
-from ocp_physmol.model.copies import Copy, merged
-from ocp_physmol.training.budget import BudgetScheduler, BudgetSpent, TimeBudget
+from ocp_physmol.model.copies import merged
+from ocp_physmol.training.budget import BudgetScheduler, BudgetSpent
 from ocp_physmol.training.preemption import DeferredSignal, warning_signal
 from ocp_physmol.training.resolve import resolve
 from ocp_physmol.training.sharded_evaluation import SharedEvaluation
@@ -74,34 +74,26 @@ class PhysMolTrainer(SharedEvaluation):
                 self.loss_functions.append((name, {"fn": loss, "coefficient": coefficient}))
                 continue
             term = loss_class(loss_class.Options(**options))
-            if self._is_for_the_data(name, term):
+            if self._suits_the_data(name, term):
                 self.terms[name] = MeanOverRanks(term, reduction)
         compared = {name for name, _ in self.loss_functions}
         compared.update(*(loss.loss_fn.outputs for loss in self.terms.values()))
-        self.trained_targets = {
-            name: target
-            for name, target in self.output_targets.items()
-            if name != "forces" or name in compared
-        }
+        self.trained_targets = dict(self.output_targets)
+        if "forces" not in compared:
+            self.trained_targets.pop("forces", None)
         metrics = self.evaluation_metrics.get("metrics", {})
         trained_metrics = {k: v for k, v in metrics.items() if k in self.trained_targets}
         self.evaluator = Evaluator(task=self.name, eval_metrics=trained_metrics)
 
-    def _is_for_the_data(self, name: str, term: Term) -> bool:
-        """Whether a term applies to the training data.
-
-        Raises:
-            UserError: if it does not, and is not optional.
-        """
-        if self.train_dataset is None:
-            return True
-        problem = term.problem(self.train_dataset[0], set(self.output_targets))
-        if problem is None:
-            return True
-        if not term.options.optional:
+    def _suits_the_data(self, name: str, term: Term) -> bool:
+        """Whether a term applies to the training data; a UserError if it must and does not."""
+        data, labels = self.train_dataset, set(self.output_targets)
+        problem = None if data is None else term.problem(data[0], labels)
+        if problem and not term.options.optional:
             raise UserError(f"loss_functions.{name} {problem}")
-        logging.warning(f"loss_functions.{name} is left out: it {problem}")
-        return False
+        if problem:
+            logging.warning(f"loss_functions.{name} is left out: it {problem}")
+        return problem is None
 
     # ---- one training step
 
@@ -113,49 +105,52 @@ class PhysMolTrainer(SharedEvaluation):
         return out
 
     def _forward_training(self, batch) -> dict:
-        """Outputs of the batch, and under "terms" what each term compares."""
-        batch = batch.to(self.device)
-        seed, losses = self.config["cmd"]["seed"] or 0, self.terms.items()
-        copies = {
-            name: loss.loss_fn.copy(batch, structure_generators(batch, seed, self.step, name))
-            for name, loss in losses
-        }
-        out = self.model(batch, **self._asked_for([c for c in copies.values() if c is not None]))
-        physical = self._in_ev(out)
-        compared = {n: loss.loss_fn.compare(physical, batch, copies[n]) for n, loss in losses}
-        rows = {"atom": len(batch.pos), "system": len(batch.natoms)}
-        own = {n: out[n].view(rows[t["level"]], -1) for n, t in self.trained_targets.items()}
-        return {**own, "terms": compared}
-
-    def _asked_for(self, copies: list[Copy]) -> dict:
-        """What the model is told beside the batch; fairchem's own models know neither.
+        """Outputs of the batch, and under "terms" the prediction and target of each term.
 
         Raises:
             UserError: if a term needs a copy, and the model evaluates none.
         """
-        if "copies" in inspect.signature(self._unwrapped_model.forward).parameters:
-            return {"outputs": tuple(self.trained_targets), "copies": merged(copies)}
-        if copies:
+        batch = batch.to(self.device)
+        seed = self.config["cmd"]["seed"] or 0
+        terms = {name: loss.loss_fn for name, loss in self.terms.items()}
+        copies = {
+            name: term.copy(batch, structure_generators(batch, seed, self.step, name))
+            for name, term in terms.items()
+        }
+        asked = merged([copy for copy in copies.values() if copy is not None])
+        model = self._unwrapped_model
+        if "copies" in inspect.signature(model.forward).parameters:
+            out = self.model(batch, outputs=tuple(self.trained_targets), copies=asked)
+        elif asked:
             raise UserError(
-                f"model.name {type(self._unwrapped_model).__name__} evaluates no copies of a "
-                f"batch, which a term for '{copies[0].name}' needs; put it into a conservative one"
+                f"model.name {type(model).__name__} evaluates no copies of a batch, which a term "
+                f"for '{asked[0].name}' needs; put it into a conservative one"
             )
-        return {}
+        else:
+            out = self.model(batch)
+        physical = self._in_ev(out)
+        rows = {"atom": len(batch.pos), "system": len(batch.natoms)}
+        own = {n: out[n].view(rows[t["level"]], -1) for n, t in self.trained_targets.items()}
+        return {
+            **own,
+            "terms": {n: t.compare(physical, batch, copies[n]) for n, t in terms.items()},
+        }
 
     def _in_ev(self, out: dict) -> dict:
         """Outputs in eV and eV/Angstrom. Models are trained in units of the normalizer's stdev.
 
         Offsets of energies are left out: they are the same for all copies of a structure.
         """
-        scale = {n: self.normalizers[n].rmsd for n in ("energy", "forces") if n in self.normalizers}
+        scale = {name: normalizer.rmsd for name, normalizer in self.normalizers.items()}
         scale.setdefault("forces", scale.get("energy", 1.0))
 
-        def scaled(name: str, value):
-            if isinstance(value, dict):
-                return {n: scaled(n, v) for n, v in value.items()}
-            return value * scale[name] if name in scale else value
+        def scaled(values: dict) -> dict:
+            return {
+                name: scaled(value) if isinstance(value, dict) else value * scale.get(name, 1.0)
+                for name, value in values.items()
+            }
 
-        return scaled("", out)
+        return scaled(out)
 
     def _compute_loss(self, out, batch) -> torch.Tensor:
         loss = super()._compute_loss(out, batch)
@@ -175,10 +170,8 @@ class PhysMolTrainer(SharedEvaluation):
             return super()._compute_metrics(out, batch, evaluator, metrics)
         own = {name: value for name, value in out.items() if name != "terms"}
         every, self.output_targets = self.output_targets, self.trained_targets
-        try:
-            metrics = super()._compute_metrics(own, batch, evaluator, metrics)
-        finally:
-            self.output_targets = every
+        metrics = super()._compute_metrics(own, batch, evaluator, metrics)
+        self.output_targets = every
         losses = {name: info["fn"] for name, info in self.loss_functions}
         for name, loss in {**losses, **self.terms}.items():
             metrics = evaluator.update(f"{name}_loss", float(loss.value), metrics)
@@ -190,11 +183,10 @@ class PhysMolTrainer(SharedEvaluation):
         optim = self.config["optim"]
         self.budgeted = optim.get("max_seconds") is not None
         if self.budgeted:
-            optim["scheduler"] = "Null"  # what fairchem does by steps is done by time
+            optim["scheduler"] = "Null"  # fairchem's schedulers count steps, not time
         super().load_extras()
         if self.budgeted:
-            budget = TimeBudget(optim["max_seconds"])
-            self.scheduler = BudgetScheduler(self.optimizer, budget, self.device)
+            self.scheduler = BudgetScheduler(self.optimizer, optim["max_seconds"], self.device)
 
     def train(self, disable_eval_tqdm: bool = False) -> None:
         try:
@@ -206,11 +198,10 @@ class PhysMolTrainer(SharedEvaluation):
     def _train(self, disable_eval_tqdm: bool) -> None:
         if self.ema is None and self.ema_decay:  # a checkpoint of the best weights holds no average
             self.ema = ExponentialMovingAverage(self.model.parameters(), self.ema_decay)
-        if self.budgeted:
-            self.scheduler.start()
         with contextlib.suppress(BudgetSpent):
-            if not (self.budgeted and self.scheduler.budget.spent):
-                super().train(disable_eval_tqdm)
+            if self.budgeted:
+                self.scheduler.start()
+            super().train(disable_eval_tqdm)
         if self.budgeted:
             used = self.scheduler.budget.used
             logging.info(f"Trained for {used:.0f} seconds, {self.step} steps.")
@@ -239,17 +230,15 @@ class PhysMolTrainer(SharedEvaluation):
     # ---- checkpoints
 
     def save_if_training(self) -> None:
-        """What to do when the job is to end; before and after the training, and while weights are
-        still being loaded, there is nothing to save, and much to overwrite."""
+        """Save, when the job is to end, unless no training runs: then the weights may not even be
+        loaded, and would overwrite a checkpoint."""
         if self.interruption is not None:
             self.save()
 
     def _stop_if_asked(self) -> None:
-        """Obey a warning that the job is to end, before a forward pass: then the weights, their
+        """Obey a warning that the job is to end, before a forward pass: there the weights, their
         average and the optimiser belong together, to the last step that is complete."""
-        if self.interruption is None or not self.interruption.received:
-            return
-        if distutils.is_master():
+        if self.interruption and self.interruption.received and distutils.is_master():
             if self.model.training:
                 self.step -= 1
             elif self.ema is not None:
