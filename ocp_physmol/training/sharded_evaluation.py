@@ -19,9 +19,8 @@ from ocp_physmol.training.preemption import DeferredSignal
 def evaluation_batches(size: int, batch_size: int) -> list[range]:
     """This rank's share of a data set's batches: all ranks together see every entry once.
 
-    They are the batches that a single rank would see, so that no number depends on how many ranks
-    there are; only where there are fewer batches than ranks, they are smaller. (fairchem's sampler
-    repeats entries until all ranks have as many.)
+    They are the batches of a single rank, or smaller ones where there are fewer batches than ranks.
+    (fairchem's sampler repeats entries until all ranks have as many.)
 
     Raises:
         UserError: if there are fewer entries than ranks.
@@ -47,8 +46,8 @@ class SharedEvaluation(OCPTrainer):
 
     @contextlib.contextmanager
     def _on_its_own(self):
-        """Evaluate without DistributedDataParallel: ranks have different numbers of batches, and
-        none may wait for another in between."""
+        """Evaluate without DistributedDataParallel, in which ranks with different numbers of
+        batches would wait for each other."""
         wrapped, self.model = self.model, self._unwrapped_model
         try:
             yield
@@ -73,14 +72,14 @@ class SharedEvaluation(OCPTrainer):
     def save_results(self, predictions, results_file, keys=None) -> None:
         gathered = distutils.gather_objects(list(predictions["ids"])) or []  # on the first rank
         counts = Counter(chain.from_iterable(gathered))
-        verdict = [[name for name, count in counts.items() if count > 1][:1]]
-        distutils.broadcast_object_list(verdict, src=0, device=self.device)
-        for name in verdict[0]:
+        repeated = [[name for name, count in counts.items() if count > 1][:1]]
+        distutils.broadcast_object_list(repeated, src=0, device=self.device)
+        for name in repeated[0]:
             problem = (
                 f"the structures predicted share identifiers ('{name}' first): only one of each is "
                 "kept; give every entry a sid (and fid) of its own"
             )
-            if self.interruption is None:  # not in a training, which must go on
+            if self.interruption is None:  # no training, which must go on
                 raise UserError(problem)
             logging.warning(problem)
         super().save_results(predictions, results_file, keys)

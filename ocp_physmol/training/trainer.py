@@ -32,13 +32,11 @@ def import_path(cls: type) -> str:
 
 @registry.register_trainer("physmol")
 class PhysMolTrainer(SharedEvaluation):
-    """Takes OCPTrainer's configuration, and in addition:
+    """Takes OCPTrainer's configuration, and terms under `loss_functions` (see `losses.term`).
 
-    `loss_functions` may hold terms (see `losses.term`) under names that are no outputs of the
-    model. A coefficient of 0 switches a term off, at no cost.
-
-    `optim.max_seconds`: stop after this many seconds of training steps, with a learning rate that
-    falls by the time used; `max_epochs` is then an upper limit.
+    A coefficient of 0 switches a term off, at no cost. `optim.max_seconds` ends the training after
+    so many seconds of steps, with a learning rate that falls with the time used; `max_epochs` is
+    then an upper limit.
 
     Energies are kept in double precision outside the model: totals of 1e4 eV leave no room for meV.
     """
@@ -131,16 +129,12 @@ class PhysMolTrainer(SharedEvaluation):
         physical = self._in_ev(out)
         rows = {"atom": len(batch.pos), "system": len(batch.natoms)}
         own = {n: out[n].view(rows[t["level"]], -1) for n, t in self.trained_targets.items()}
-        return {
-            **own,
-            "terms": {n: t.compare(physical, batch, copies[n]) for n, t in terms.items()},
-        }
+        compared = {n: term.compare(physical, batch, copies[n]) for n, term in terms.items()}
+        return {**own, "terms": compared}
 
     def _in_ev(self, out: dict) -> dict:
-        """Outputs in eV and eV/Angstrom. Models are trained in units of the normalizer's stdev.
-
-        Offsets of energies are left out: they are the same for all copies of a structure.
-        """
+        """Outputs in eV and eV/Angstrom, not in units of the normalizer's stdev; energies without
+        their offsets, which are the same for all copies of a structure."""
         scale = {name: normalizer.rmsd for name, normalizer in self.normalizers.items()}
         scale.setdefault("forces", scale.get("energy", 1.0))
 
@@ -203,8 +197,8 @@ class PhysMolTrainer(SharedEvaluation):
                 self.scheduler.start()
             super().train(disable_eval_tqdm)
         if self.budgeted:
-            used = self.scheduler.budget.used
-            logging.info(f"Trained for {used:.0f} seconds, {self.step} steps.")
+            seconds = self.scheduler.budget.used
+            logging.info(f"Trained for {seconds:.0f} seconds, {self.step} steps.")
         # the end may lie between two validations
         self.save(checkpoint_file="checkpoint.pt", training_state=True)
         between = self.step % self.config["optim"].get("eval_every", len(self.train_loader)) != 0
@@ -230,8 +224,8 @@ class PhysMolTrainer(SharedEvaluation):
     # ---- checkpoints
 
     def save_if_training(self) -> None:
-        """Save, when the job is to end, unless no training runs: then the weights may not even be
-        loaded, and would overwrite a checkpoint."""
+        """Save when the job is to end. Without a running training there is nothing to save, and
+        weights that are not loaded yet would overwrite a checkpoint."""
         if self.interruption is not None:
             self.save()
 
@@ -253,8 +247,7 @@ class PhysMolTrainer(SharedEvaluation):
         if checkpoint is None:
             checkpoint = read_checkpoint(checkpoint_path, self.device)
         self.checkpoint_path = checkpoint_path
-        options = self.config["model"]
-        require_same_architecture(self.model, options, checkpoint, checkpoint_path)
+        require_same_architecture(self.model, self.config["model"], checkpoint, checkpoint_path)
         super().load_checkpoint(checkpoint_path, checkpoint, inference_only)
         if distutils.is_master():
             logging.info(f"Loaded {checkpoint_path}, step {self.step}.")
