@@ -49,10 +49,7 @@ class PhysMolEnergy(nn.Module):
     def represent(
         self, structures: Structures, exact: bool = False, trained: bool = True
     ) -> tuple[torch.Tensor, torch.Tensor, Graph]:
-        """Final embeddings x^(L) of atoms [N, d] and of [CLS] tokens [B, d] or [0, d]; the graph.
-
-        Args: as for `forward`.
-        """
+        """Final embeddings x^(L), of atoms [N, d] and [CLS] tokens [B, d] or [0, d]; the graph."""
         atom_type = structures.atom_type
         graph = measure(structures.pos, structures.neighbors, self.cutoff)
         if graph.distance.device.type == "cpu" and not exact:

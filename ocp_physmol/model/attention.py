@@ -40,9 +40,9 @@ class ClsToken(nn.Module):
     def forward(self, x: torch.Tensor, context: Context, graph: Graph) -> torch.Tensor:
         """`x` [N, d] and the tokens, whose edges are appended to `context`."""
         atoms = torch.arange(len(x), device=x.device)
-        tokens = torch.arange(graph.num_graphs, device=x.device) + len(x)
+        tokens = torch.arange(len(graph.natoms), device=x.device) + len(x)
         own = graph.batch + len(x)  # [N], every atom's [CLS]
-        ones = context.envelope.new_ones(2 * len(x) + graph.num_graphs, 1)
+        ones = context.envelope.new_ones(2 * len(x) + len(tokens), 1)
         context.center = torch.cat([context.center, own, atoms, tokens])
         context.neighbor = torch.cat([context.neighbor, atoms, own, tokens])
         context.envelope = torch.cat([context.envelope, ones])
@@ -50,7 +50,7 @@ class ClsToken(nn.Module):
             context.radial = context.radial.append(len(ones))
         if context.adjacency is not None:
             context.adjacency = torch.cat([context.adjacency, ones])
-        return torch.cat([x, self.embedding.expand(graph.num_graphs, -1)])
+        return torch.cat([x, self.embedding.expand(len(tokens), -1)])
 
 
 class DistanceAttention(nn.Module):
@@ -122,10 +122,7 @@ class MolecularAttentionBlock(nn.Module):
         self.attention_norm = nn.LayerNorm(width)
         self.attention = DistanceAttention(config)
         self.feed_forward = nn.Sequential(
-            nn.LayerNorm(width),
-            nn.Linear(width, 2 * width),
-            nn.SiLU(),
-            nn.Linear(2 * width, width),
+            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width)
         )
 
     def forward(self, x: torch.Tensor, context: Context) -> torch.Tensor:

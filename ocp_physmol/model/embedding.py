@@ -14,10 +14,6 @@ class AtomEmbedding(nn.Module):
 
     Eq. 1: x_self = [E(z_i); n_{z_i}], a learned vector and the electronegativity.
     Eq. 4: x_neighbor = sum_j U (x_self_j * V psi_ij).
-
-    Args:
-        hidden_channels: d, the width of every embedding.
-        num_rbf: number of radial basis functions.
     """
 
     def __init__(self, hidden_channels: int, num_rbf: int) -> None:

@@ -41,10 +41,10 @@ def at_least_single(values: torch.Tensor) -> torch.Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-def sum_over(values: torch.Tensor, batch: torch.Tensor, num_graphs: int) -> torch.Tensor:
-    """Sum `values` [N] over the atoms or pairs of each structure: [num_graphs]."""
+def sum_over(values: torch.Tensor, batch: torch.Tensor, graph: Graph) -> torch.Tensor:
+    """Sum `values` of atoms or pairs over those of each structure of `graph`: [B]."""
     values = at_least_single(values)
-    return values.new_zeros(num_graphs).index_add(0, batch, values)
+    return values.new_zeros(len(graph.natoms)).index_add(0, batch, values)
 
 
 def linear_from_zero(inputs: int, outputs: int) -> nn.Linear:
@@ -63,7 +63,7 @@ class AtomReadout(nn.Module):
         self.f_atom = linear_from_zero(hidden_channels, 1)
 
     def forward(self, x, cls, atom_type, graph: Graph) -> torch.Tensor:
-        return sum_over(self.f_atom(x)[:, 0], graph.batch, graph.num_graphs)
+        return sum_over(self.f_atom(x)[:, 0], graph.batch, graph)
 
 
 class ClsReadout(nn.Module):
@@ -116,8 +116,8 @@ class PhysicsReadout(AtomReadout):
         beta = self.f_bond(x, atom_type, graph)
         bonds = graph.pair_envelope * pair_energy(graph.pair_distance, beta)
         pair_batch = graph.batch.index_select(0, graph.pair_index[0])
-        bond_energy = sum_over(bonds, pair_batch, graph.num_graphs)
-        return super().forward(x, cls, atom_type, graph) + bond_energy
+        atoms = super().forward(x, cls, atom_type, graph)
+        return atoms + sum_over(bonds, pair_batch, graph)
 
 
 READOUTS = {"atom": AtomReadout, "cls": ClsReadout, "physics": PhysicsReadout}

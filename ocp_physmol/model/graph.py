@@ -1,6 +1,7 @@
 """The graph of a batch: all pairs of atoms closer than the cutoff, and their distances."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -15,13 +16,16 @@ LARGE = 1000  # atoms; from here on ASE's cell list, linear in the atoms, beats 
 
 @dataclass
 class Neighbors:
-    """The pairs of neighbours in a batch of structures; a graph without its geometry."""
+    """The pairs of neighbours in a batch of structures.
+
+    Every unordered pair stands once, and every periodic image is a pair of its own.
+    """
 
     natoms: torch.Tensor  # [B]
     pair_index: torch.Tensor  # [2, P], atoms i and j
     shift: torch.Tensor | None  # [P, 3], added to pos_j - pos_i, Angstrom; None: all are zero
 
-    @property
+    @cached_property
     def batch(self) -> torch.Tensor:
         """The structure that each atom belongs to, [N]."""
         return torch.repeat_interleave(self.natoms)
@@ -34,23 +38,19 @@ class Neighbors:
 
 
 @dataclass
-class Graph:
-    """Pairs of atoms inside the cutoff, and the directed edges made of them.
+class Graph(Neighbors):
+    """Pairs of neighbours with their distances, and the directed edges made of them.
 
-    Every unordered pair (periodic images are pairs of their own) stands once in `pair_*`, [P].
     The E = 2P + N edges are, in this order: the pairs, the pairs reversed, and an edge of length
     zero from each atom to itself, since an atom's context holds the atom (3.3).
     """
 
-    pair_index: torch.Tensor  # [2, P]
     pair_distance: torch.Tensor  # [P], Angstrom
     pair_envelope: torch.Tensor  # [P], phi of Eq. 3
     center: torch.Tensor  # [E], atom i that looks
     neighbor: torch.Tensor  # [E], atom j that is looked at
     distance: torch.Tensor  # [E], Angstrom
     envelope: torch.Tensor  # [E]
-    batch: torch.Tensor  # [N], the structure that an atom belongs to
-    num_graphs: int
 
     @property
     def num_pairs(self) -> int:
@@ -110,15 +110,15 @@ def measure(pos: torch.Tensor, neighbors: Neighbors, cutoff: float) -> Graph:
 
     atoms = torch.arange(len(pos), device=pos.device)
     return Graph(
+        natoms=neighbors.natoms,
         pair_index=neighbors.pair_index,
+        shift=neighbors.shift,
         pair_distance=distance,
         pair_envelope=envelope,
         center=torch.cat([i, j, atoms]),
         neighbor=torch.cat([j, i, atoms]),
         distance=torch.cat([distance, distance, pos.new_zeros(len(pos))]),
         envelope=torch.cat([envelope, envelope, pos.new_ones(len(pos))]),
-        batch=neighbors.batch,
-        num_graphs=len(neighbors.natoms),
     )
 
 

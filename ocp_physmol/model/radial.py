@@ -9,12 +9,7 @@ from ocp_physmol.model.elements import NUM_TYPES
 
 
 def cosine_envelope(distance: torch.Tensor, cutoff: float) -> torch.Tensor:
-    """Eq. 3: 1 at zero distance, 0 with zero slope from `cutoff` on.
-
-    Args:
-        distance: [...], Angstrom.
-        cutoff: tau, Angstrom.
-    """
+    """Eq. 3 at `distance` [...] (Angstrom): 1 at zero, 0 with zero slope from `cutoff` tau on."""
     return raised_cosine(distance.clamp(max=cutoff), cutoff)
 
 
@@ -26,12 +21,9 @@ def raised_cosine(distance: torch.Tensor, cutoff: float) -> torch.Tensor:
 class RadialBasis(nn.Module):
     """Eq. 2: psi_ijk = phi(d_ij) exp(-beta_{z_i,k} (exp(-d_ij) - mu_{z_i,k})^2).
 
-    Centres mu and widths beta are learned for each type of the centre atom. They start as in
-    PhysNet (Unke & Meuwly, 2019): centres evenly spaced in exp(-d), one common width.
-
-    Args:
-        num_rbf: number of basis functions n_b.
-        cutoff: tau, Angstrom.
+    Centres mu and widths beta of the `num_rbf` functions are learned for each type of the centre
+    atom. They start as in PhysNet (Unke & Meuwly, 2019): centres evenly spaced in exp(-d) from the
+    `cutoff` tau (Angstrom) on, one common width.
     """
 
     def __init__(self, num_rbf: int, cutoff: float) -> None:
