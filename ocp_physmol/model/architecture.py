@@ -40,8 +40,8 @@ class PhysMolEnergy(nn.Module):
 
         Args:
             exact: by the formulas themselves; else, on a processor, filters are read from splines
-                through them (fast/knots.py), which have first derivatives by positions alone.
-            trained: whether gradients shall reach the weights, or the positions alone.
+                through them (fast/knots.py), which can be differentiated once.
+            trained: whether gradients reach the weights, or the positions alone.
         """
         x, cls, graph = self.represent(structures, exact, trained)
         return self.readout(x, cls, structures.atom_type, graph)

@@ -26,10 +26,9 @@ class AtomEmbedding(nn.Module):
 
     def forward(self, atom_type: torch.Tensor, graph: Graph, radial) -> torch.Tensor:
         """Embeddings [N, d] from `atom_type` [N] and the edges' psi [E, num_rbf], or Knots."""
-        own = torch.cat(
-            [self.type_embedding(atom_type), self.electronegativity[atom_type, None]], dim=-1
-        )  # [N, d]
-        edges = slice(0, 2 * graph.num_pairs)  # without the edges from an atom to itself
+        electronegativity = self.electronegativity[atom_type, None]
+        own = torch.cat([self.type_embedding(atom_type), electronegativity], dim=-1)  # [N, d]
+        edges = slice(0, 2 * len(graph.pair_distance))  # without those from an atom to itself
         center, neighbor = graph.center[edges], graph.neighbor[edges]
         if isinstance(radial, Knots):
             # the envelope stays outside of what is interpolated: nothing is left at the cutoff

@@ -52,10 +52,6 @@ class Graph(Neighbors):
     distance: torch.Tensor  # [E], Angstrom
     envelope: torch.Tensor  # [E]
 
-    @property
-    def num_pairs(self) -> int:
-        return self.pair_index.shape[1]
-
 
 @torch.no_grad()
 def find_neighbors(

@@ -56,7 +56,7 @@ def test_same_neighbours_as_ase(name, large, monkeypatch):
     monkeypatch.setattr(graphs, "LARGE", large)
     atoms = STRUCTURES[name]()
     graph = graph_of(atoms)
-    edges = 2 * graph.num_pairs
+    edges = 2 * len(graph.pair_distance)
     center, distance = neighbor_list("id", atoms, CUTOFF)
     assert edges == len(center)
     own_center, own_distance = graph.center[:edges].numpy(), graph.distance[:edges].numpy()
@@ -73,7 +73,7 @@ def test_batch_holds_the_graphs_of_its_structures():
         atoms = make()
         alone = graph_of(atoms)
         own = together.batch[together.pair_index[0]] == number
-        assert int(own.sum()) == alone.num_pairs
+        assert int(own.sum()) == len(alone.pair_distance)
         np.testing.assert_allclose(
             np.sort(together.pair_distance[own].numpy()),
             np.sort(alone.pair_distance.numpy()),
@@ -88,7 +88,7 @@ def test_batch_holds_the_graphs_of_its_structures():
 
 def test_every_atom_has_one_edge_to_itself():
     graph = graph_of(slab(), molecule("H2O"))
-    own = slice(2 * graph.num_pairs, None)
+    own = slice(2 * len(graph.pair_distance), None)
     atoms = torch.arange(len(graph.batch))
     assert torch.equal(graph.center[own], atoms) and torch.equal(graph.neighbor[own], atoms)
     assert (graph.distance[own] == 0).all() and (graph.envelope[own] == 1).all()
@@ -97,11 +97,11 @@ def test_every_atom_has_one_edge_to_itself():
 def test_pbc_flags_switch_images_off():
     atoms = tiny_crystal()
     atoms.pbc = False
-    assert graph_of(atoms).num_pairs == 0
+    assert len(graph_of(atoms).pair_distance) == 0
 
 
 def test_large_crystal_through_the_cell_list():
     atoms = bulk("Cu", cubic=True).repeat(7)  # 1372 atoms
     assert len(atoms) > graphs.LARGE
     graph = graph_of(atoms, cutoff=3.0)
-    assert graph.num_pairs == 6 * len(atoms)  # twelve nearest neighbours each
+    assert len(graph.pair_distance) == 6 * len(atoms)  # twelve nearest neighbours each
