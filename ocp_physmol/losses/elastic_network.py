@@ -24,7 +24,7 @@ SOFTEST = 1.0  # eV/A^2, added to all stiffnesses where displacements and errors
 
 
 class ElasticNetwork:
-    """The networks of a batch of molecules, on padded arrays of n atoms each.
+    """The springs of a batch of molecules, on padded arrays of n atoms each.
 
     Args:
         pos: [N, 3], the minima, Angstrom.
@@ -80,8 +80,8 @@ class ElasticNetwork:
         return torch.linalg.cholesky(hessian + SOFTEST * torch.eye(hessian.shape[1]).to(hessian))
 
     def soft_displacements(self, normal: torch.Tensor) -> torch.Tensor:
-        """From `normal` random numbers [B, n, 3], displacements as heat would give them, the
-        larger the softer a direction is: their covariance is that of exp(-U/kT)."""
+        """From `normal` random numbers [B, n, 3], displacements as of heat, larger in softer
+        directions: their covariance is that of exp(-U/kT)."""
         flat = normal.flatten(1)[..., None]
         moved = torch.linalg.solve_triangular(self.root.mT, flat, upper=True)
         return moved.view_as(normal) * self.mask[..., None]

@@ -72,8 +72,8 @@ class Push:
     """D molecules of a batch, M atoms in all, pushed out of their minima.
 
     Some are cleft along a random plane, its sides moved apart. All others are displaced evenly, or
-    further along soft directions, by root mean squares that are log-uniform between noise / SCALES
-    and noise, Angstrom.
+    further along soft directions, by root mean squares between noise / SCALES and noise
+    (Angstrom), log-uniform.
 
     Args:
         chosen: [B] bool, the molecules; they are at their minima.

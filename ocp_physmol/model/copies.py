@@ -17,12 +17,12 @@ class Copy:
     """The structures of a batch of B structures and N atoms, changed.
 
     Args:
-        name: under which the outputs stand among those of the batch.
-        outputs: what is wanted: "energy", "forces" (which come with energies), "masked_logits".
-        pos: [M, 3], Angstrom, where the atoms of the chosen structures are; None: where they were.
+        name: key of its outputs among those of the batch.
+        outputs: some of "energy", "forces" (which come with energies), "masked_logits".
+        pos: [M, 3], Angstrom, new positions in the chosen structures; None: they stay.
         chosen: [B] bool, the structures that are copied, of M atoms; None: all.
         masked: [N] bool, atoms to hide; of a copy of all structures.
-        known: what whoever asks for the copy knows of it; models do not look at it.
+        known: for the term that asked for the copy; models do not read it.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Copy:
         return slice(None) if self.chosen is None else self.chosen[batch.batch]
 
     def of(self, batch: Batch) -> Batch:
-        """The copy as a batch of its own, with what models read of one. `batch` stays as it is."""
+        """The copy as a batch of its own, with all that models read; `batch` is not changed."""
         changed = copy.copy(batch)
         if self.chosen is not None:
             for shapes, rows in ((PER_ATOM, self.atoms(batch)), (PER_STRUCTURE, self.chosen)):
@@ -51,7 +51,7 @@ class Copy:
 
 
 def merged(copies: list[Copy]) -> list[Copy]:
-    """The same with each name once, and all outputs that are wanted of it."""
+    """The copies with each name once, and all outputs that are wanted under it."""
     by_name: dict[str, Copy] = {}
     for one in copies:
         former = by_name.get(one.name, one)

@@ -40,7 +40,7 @@ class RadialBasis(nn.Module):
     def forward(
         self, center_type: torch.Tensor, distance: torch.Tensor, envelope: torch.Tensor
     ) -> torch.Tensor:
-        """psi of shape [E, num_rbf] for `center_type`, `distance` and `envelope` of shape [E]."""
+        """psi [E, num_rbf] from `center_type`, `distance` (Angstrom) and `envelope`, all [E]."""
         mu = self.mu.index_select(0, center_type)  # [E, num_rbf]
         sqrt_beta = self.sqrt_beta.index_select(0, center_type)  # [E, num_rbf]
         exponent = (sqrt_beta * (torch.exp(-distance)[:, None] - mu)).square()

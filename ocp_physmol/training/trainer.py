@@ -150,8 +150,8 @@ class PhysMolTrainer(SharedEvaluation):
         loss = super()._compute_loss(out, batch)
         for name, (prediction, target) in out.get("terms", {}).items():
             term = self.terms[name]
-            value = term(prediction, target, batch.natoms)
-            loss = loss + term.loss_fn.options.coefficient * value
+            coefficient = term.loss_fn.options.coefficient
+            loss = loss + coefficient * term(prediction, target, batch.natoms)
         if self.model.training and not torch.isfinite(loss):
             raise UserError(
                 f"the loss is {float(loss)} at step {self.step}; lower optim.lr_initial or set "

@@ -178,11 +178,7 @@ def _arrays(tensors) -> tuple[np.ndarray, ...]:
 
 
 class _EdgeSum(torch.autograd.Function):
-    """A pair of kernels, one for the sums and one for their gradients; the table comes last.
-
-    Raises:
-        RuntimeError: if a second derivative is asked for.
-    """
+    """A pair of kernels, one for the sums and one for their gradients; the table comes last."""
 
     @staticmethod
     def forward(ctx, kernels, *tensors):
@@ -212,12 +208,7 @@ class _EdgeSum(torch.autograd.Function):
 
 
 def embed(x: torch.Tensor, table: torch.Tensor, edges: Edges) -> torch.Tensor:
-    """Eq. 4: sum_j gate_ij x_j * F_ij, [N, C], the filters F [E, C] given by their `table`.
-
-    Args:
-        x: [N, C].
-        table: [T * R, C].
-    """
+    """Eq. 4: sum_j gate_ij x_j * F_ij, [N, C], from `x` [N, C] and the `table` [T * R, C] of F."""
     return _EdgeSum.apply((_embed, _embed_gradient), *edges, x, table)
 
 

@@ -19,7 +19,7 @@ MAX_SPACING = 0.04  # Angstrom, for few and wide basis functions
 
 @dataclass
 class Knots:
-    """Four consecutive knots for each edge, and how much each of them counts."""
+    """Four consecutive knots for each edge, and their weights."""
 
     gaussians: torch.Tensor  # [T, R + 4, num_rbf] for T types: psi without its envelope
     psi: torch.Tensor  # the same with it
@@ -37,9 +37,8 @@ class Knots:
             return ((54 * v[:, 2:-2] - 10 * near + far) / 36).flatten(0, 1)
 
     def append(self, count: int) -> "Knots":
-        """With `count` more edges that read four rows put after a table's last one, all alike."""
-        num_types, num_knots, _ = self.psi.shape
-        num_rows = num_types * (num_knots - 4)
+        """With `count` more edges, which read four equal rows after the last one of a table."""
+        num_rows = self.psi[:, 4:, 0].numel()
         return replace(
             self,
             first=torch.cat([self.first, self.first.new_full((count,), num_rows)]),
