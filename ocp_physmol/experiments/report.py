@@ -1,18 +1,16 @@
-"""One page of all records: python -m ocp_physmol.experiments.report [--records records]
+"""One page of all records: ocp-physmol report"""
 
-Writes report/index.html, which needs nothing beside itself, and the tables as CSV files.
-"""
-
-import argparse
+from functools import partial
 from pathlib import Path
 
+import click
 import yaml
 from ase import Atoms
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tqdm import tqdm
 
-from ocp_physmol.errors import UserError, exit_on_user_error
 from ocp_physmol.experiments import paper_numbers
+from ocp_physmol.experiments.options import FOLDER
 from ocp_physmol.experiments.records import read_records
 from ocp_physmol.experiments.tables import (
     ASSEMBLY,
@@ -21,43 +19,35 @@ from ocp_physmol.experiments.tables import (
     table,
     vibration_columns,
 )
-from ocp_physmol.figures import report as report_figures
+from ocp_physmol.figures.bond_parameters import bond_parameters_figure
+from ocp_physmol.figures.distributions import curve_figure, distribution_figure
+from ocp_physmol.figures.molecules import thumbnail
+from ocp_physmol.figures.style import as_data
+from ocp_physmol.figures.vibrations import vibrations_figure
 from ocp_physmol.files import complete_or_absent
 
-TEMPLATE = "report.html"
-OWN_SECTIONS = ("table1", "ablation", "curve")  # all other experiments share one
+SIDE_BY_SIDE = 2  # models in a figure of vibrations, for narrow screens
 
 
-@exit_on_user_error
-def main(arguments: list[str] | None = None) -> None:
-    """Command line of the report."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ocp_physmol.experiments.report",
-        description=__doc__.split("\n\n")[1],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("--records", type=Path, default=Path("records"), help="folder of records")
-    parser.add_argument("--output", type=Path, default=Path("report"), help="folder to write to")
-    args = parser.parse_args(arguments)
-    experiments = read_records(args.records)
-    if not experiments:
-        raise UserError(
-            f"--records {args.records} holds no records; make them with "
-            "python -m ocp_physmol.experiments.command"
-        )
-    files = {
-        "index.html": page(experiments),
-        "table1.csv": _csv(paper_numbers.table1_csv(experiments.get("table1", []))),
-        "table2.csv": _csv(paper_numbers.table2_csv(experiments.get("ablation", []))),
+@click.command("report", context_settings={"show_default": True})
+@click.option("--records", type=FOLDER, default="records", help="Folder of records.")
+@click.option("--output", type=FOLDER, default="report", help="Folder to write to.")
+def command(records: Path, output: Path) -> None:
+    """Show all records in one page, index.html, which needs nothing beside itself.
+
+    The tables are written as CSV files, too.
+    """
+    experiments = read_records(records)
+    frames = {
+        "table1.csv": paper_numbers.table1_csv(experiments.get("table1", [])),
+        "table2.csv": paper_numbers.table2_csv(experiments.get("ablation", [])),
     }
+    files = {"index.html": page(experiments)}
+    files |= {name: f.to_csv(index=False, float_format="%.10g") for name, f in frames.items()}
     for name, content in files.items():
-        with complete_or_absent(args.output / name) as partial:
-            partial.write_text(content)
-    print(f"Written: {', '.join(str(args.output / name) for name in files)}")
-
-
-def _csv(frame) -> str:
-    return frame.to_csv(index=False, float_format="%.6g")
+        with complete_or_absent(output / name) as path:
+            path.write_text(content)
+    click.echo(f"Written: {', '.join(str(output / name) for name in files)}")
 
 
 def page(experiments: dict[str, list[dict]]) -> str:
@@ -66,87 +56,89 @@ def page(experiments: dict[str, list[dict]]) -> str:
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    bar = tqdm(total=4, desc="Report", unit=" sections")
-    content = {"runs": _runs(experiments), "paper_table1": paper_numbers.paper_table1()}
-    for name, make in (("models", _models), ("ablation", _ablation), ("curve", _curve)):
-        records = experiments.get("table1" if name == "models" else name)
-        content[name] = make(records) if records else None
-        bar.update()
-    content["others"] = [
-        {"title": records[0]["title"], "table": table(records, TABLE1)}
+    environment.filters["yaml"] = partial(yaml.safe_dump, sort_keys=False)
+    sections = {"table1": _models, "ablation": _ablation, "curve": _curve}
+    content = {
+        name: make(experiments[name]) if name in experiments else None
+        for name, make in tqdm(sections.items(), "Report", unit=" sections")
+    }
+    others = [
+        (records[0]["title"], table(records, TABLE1.values()))
         for name, records in experiments.items()
-        if name not in OWN_SECTIONS
+        if name not in sections
     ]
-    bar.update()
-    bar.close()
-    return environment.get_template(TEMPLATE).render(**content)
+    return environment.get_template("report.html").render(
+        experiments=experiments, paper_table1=paper_numbers.paper_table1(), others=others, **content
+    )
 
 
 def _models(records: list[dict]) -> dict:
     """All that compares the models of Table 1."""
     first = records[0]
-    noises, bands = list(first["recovery"]), list(first["vibrations"]["minimum"]["bands"])
+    vibrations = {record["name"]: record["vibrations"]["minimum"] for record in records}
+    groups = [list(vibrations)[i : i + SIDE_BY_SIDE] for i in range(0, len(records), SIDE_BY_SIDE)]
     return {
         **_conditions(records),
-        "table1": table(records, TABLE1),
-        "notes": _notes(records),
+        "table": table(records, TABLE1.values()),
+        "notes": {record["name"]: record["note"] for record in records if record["note"]},
         "recovery": [
-            {"noise": noise, "table": table(records, recovery_columns(noise)),
-             "figure": report_figures.distributions(records, noise)}
-            for noise in noises
+            (noise, _distributions(records, noise), table(records, recovery_columns(noise)))
+            for noise in first["recovery"]
         ],
-        "vibrations": table(records, vibration_columns(bands)),
-        "vibration_figures": report_figures.vibrations(records),
+        "vibrations": table(records, vibration_columns(first["vibrations"]["minimum"]["bands"])),
+        "vibration_figures": [
+            as_data(".png", vibrations_figure, {name: vibrations[name] for name in names})
+            for names in groups
+        ],
         "assembly": table(records, ASSEMBLY),
         "pictures": {task: _pictures(records, task) for task in first["pictures"]},
-        "bonds": [
-            {"name": r["name"], "figure": report_figures.bond_parameters(r)}
-            for r in records
-            if "bond_parameters" in r
-        ],
-    }  # fmt: skip
-
-
-def _notes(records: list[dict]) -> dict[str, dict]:
-    """What is to be said of some models, numbered."""
-    noted = [record for record in records if record["note"]]
-    return {r["name"]: {"number": k, "text": r["note"]} for k, r in enumerate(noted, start=1)}
+        "bonds": {
+            record["name"]: as_data(".png", bond_parameters_figure, record["bond_parameters"])
+            for record in records
+            if "bond_parameters" in record
+        },
+    }
 
 
 def _conditions(records: list[dict]) -> dict:
-    """What records have in common, to be said once."""
+    """Conditions that all records share, and what some of them differ in."""
     first = records[0]
     return {
-        "budgets": sorted({r["seconds"]["budget"] for r in records}),
-        "machines": sorted({f"{r['machine']['processor']}, {r['machine']['threads']} of "
-                            f"{r['machine']['cores']} cores" for r in records}),
+        "budgets": sorted({record["seconds"]["budget"] for record in records}),
+        "machines": sorted({"{processor}, {threads} of {cores} cores".format(**record["machine"])
+                            for record in records}),
         "data": first["data"],
         "protocol": first["protocol"],
-        "judged": sorted({len(r["sids"]) for r in records}),
+        "judged": sorted({len(record["sids"]) for record in records}),
         "vibrating": first["vibrations"]["minimum"]["molecules"],
     }  # fmt: skip
+
+
+def _distributions(records: list[dict], noise: str) -> str:
+    results = {record["name"]: record["recovery"][noise] for record in records}
+    nothing = records[0]["recovery"][noise]["do_nothing_delta_p_a"] if noise != "0" else None
+    return as_data(".svg", distribution_figure, results, nothing)
 
 
 def _pictures(records: list[dict], task: str) -> list[dict]:
     """Rows of pictures: a molecule at its minimum, where relaxations began, where each ended."""
     rows = []
-    for drawn in records[0]["pictures"][task]:
+    for first in records[0]["pictures"][task]:
         panels = [
-            {"label": label, "figure": report_figures.molecule(drawn, key), "outcome": ""}
+            {"label": label, "figure": as_data(".png", thumbnail, first, key), "outcome": ""}
             for key, label in (("reference", "minimum"), ("start", "start"))
         ]
         for record in records:
-            of_model = next((m for m in record["pictures"][task] if m["gdb"] == drawn["gdb"]), None)
-            if of_model is None:
-                continue
-            broken = ", other bonds" if of_model["broken"] else ""
-            panels.append({
-                "label": record["name"],
-                "figure": report_figures.molecule(of_model, "end"),
-                "outcome": f"ΔP {of_model['displacement']:.2f} Å{broken}",
-            })  # fmt: skip
-        formula = Atoms(drawn["numbers"]).get_chemical_formula()
-        rows.append({**drawn, "formula": formula, "panels": panels})
+            for drawn in record["pictures"][task]:
+                if drawn["gdb"] == first["gdb"]:
+                    broken = ", other bonds" if drawn["broken"] else ""
+                    panels.append({
+                        "label": record["name"],
+                        "figure": as_data(".png", thumbnail, drawn, "end"),
+                        "outcome": f"ΔP {drawn['displacement']:.2f} Å{broken}",
+                    })  # fmt: skip
+        formula = Atoms(first["numbers"]).get_chemical_formula()
+        rows.append({**first, "formula": formula, "panels": panels})
     return rows
 
 
@@ -156,26 +148,12 @@ def _ablation(records: list[dict]) -> dict:
         "table": paper_numbers.table2(records),
         "effects": paper_numbers.effects(records),
         "missing": len(paper_numbers.paper_table(2)) - len(records),
-        "in_full": table(records, TABLE1),
+        "in_full": table(records, TABLE1.values()),
     }
 
 
 def _curve(records: list[dict]) -> dict:
-    return {"figure": report_figures.curve(records), "table": table(records, TABLE1)}
-
-
-def _runs(experiments: dict[str, list[dict]]) -> list[dict]:
-    """What each run was, to be looked up."""
-    return [
-        {
-            "title": f"{record['experiment']}: {record['name']}",
-            "record": record,
-            "config": yaml.safe_dump(record["config"]["complete"], sort_keys=False),
-        }
-        for records in experiments.values()
-        for record in records
-    ]
-
-
-if __name__ == "__main__":
-    main()
+    return {
+        "figure": as_data(".svg", curve_figure, records),
+        "table": table(records, TABLE1.values()),
+    }

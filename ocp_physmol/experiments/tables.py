@@ -1,174 +1,151 @@
-"""Records as tables, for a terminal or a page."""
+"""Records as tables, for a terminal, a page or a file."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
+
+import pandas as pd
+from tabulate import tabulate
 
 
 class Column(NamedTuple):
     """A number that a record has."""
 
-    key: str  # in CSV files, with its unit
-    label: str  # for people
-    value: Callable[[dict], float | None]
-    form: str
-    best: Callable | None = None  # min or max; None where neither is better
-    nothing: Callable[[dict], float | None] | None = None  # the value of doing nothing
+    path: str  # its keys, joined by "/"
+    label: str  # with the unit
+    form: str  # as of `format`
+    best: str = ""  # "min" or "max"; empty where neither is better
+    nothing: str = ""  # the path of the value without any relaxation
 
-
-class Cell(NamedTuple):
-    """What a place of a table shows."""
-
-    text: str
-    best: bool = False
+    def shown(self, value: float) -> str:
+        """A value for people."""
+        if math.isnan(value):
+            return "–"
+        return "∞" if math.isinf(value) else format(value, self.form)
 
 
 class Table(NamedTuple):
-    """Labels of columns, and rows of as many cells; the first names the row."""
+    """Texts, and of the same shape whether each is the best of its column."""
 
-    header: list[str]
-    rows: list[list[Cell]]
+    texts: pd.DataFrame
+    best: pd.DataFrame
 
-
-def at(*keys: str) -> Callable[[dict], float | None]:
-    """The value under nested keys of a record; None where one is missing."""
-
-    def value(record: dict):
-        for key in keys:
-            record = record.get(key) if isinstance(record, dict) else None
-        return record
-
-    return value
+    def rows(self) -> Iterator[tuple[str, Iterable[tuple[str, bool]]]]:
+        """The name of each row, and its texts with their marks."""
+        for name, texts, best in zip(self.texts.index, self.texts.values, self.best.values):
+            yield name, zip(texts, best)
 
 
-def _delta_p(noise: str, label: str, key: str = "delta_p_a") -> Column:
-    doing_nothing = at("recovery", noise, "do_nothing_delta_p_a")
-    name = f"{key[:-2]}_{noise}_a"
-    return Column(name, label, at("recovery", noise, key), ".3f", min, doing_nothing)
+def numbers(records: list[dict], paths: Sequence[str]) -> pd.DataFrame:
+    """A row a record, by name, and a column a path of keys; NaN where a record lacks the number."""
+    flat = pd.json_normalize(records, sep="/").reindex(columns=list(paths))
+    return flat.astype(float).set_axis([record["name"] for record in records])
 
 
-ENERGY = Column("energy_mae_mev", "energy MAE (meV)", at("errors", "energy_mae_mev"), ".1f", min)
-FORCE = Column("force_mae_ev_per_a", "force MAE (eV/Å)", at("errors", "force_mae_ev_per_a"), ".3f",
-               min)  # fmt: skip
-DELTA_P = _delta_p("0.1", "ΔP, pushed by 0.1 Å (Å)")
-IMAGINARY = Column("imaginary_modes", "imaginary modes",
-                   at("vibrations", "minimum", "imaginary_fraction"), ".1%", min)  # fmt: skip
-RATIO = Column("frequency_ratio", "frequency ratio to DFT",
-               at("vibrations", "minimum", "median_ratio"), ".2f")  # fmt: skip
-ASSEMBLED = Column("assembled", "assembled", at("assembly", "success_fraction"), ".0%", max,
-                   at("assembly", "do_nothing_success_fraction"))  # fmt: skip
-TRAINING = (
-    Column("training_steps", "steps", at("steps"), ",d"),
-    Column("parameters", "weights", at("parameters"), ",d"),
-)
+def unmarked(texts: pd.DataFrame) -> Table:
+    """A table without best values."""
+    return Table(texts, pd.DataFrame(False, texts.index, texts.columns))
 
 
-def _shares(noise: str) -> tuple[Column, ...]:
-    """What became of the relaxations."""
-    return (
-        Column(f"converged_{noise}", "converged", at("recovery", noise, "converged_fraction"),
-               ".0%", max),
-        Column(f"drifted_{noise}", "beyond 0.5 Å", at("recovery", noise, "drifted_fraction"),
-               ".0%", min),
-        Column(f"broken_{noise}", "other bonds", at("recovery", noise, "broken_fraction"),
-               ".0%", min),
-    )  # fmt: skip
-
-
-TABLE1 = (
-    ENERGY,
-    FORCE,
-    _delta_p("0", "ΔP, not pushed (Å)"),
-    _delta_p("0.05", "ΔP, pushed by 0.05 Å (Å)"),
-    DELTA_P,
-    *_shares("0.1"),
-    IMAGINARY,
-    RATIO,
-    ASSEMBLED,
-    *TRAINING,
-)
-ABLATION = (ENERGY, FORCE, DELTA_P)
-
-
-def recovery_columns(noise: str) -> tuple[Column, ...]:
-    """All about the relaxations after one noise."""
-    return (
-        _delta_p(noise, "ΔP, mean (Å)"),
-        _delta_p(noise, "ΔP, median (Å)", "median_delta_p_a"),
-        Column(f"median_energy_change_{noise}_ev", "|ΔE_g|, median (eV)",
-               at("recovery", noise, "median_energy_change_ev"), ".3g", min),
-        *_shares(noise),
-        Column(f"exploded_{noise}", "exploded", at("recovery", noise, "exploded_fraction"),
-               ".0%", min),
-    )  # fmt: skip
-
-
-def vibration_columns(bands: Sequence[str]) -> tuple[Column, ...]:
-    """Frequencies as a whole, and by bands of DFT's."""
-    where = ("vibrations", "minimum")
-    return (
-        RATIO,
-        IMAGINARY,
-        Column("imaginary_at_reference", "imaginary modes at DFT's minima",
-               at("vibrations", "reference", "imaginary_fraction"), ".1%", min),
-        Column("minima_converged", "minima converged", at(*where, "converged_fraction"),
-               ".0%", max),
-        *(Column(f"mae_{band}_per_cm", f"MAE, {band} (1/cm)",
-                 at(*where, "bands", band, "mae_per_cm"), ".0f", min) for band in bands),
-        *(Column(f"ratio_{band}", f"ratio, {band}",
-                 at(*where, "bands", band, "median_ratio"), ".2f") for band in bands),
-    )  # fmt: skip
-
-
-ASSEMBLY = (
-    ASSEMBLED,
-    Column("assembly_delta_p_a", "ΔP, mean (Å)", at("assembly", "delta_p_a"), ".3f", min,
-           at("assembly", "do_nothing_delta_p_a")),
-    Column("assembly_median_delta_p_a", "ΔP, median (Å)", at("assembly", "median_delta_p_a"),
-           ".3f", min),
-    Column("assembly_converged", "converged", at("assembly", "converged_fraction"), ".0%", max),
-    Column("assembly_exploded", "exploded", at("assembly", "exploded_fraction"), ".0%", min),
-    Column("assembly_molecules", "molecules", at("assembly", "num_molecules"), "d"),
-)  # fmt: skip
-
-
-def table(records: list[dict], columns: Sequence[Column]) -> Table:
-    """A row a record, the best values of each column marked; then what doing nothing gives."""
-    marked = [_column(records, column) for column in columns]
-    rows = [
-        [Cell(record["name"]), *cells] for record, cells in zip(records, map(list, zip(*marked)))
-    ]
-    nothing = [shown(c, c.nothing(records[0])) if c.nothing else "" for c in columns]
-    if any(nothing):
-        rows.append([Cell("do nothing"), *map(Cell, nothing)])
-    return Table(["", *(column.label for column in columns)], rows)
-
-
-def _column(records: list[dict], column: Column) -> list[Cell]:
-    values = [column.value(record) for record in records]
-    texts = [shown(column, value) for value in values]
-    finite = [v for v in values if v is not None and math.isfinite(v)]
-    if column.best is None or len(finite) < 2 or len(set(texts)) == 1:
-        return [Cell(text) for text in texts]
-    best = shown(column, column.best(finite))
-    return [Cell(text, best=text == best) for text in texts]
-
-
-def shown(column: Column, value: float | None) -> str:
-    """A value for people."""
-    if value is None or math.isnan(value):
-        return "–"
-    return "∞" if math.isinf(value) else format(value, column.form)
+def table(records: list[dict], columns: Iterable[Column]) -> Table:
+    """A row a record, the best values of each column marked; last the values of doing nothing."""
+    columns = list(columns)
+    values = numbers(records, [column.path for column in columns])
+    content = unmarked(pd.DataFrame("", values.index, [column.label for column in columns]))
+    for column in columns:
+        found = values[column.path]
+        texts = content.texts[column.label] = found.map(column.shown)
+        finite = found[found.map(math.isfinite)]
+        if column.best and len(finite) > 1 and texts.nunique() > 1:
+            content.best[column.label] = texts == column.shown(finite.agg(column.best))
+    if records and any(column.nothing for column in columns):
+        nothing = numbers(records[:1], [column.nothing for column in columns]).iloc[0]
+        content.texts.loc["do nothing"] = [
+            column.shown(value) if column.nothing else "" for column, value in zip(columns, nothing)
+        ]
+        content.best.loc["do nothing"] = False
+    return content
 
 
 def plain(content: Table) -> str:
-    """A table for a terminal; what its columns are stands below."""
-    lines = [[f"({i})" if i else "" for i in range(len(content.header))]]
-    lines += [[cell.text for cell in row] for row in content.rows]
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    text = [
-        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])
-        for line in lines
+    """A table for a terminal, whose columns are numbered and explained below."""
+    numbered = {f"({i})": label for i, label in enumerate(content.texts, start=1)}
+    text = tabulate(
+        content.texts.reset_index(), ["", *numbered], tablefmt="plain", showindex=False,
+        disable_numparse=True, colalign=["left", *["right"] * len(numbered)],
+    )  # fmt: skip
+    legend = [f"{number} {label}" for number, label in numbered.items()]
+    return "\n".join([text, "", *legend])
+
+
+def _delta_p(noise: str, label: str, key: str = "delta_p_a") -> Column:
+    nothing = f"recovery/{noise}/do_nothing_delta_p_a"
+    return Column(f"recovery/{noise}/{key}", label, ".3f", "min", nothing)
+
+
+def _outcomes(noise: str) -> tuple[Column, Column, Column]:
+    """Shares of the relaxations after one noise."""
+    return (
+        Column(f"recovery/{noise}/converged_fraction", "converged", ".0%", "max"),
+        Column(f"recovery/{noise}/drifted_fraction", "beyond 0.5 Å", ".0%", "min"),
+        Column(f"recovery/{noise}/broken_fraction", "other bonds", ".0%", "min"),
+    )
+
+
+ENERGY = Column("errors/energy_mae_mev", "energy MAE (meV)", ".1f", "min")
+FORCE = Column("errors/force_mae_ev_per_a", "force MAE (eV/Å)", ".3f", "min")
+DELTA_P = _delta_p("0.1", "ΔP, pushed by 0.1 Å (Å)")
+IMAGINARY = Column("vibrations/minimum/imaginary_fraction", "imaginary modes", ".1%", "min")
+RATIO = Column("vibrations/minimum/median_ratio", "frequency ratio to DFT", ".2f")
+ASSEMBLED = Column("assembly/success_fraction", "assembled", ".0%", "max",
+                   "assembly/do_nothing_success_fraction")  # fmt: skip
+
+# by the names of columns in CSV files
+TABLE1 = {
+    "energy_mae_mev": ENERGY,
+    "force_mae_ev_per_a": FORCE,
+    "delta_p_0_a": _delta_p("0", "ΔP, not pushed (Å)"),
+    "delta_p_0.05_a": _delta_p("0.05", "ΔP, pushed by 0.05 Å (Å)"),
+    "delta_p_0.1_a": DELTA_P,
+    **dict(zip(("converged_0.1", "drifted_0.1", "broken_0.1"), _outcomes("0.1"))),
+    "imaginary_modes": IMAGINARY,
+    "frequency_ratio": RATIO,
+    "assembled": ASSEMBLED,
+    "training_steps": Column("steps", "steps", ",.0f"),
+    "parameters": Column("parameters", "weights", ",.0f"),
+}
+ABLATION = {key: TABLE1[key] for key in ("energy_mae_mev", "force_mae_ev_per_a", "delta_p_0.1_a")}
+ASSEMBLY = (
+    ASSEMBLED,
+    Column("assembly/delta_p_a", "ΔP, mean (Å)", ".3f", "min", "assembly/do_nothing_delta_p_a"),
+    Column("assembly/median_delta_p_a", "ΔP, median (Å)", ".3f", "min"),
+    Column("assembly/converged_fraction", "converged", ".0%", "max"),
+    Column("assembly/exploded_fraction", "exploded", ".0%", "min"),
+    Column("assembly/num_molecules", "molecules", ".0f"),
+)
+
+
+def recovery_columns(noise: str) -> list[Column]:
+    """All about the relaxations after one noise."""
+    change = f"recovery/{noise}/median_energy_change_ev"
+    return [
+        _delta_p(noise, "ΔP, mean (Å)"),
+        _delta_p(noise, "ΔP, median (Å)", "median_delta_p_a"),
+        Column(change, "|ΔE_g|, median (eV)", ".3g", "min"),
+        *_outcomes(noise),
+        Column(f"recovery/{noise}/exploded_fraction", "exploded", ".0%", "min"),
     ]
-    legend = [f"({i}) {label}" for i, label in enumerate(content.header) if i]
-    return "\n".join([*text, "", *legend])
+
+
+def vibration_columns(bands: Iterable[str]) -> list[Column]:
+    """Frequencies as a whole, and by bands of DFT's."""
+    at, where = "vibrations/reference/imaginary_fraction", "vibrations/minimum"
+    return [
+        RATIO,
+        IMAGINARY,
+        Column(at, "imaginary modes at DFT's minima", ".1%", "min"),
+        Column(f"{where}/converged_fraction", "minima converged", ".0%", "max"),
+        *(Column(f"{where}/bands/{band}/mae_per_cm", f"MAE, {band} (1/cm)", ".0f", "min")
+          for band in bands),
+        *(Column(f"{where}/bands/{band}/median_ratio", f"ratio, {band}", ".2f") for band in bands),
+    ]  # fmt: skip

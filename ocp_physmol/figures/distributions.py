@@ -1,30 +1,17 @@
-"""Pictures of what models do to minima: single molecules, and distributions over all of them."""
-
-import matplotlib
-
-matplotlib.use("Agg")
+"""Pictures of what relaxations do to minima: examples, distributions, the gain by training."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import FigureBase
 
-from ocp_physmol.figures.molecules import (
-    draw_molecules,
-    figure_width,
-    row_height,
-    save,
-)
+from ocp_physmol.figures.molecules import draw_molecules, figure_size
+from ocp_physmol.figures.style import GREY, GUIDE, PALETTE, drawn
 
-# Okabe and Ito's, which colour-blind people can tell apart
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-DO_NOTHING = "#555555"
 FILLED = 2  # so many models are filled; more would hide each other
 BINS = 32
-SHIFT_LIMITS = (1e-3, 10.0)  # Angstrom
-ENERGY_LIMITS = (1e-5, 10.0)  # eV
 
 
 def recovery_figure(path: Path, results: dict[str, dict], molecules: Sequence[dict]) -> None:
@@ -35,21 +22,18 @@ def recovery_figure(path: Path, results: dict[str, dict], molecules: Sequence[di
         results: for each model the dictionaries of `energy_and_force_errors` and `recover` in one.
         molecules: as the rows of `molecules_figure`.
     """
-    height = sum(row_height(row) for row in molecules) + 0.4
-    width = max(9.3, figure_width(molecules))
-    fig = plt.figure(figsize=(width, height + 3.6), layout="constrained")
-    top, bottom = fig.subfigures(2, 1, height_ratios=[height, 3.6])
-    draw_molecules(top, molecules)
-    left, middle, right = bottom.subplots(1, 3)
-    _distribution(left, results, "energy_errors_mev", "energy error (meV)", (0.1, 1e4))
-    _distribution(
-        middle, results, "force_norms_ev_per_a", "force at the minimum (eV/Å)", (1e-3, 10)
-    )
-    _distribution(right, results, "displacements", "ΔP after relaxation (Å)", (0.01, 3))
-    _mark(right, float(np.mean(next(iter(results.values()))["start_displacements"])))
-    bottom.legend(*left.get_legend_handles_labels(), loc="outside upper center",
-                  ncols=len(results), frameon=False, fontsize=9)  # fmt: skip
-    save(fig, path)
+    width, height = figure_size(molecules)
+    with drawn(path, max(9.3, width), height + 3.6) as fig:
+        top, bottom = fig.subfigures(2, 1, squeeze=False, height_ratios=[height, 3.6]).flat
+        draw_molecules(top, molecules)
+        left, middle, right = bottom.subplots(1, 3)
+        _distribution(left, results, "energy_errors_mev", "energy error (meV)", (0.1, 1e4))
+        _distribution(
+            middle, results, "force_norms_ev_per_a", "force at the minimum (eV/Å)", (1e-3, 10)
+        )
+        _distribution(right, results, "displacements", "ΔP after relaxation (Å)", (0.01, 3))
+        _mark(right, float(np.mean(next(iter(results.values()))["start_displacements"])))
+        _name_models(bottom, left, len(results))
 
 
 def distribution_figure(
@@ -63,14 +47,33 @@ def distribution_figure(
             outside the axes, infinity too, counts at their ends.
         do_nothing: mean displacement before relaxation, to mark; not marked if 0 or None.
     """
-    fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.7), layout="constrained")
-    _distribution(left, results, "energy_changes_ev", "|ΔE$_g$| (eV)", ENERGY_LIMITS)
-    _distribution(right, results, "displacements", "ΔP (Å)", SHIFT_LIMITS)
-    if do_nothing:
-        _mark(right, do_nothing)
-    fig.legend(*left.get_legend_handles_labels(), loc="outside upper center",
-               ncols=min(4, len(results)), frameon=False, fontsize=9)  # fmt: skip
-    save(fig, path)
+    with drawn(path, 8.4, 3.7) as fig:
+        left, right = fig.subplots(1, 2)
+        _distribution(left, results, "energy_changes_ev", "|ΔE$_g$| (eV)", (1e-5, 10))
+        _distribution(right, results, "displacements", "ΔP (Å)", (1e-3, 10))
+        if do_nothing:
+            _mark(right, do_nothing)
+        _name_models(fig, left, min(4, len(results)))
+
+
+def curve_figure(path: Path, records: list[dict]) -> None:
+    """Draw the mean Delta P after each noise against the training time of the records."""
+    records = sorted(records, key=lambda record: record["seconds"]["used"])
+    seconds = [record["seconds"]["used"] for record in records]
+    with drawn(path, 5.6, 3.6) as fig:
+        ax = fig.subplots()
+        for color, (noise, result) in zip(PALETTE, records[0]["recovery"].items()):
+            means = [record["recovery"][noise]["delta_p_a"] for record in records]
+            label = f"pushed by {noise} Å" if noise != "0" else "not pushed"
+            ax.plot(seconds, means, "o-", color=color, label=label)
+            if noise != "0":
+                ax.axhline(result["do_nothing_delta_p_a"], **{**GUIDE, "color": color})
+        ax.plot([], [], **GUIDE, label="do nothing")
+        ax.set(xscale="log", xlabel="training (s)", ylabel="mean ΔP (Å)")
+        ax.set_xticks(seconds, [f"{s:.0f}" for s in seconds])
+        ax.minorticks_off()
+        ax.set_ylim(bottom=0)
+        ax.legend(fontsize=9)
 
 
 def _distribution(
@@ -86,18 +89,19 @@ def _distribution(
         ax.stairs(counts, bins, color=color, lw=1.6, ls=style, label=name)
         if len(results) <= FILLED:
             ax.stairs(counts, bins, color=color, fill=True, alpha=0.3)
-    ax.set_xscale("log")
-    ax.set_xlim(*limits)
+    ax.set(xscale="log", xlim=limits, xlabel=label, ylabel="share (%)")
     ax.set_ylim(bottom=0)
-    ax.set_xlabel(label, fontsize=10)
-    ax.set_ylabel("share (%)", fontsize=10)
-    ax.spines[["top", "right"]].set_visible(False)
 
 
 def _mark(ax: Axes, displacement: float) -> None:
     """The do-nothing line."""
-    ax.axvline(displacement, color=DO_NOTHING, ls="--", lw=1.2)
+    ax.axvline(displacement, color=GREY, ls="--", lw=1.2)
     ax.annotate(
         "do nothing", (displacement, 1.01), xycoords=("data", "axes fraction"), ha="center",
-        va="bottom", color=DO_NOTHING, fontsize=8,
+        va="bottom", color=GREY, fontsize=8,
     )  # fmt: skip
+
+
+def _name_models(fig: FigureBase, ax: Axes, columns: int) -> None:
+    handles, labels = ax.get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside upper center", ncols=columns, fontsize=9)

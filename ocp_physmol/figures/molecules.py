@@ -1,19 +1,18 @@
 """Drawings of molecules in several states."""
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 from ase.data import chemical_symbols, covalent_radii
 from ase.data.colors import jmol_colors
 from matplotlib.axes import Axes
+from matplotlib.figure import FigureBase
+from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Polygon
+from scipy.spatial.transform import Rotation
 
+from ocp_physmol.figures.style import drawn
 from ocp_physmol.geometry import bonds
 
 INCHES_PER_ANGSTROM = 0.3  # at which all molecules of a figure are drawn
@@ -22,6 +21,10 @@ RADIUS = 0.55  # of an atom, in covalent radii
 BOND_WIDTH = 0.2  # Angstrom
 EDGE = "#333333"
 BOND_COLOR = "#8c8c8c"
+# molecules are turned a little, so that atoms of planar or symmetric ones do not hide each other
+TILT = Rotation.from_euler("XY", [0.25, 0.15]).as_matrix()
+THUMBNAIL = 1.9  # inches
+THUMBNAIL_TILT = np.array([[0.98, 0.05, -0.2], [0, 0.97, 0.25], [0.2, -0.24, 0.95]])
 
 
 def molecules_figure(path: Path, rows: Sequence[dict]) -> None:
@@ -32,33 +35,67 @@ def molecules_figure(path: Path, rows: Sequence[dict]) -> None:
         rows: each with `title`, `numbers` and, by panel title, `panels` of positions [n, 3] in
             Angstrom. A panel whose positions are not finite says so.
     """
-    height = sum(row_height(row) for row in rows) + 0.4
-    fig = plt.figure(figsize=(figure_width(rows), height), layout="constrained")
-    draw_molecules(fig, rows)
-    save(fig, path)
+    with drawn(path, *figure_size(rows)) as fig:
+        draw_molecules(fig, rows)
 
 
-def draw_molecules(fig, rows: Sequence[dict]) -> None:
-    """Draw the rows of `molecules_figure` and a legend of their elements in a figure or a part."""
-    extents = [_extent(_frame(row)) for row in rows]
-    width = max(2 * extent[0] for extent in extents)
+def figure_size(rows: Sequence[dict]) -> tuple[float, float]:
+    """Width and height, in inches, that `draw_molecules` needs."""
+    extents = np.array([_extent(_projected(row)) for row in rows])
+    width, heights = 2 * INCHES_PER_ANGSTROM * extents[:, 0].max(), extents[:, 1]
     columns = max(len(row["panels"]) for row in rows)
+    titles = 0.55 * len(rows)  # of two lines
+    return width * columns + 0.5, 2 * INCHES_PER_ANGSTROM * heights.sum() + titles + 0.4
+
+
+def draw_molecules(fig: FigureBase, rows: Sequence[dict]) -> None:
+    """Draw the rows of `molecules_figure` and a legend of their elements in a figure or a part."""
+    projected = [_projected(row) for row in rows]
+    extents = np.array([_extent(positions) for positions in projected])
+    half_width = extents[:, 0].max()
     axes = fig.subplots(
-        len(rows), columns, squeeze=False,
-        gridspec_kw={"height_ratios": [extent[1] for extent in extents]},
+        len(rows), max(map(len, projected)), squeeze=False,
+        gridspec_kw={"height_ratios": extents[:, 1]},
     )  # fmt: skip
     for ax in axes.flat:
         ax.set_axis_off()
-    for row, of_row, extent in zip(rows, axes, extents):
-        for ax, (title, projected) in zip(of_row, _frame(row).items()):
-            draw_molecule(ax, row["numbers"], projected)
-            ax.set(xlim=(-width / 2, width / 2), ylim=(-extent[1], extent[1]), aspect="equal")
+    for row, of_row, panels, (_, half_height) in zip(rows, axes, projected, extents):
+        for ax, title, positions in zip(of_row, row["panels"], panels):
+            draw_molecule(ax, row["numbers"], positions)
+            ax.set(xlim=(-half_width, half_width), ylim=(-half_height, half_height), aspect="equal")
             ax.set_title(title, fontsize=9)
         of_row[0].text(
             -0.01, 0.5, row["title"], transform=of_row[0].transAxes, rotation=90,
             va="center", ha="right", fontsize=10, fontweight="bold",
         )  # fmt: skip
-    _legend(fig, sorted({int(n) for row in rows for n in row["numbers"]}))
+    handles = [
+        Line2D([], [], ls="", marker="o", ms=8, mfc=jmol_colors[n], mec=EDGE, mew=0.7,
+               label=chemical_symbols[n])
+        for n in np.unique(np.concatenate([row["numbers"] for row in rows]))
+    ]  # fmt: skip
+    fig.legend(
+        handles=handles, loc="outside lower center", ncols=len(handles), fontsize=9,
+        handletextpad=0.1,
+    )  # fmt: skip
+
+
+def thumbnail(path: Path, drawing: dict, key: str) -> None:
+    """Draw one molecule alone; what lies far outside its minimum is cut off.
+
+    Args:
+        path: the PNG to write.
+        drawing: with `numbers`, and positions in Angstrom, around the centre of its `reference`.
+        key: of the positions to draw, seen from the side on which the reference is widest.
+    """
+    reference = np.array(drawing["reference"])
+    axes = _widest_side(reference) @ THUMBNAIL_TILT
+    half = np.abs(reference @ axes)[:, :2].max() + 1.0  # Angstrom
+    with drawn(path, THUMBNAIL, THUMBNAIL, dpi=110, transparent=True) as fig:
+        fig.set_layout_engine("none")
+        ax = fig.add_axes((0, 0, 1, 1), xlim=(-half, half), ylim=(-half, half), aspect="equal")
+        ax.set_axis_off()
+        positions = np.array(drawing[key], dtype=float) @ axes
+        draw_molecule(ax, np.array(drawing["numbers"]), positions)
 
 
 def draw_molecule(ax: Axes, numbers: np.ndarray, positions: np.ndarray) -> None:
@@ -66,104 +103,44 @@ def draw_molecule(ax: Axes, numbers: np.ndarray, positions: np.ndarray) -> None:
     if not np.isfinite(positions).all():
         ax.text(0, 0, "exploded", ha="center", va="center", fontsize=9, color="#a11d33")
         return
-    depth = positions[:, 2]
+    radii, depth = RADIUS * covalent_radii[numbers], positions[:, 2]
+    order = 2 + depth / 100  # Matplotlib paints the higher ones later
     for i, j in bonds(numbers, positions):
-        _draw_bond(ax, numbers, positions, i, j)
-    # what lies behind is paler
+        along = positions[j] - positions[i]
+        along /= np.linalg.norm(along)
+        across = np.cross((0, 0, 1), along)
+        half = BOND_WIDTH / 2 * across / np.maximum(np.linalg.norm(across), 1e-9)
+        # a little inside, for the balls are round and the stick is cut off straight
+        start = positions[i] + 0.9 * radii[i] * along
+        end = positions[j] - 0.9 * radii[j] * along
+        corners = np.array([start + half, end + half, end - half, start - half])[:, :2]
+        zorder = (order[i] + order[j]) / 2
+        ax.add_patch(Polygon(corners, fc=BOND_COLOR, ec=EDGE, lw=0.6, zorder=zorder))
+    # atoms further back are paler
     back = (depth.max() - depth) / max(np.ptp(depth), 1.0)
-    for i, (x, y, z) in enumerate(positions):
-        color = _faded(jmol_colors[numbers[i]], back[i])
-        ball = Circle((x, y), _radius(numbers[i]), fc=color, ec=EDGE, lw=0.7, zorder=_zorder(z))
-        ax.add_patch(ball)
+    colors = jmol_colors[numbers] + 0.45 * back[:, None] * (1 - jmol_colors[numbers])
+    for center, radius, color, zorder in zip(positions[:, :2], radii, colors, order):
+        ax.add_patch(Circle(center, radius, fc=color, ec=EDGE, lw=0.7, zorder=zorder))
 
 
-def _draw_bond(ax: Axes, numbers, positions, i: int, j: int) -> None:
-    """From the surface of one ball to that of the other, in front of the further one."""
-    along = positions[j] - positions[i]
-    along /= np.linalg.norm(along)
-    # a little inside, for the balls are round and the stick is cut off straight
-    start = positions[i] + 0.9 * _radius(numbers[i]) * along
-    end = positions[j] - 0.9 * _radius(numbers[j]) * along
-    half = BOND_WIDTH / 2 * _across(along)
-    corners = [point[:2] for point in (start + half, end + half, end - half, start - half)]
-    depth = (positions[i, 2] + positions[j, 2]) / 2
-    ax.add_patch(Polygon(corners, fc=BOND_COLOR, ec=EDGE, lw=0.6, zorder=_zorder(depth)))
+def _widest_side(positions: np.ndarray) -> np.ndarray:
+    """Axes [3, 3] to project centred positions [n, 3] on, so that z is the shortest direction."""
+    axes = np.linalg.svd(positions)[2].T
+    return axes * [1, 1, np.sign(np.linalg.det(axes))]  # no mirror image
 
 
-def _radius(number: int) -> float:
-    return RADIUS * covalent_radii[number]
+def _projected(row: dict) -> np.ndarray:
+    """Positions [panels, n, 3], seen from the side on which the molecule of the first is widest."""
+    positions = np.array([*row["panels"].values()], dtype=float)
+    positions -= positions[0].mean(axis=0)
+    return positions @ (_widest_side(positions[0]) @ TILT)
 
 
-def _zorder(depth: float) -> float:
-    """Matplotlib paints what has the higher one later."""
-    return 2 + depth / 100
-
-
-def _across(along: np.ndarray) -> np.ndarray:
-    """A unit vector in the plane of the paper, at right angles to a bond."""
-    across = np.array([-along[1], along[0], 0.0])
-    return across / max(np.linalg.norm(across), 1e-9)
-
-
-def _faded(color: np.ndarray, share: float) -> np.ndarray:
-    return color + 0.45 * share * (np.ones(3) - color)
-
-
-def _frame(row: dict) -> dict[str, np.ndarray]:
-    """The positions of all panels, seen from the side on which the first is widest."""
-    first = np.asarray(next(iter(row["panels"].values())), dtype=float)
-    center = first.mean(axis=0)
-    axes = np.linalg.svd(first - center)[2].T
-    axes[:, 2] *= np.sign(np.linalg.det(axes))  # no mirror image
-    # a little turned, so that atoms do not hide behind others of planar or symmetric molecules
-    axes = axes @ _turned(0.25, 0.15)
-    return {t: (np.asarray(p, dtype=float) - center) @ axes for t, p in row["panels"].items()}
-
-
-def _turned(about_x: float, about_y: float) -> np.ndarray:
-    c, s = np.cos(about_x), np.sin(about_x)
-    around_x = np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
-    c, s = np.cos(about_y), np.sin(about_y)
-    return around_x @ np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
-
-
-def _extent(panels: dict[str, np.ndarray]) -> np.ndarray:
+def _extent(projected: np.ndarray) -> np.ndarray:
     """Half of width and height (Angstrom) that all panels fit in, 3 at least in width for titles.
 
     Atoms further away than twice as far as any of the first panel are left outside.
     """
-    first = np.abs(next(iter(panels.values())))[:, :2].max(axis=0)
-    finite = [np.abs(p[np.isfinite(p).all(axis=1), :2]) for p in panels.values()]
-    furthest = np.concatenate(finite).max(axis=0)
-    return np.maximum(np.minimum(furthest, 2 * first.max()) + MARGIN, [3.0, 1.3])
-
-
-def row_height(row: dict) -> float:
-    """Of a row of `draw_molecules`, inches; the panels' titles have two lines."""
-    return 2 * _extent(_frame(row))[1] * INCHES_PER_ANGSTROM + 0.55
-
-
-def figure_width(rows: Sequence[dict]) -> float:
-    """Of `draw_molecules`, inches."""
-    widest = max(2 * _extent(_frame(row))[0] for row in rows)
-    return widest * INCHES_PER_ANGSTROM * max(len(row["panels"]) for row in rows) + 0.5
-
-
-def _legend(fig, numbers: list[int]) -> None:
-    handles = [
-        plt.Line2D([], [], ls="", marker="o", ms=8, mfc=jmol_colors[n], mec=EDGE, mew=0.7,
-                   label=chemical_symbols[n])
-        for n in numbers
-    ]  # fmt: skip
-    fig.legend(
-        handles=handles, loc="outside lower center", ncols=len(handles), frameon=False,
-        fontsize=9, handletextpad=0.1,
-    )  # fmt: skip
-
-
-def save(fig, path: Path) -> None:
-    """Write a figure, with text as text in an SVG, and close it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with plt.rc_context({"svg.fonttype": "none"}):
-        fig.savefig(path, dpi=150)
-    plt.close(fig)
+    distances = np.abs(projected[..., :2])
+    furthest = distances[np.isfinite(projected).all(axis=-1)].max(axis=0)
+    return np.maximum(np.minimum(furthest, 2 * distances[0].max()) + MARGIN, [3.0, 1.3])

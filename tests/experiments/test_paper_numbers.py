@@ -23,9 +23,9 @@ def ablation(**changed):
 def test_the_papers_numbers_are_as_printed():
     full = paper_table(1).loc["PhysMol (full model)"]
     assert full.tolist() == [15.16, 0.005, 0.025]
-    assert paper_table(2).loc[10].tolist() == [1, 1, 1, 1, 1, 15.16, 0.005, 0.025]
-    assert [c.text for c in paper_table1().rows[0]] == ["SchNet", "14.00", "2.64", "0.47"]
-    assert [c.text for c in paper_table1().rows[5]] == ["SpinConv", "12.00", "–", "–"]
+    assert paper_table(2).loc["10"].tolist() == [1, 1, 1, 1, 1, 15.16, 0.005, 0.025]
+    assert paper_table1().texts.loc["SchNet"].tolist() == ["14.00", "2.64", "0.47"]
+    assert paper_table1().texts.loc["SpinConv"].tolist() == ["12.00", "–", "–"]
 
 
 def test_models_stand_beside_those_of_the_paper():
@@ -38,22 +38,30 @@ def test_models_stand_beside_those_of_the_paper():
 
 
 def test_directions_of_effects():
-    found = {e.rows + e.metric: e for e in effects(ablation(row2=90.0, row7=80.0))}
-    assert found["1 → 2energy MAE (meV)"].same is True
-    assert found["1 → 2energy MAE (meV)"].paper == "11.83 → 9.03"
-    assert found["1 → 2energy MAE (meV)"].ours == "100.0 → 90.0"
-    assert found["7 → 10energy MAE (meV)"].same is False  # [mask] made it worse
-    bound = next(e for e in found.values() if e.component == "Bound")
-    assert (bound.rows, bound.paper, bound.same) == ("9 → 10", "0.083 → 0.025", False)
+    content = effects(ablation(row2=90.0, row7=80.0))
+    found = {(row.rows, row.number): row for row in content.texts.itertuples()}
+    cls = found["1 → 2", "energy MAE (meV)"]
+    assert (cls.Index, cls.paper, cls.here) == ("[CLS]", "11.83 → 9.03", "100.0 → 90.0")
+    assert content.texts["same direction"].tolist() == ["yes", *["no"] * 6]  # mask made it worse
+    assert content.best.sum().to_dict()["same direction"] == content.best.to_numpy().sum() == 1
+    bound = found["9 → 10", "ΔP, pushed by 0.1 Å (Å)"]
+    assert (bound.Index, bound.paper, bound.here) == ("Bound", "0.083 → 0.025", "0.200 → 0.200")
 
 
 def test_rows_without_records_say_nothing():
     some = [r for r in ablation() if r["name"] != "10"]
-    assert [e.same for e in effects(some)].count(None) == 6
-    last = [cell.text for cell in table2(some).rows[-1]]
-    assert last == ["10", *"✓✓✓✓✓", "–", "–", "–", "15.16", "0.005", "0.025"]
+    assert effects(some).texts["same direction"].tolist().count("–") == 6
+    last = table2(some).texts.loc["10"].tolist()
+    assert last == [*"✓✓✓✓✓", "–", "–", "–", "15.16", "0.005", "0.025"]
     assert table2_csv(some)["energy_mae_mev"].isna().sum() == 1
     assert table2_csv([])["paper_energy_mae_mev"].iloc[0] == pytest.approx(11.83)
+    assert table2([record("another")]).texts["energy MAE (meV)"].tolist() == ["–"] * 10
+
+
+def test_only_the_ten_rows_are_compared():
+    records = [*ablation(row3=90.0), record("another", energy=1.0)]
+    best = table2(records).best["energy MAE (meV)"]
+    assert best[best].index.tolist() == ["3"]
 
 
 def test_components_are_those_of_the_configs(monkeypatch, tmp_path):
@@ -61,7 +69,7 @@ def test_components_are_those_of_the_configs(monkeypatch, tmp_path):
     monkeypatch.chdir(REPOSITORY)
     _, runs = read_experiment(REPOSITORY / "configs/qm9/experiments/ablation.yml", tmp_path)
     for number, row in paper_table(2).iterrows():
-        config = runs[str(number)].config
+        config = runs[number].config
         terms = {name for entry in config["loss_functions"] for name in entry}
         assert bool(row["cls"]) == config["model"]["use_cls"]
         assert bool(row["ljp"]) == (config["model"]["readout"] == "physics")

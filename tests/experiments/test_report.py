@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from conftest import ends
 from handmade import record, write_all
 
 from ocp_physmol.experiments import report
@@ -25,7 +26,7 @@ def whole(models, tmp_path_factory):
              record("600 s", experiment="curve", delta_p=0.1)]  # fmt: skip
     others = [record("wide", experiment="size", title="Width and depth", energy=77.7)]
     write_all(folder / "records", *models, *ablation, *curve, *others)
-    report.main(["--records", str(folder / "records"), "--output", str(folder / "report")])
+    ends(0, "report", "--records", folder / "records", "--output", folder / "report")
     return folder / "report"
 
 
@@ -66,6 +67,5 @@ def test_what_has_no_records_is_said(models, tmp_path):
 
 def test_refusals(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SystemExit):
-        report.main(["--records", str(tmp_path / "empty"), "--output", str(tmp_path)])
-    assert "holds no records; make them with" in capsys.readouterr().err
+    ends(2, "report", "--records", tmp_path / "empty", "--output", tmp_path)
+    assert "holds no records; make records with ocp-physmol experiments" in capsys.readouterr().err

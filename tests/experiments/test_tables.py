@@ -9,7 +9,7 @@ INF = float("inf")
 
 def marked(records, column) -> list[str]:
     """Names of the rows whose value is marked as the best."""
-    return [row[0].text for row in table(records, [column]).rows if row[1].best]
+    return [name for name, [(_, best)] in table(records, [column]).rows() if best]
 
 
 def test_the_best_are_marked_as_shown():
@@ -25,9 +25,9 @@ def test_what_is_not_finite_or_missing_is_never_best():
     records.append(record("d", errors={}))
     del records[3]["recovery"]["0.1"]
     assert marked(records, DELTA_P) == ["c"]
-    texts = [row[1].text for row in table(records, [DELTA_P]).rows]
-    assert texts == ["∞", "0.300", "0.200", "–", "0.150"]
-    assert table(records, [ENERGY]).rows[3][1].text == "–"
+    texts = table(records, [DELTA_P]).texts[DELTA_P.label]
+    assert texts.tolist() == ["∞", "0.300", "0.200", "–", "0.150"]
+    assert table(records, [ENERGY]).texts.loc["d", ENERGY.label] == "–"
 
 
 def test_one_model_has_no_rival():
@@ -36,8 +36,9 @@ def test_one_model_has_no_rival():
 
 def test_doing_nothing_stands_below():
     content = table([record("a"), record("b")], [ENERGY, DELTA_P])
-    assert [cell.text for cell in content.rows[-1]] == ["do nothing", "", "0.150"]
-    assert len(table([record("a")], [ENERGY]).rows) == 1
+    assert content.texts.loc["do nothing"].tolist() == ["", "0.150"]
+    assert content.texts.index.tolist() == ["a", "b", "do nothing"]
+    assert table([record("a")], [ENERGY]).texts.index.tolist() == ["a"]
 
 
 def test_a_terminal_has_numbers_for_labels():
