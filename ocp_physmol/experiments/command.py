@@ -8,20 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 
 from ocp_physmol.errors import UserError
 from ocp_physmol.evaluation.vibrations import require_frequencies
 from ocp_physmol.experiments.experiment_files import Run, read_experiment
-from ocp_physmol.experiments.launch import Chain, launch, model_command, ocp_physmol
+from ocp_physmol.experiments.launch import Chain, launch, ocp_physmol
+from ocp_physmol.experiments.options import COUNT, FOLDER, MOLECULES, SECONDS
 from ocp_physmol.experiments.provenance import provenance
 from ocp_physmol.experiments.quickstart import make_data
 from ocp_physmol.experiments.records import read_record
 from ocp_physmol.experiments.tables import TABLE1, plain, table
 from ocp_physmol.files import write_json
-
-MOLECULES = 256  # the paper's 128 smallest and 128 random ones
-FOLDER = click.Path(path_type=Path)
 
 
 @dataclass(frozen=True)
@@ -37,37 +34,25 @@ class Options:
     molecules: int
     again: bool
 
-    def folder(self, run: Run) -> Path:
-        """Where a run's checkpoints and log are."""
-        return self.runs / self.experiment.stem / run.slug
-
     def record(self, run: Run) -> Path:
-        """The file of what was measured of a run."""
+        """The file with the measurements of a run."""
         return self.records / self.experiment.stem / f"{run.slug}.json"
 
 
 @click.command("experiments", context_settings={"show_default": True})
 @click.argument("experiment", type=FOLDER)
-@click.option(
-    "--data", type=FOLDER, default="data/quickstart",
-    help="Folder of the splits, made if it is not there.",
-)  # fmt: skip
-@click.option(
-    "--runs", type=FOLDER, default="runs/experiments", help="Folder for checkpoints and logs."
-)
+@click.option("--data", type=FOLDER, default="data/quickstart", help="Made if it is not there.")
+@click.option("--runs", type=FOLDER, default="runs/experiments", help="For checkpoints and logs.")
 @click.option("--records", type=FOLDER, default="records", help="Folder for records.")
-@click.option(
-    "--seconds", type=click.FloatRange(0, min_open=True),
-    help="Of each training, not as the file says.",
-)  # fmt: skip
+@click.option("--seconds", type=SECONDS, help="Of each training, not as the file says.")
 @click.option("--only", multiple=True, metavar="NAME", help="A run to do, any number of times.")
-@click.option("--jobs", type=click.IntRange(1), default=1, help="Runs at the same time.")
-@click.option("--molecules", type=click.IntRange(1), default=MOLECULES, help="To relax in judging.")
+@click.option("--jobs", type=COUNT, default=1, help="Runs at the same time.")
+@click.option("--molecules", type=COUNT, default=MOLECULES, help="To relax in judging.")
 @click.option("--again", is_flag=True, help="Do anew what is finished, or was trained otherwise.")
 def command(only: Sequence[str], **given: Any) -> None:
     """Train and judge every run that the file EXPERIMENT lists.
 
-    What is measured of a run is written to records/EXPERIMENT/RUN.json. Started again, the command
+    The measurements of a run are written to records/EXPERIMENT/RUN.json. Started again, the command
     goes on where it was.
 
     \b
@@ -92,7 +77,8 @@ def command(only: Sequence[str], **given: Any) -> None:
     paths = [options.record(run) for run in runs.values()]
     done = [read_record(path) for path in paths if path.is_file()]
     if done:
-        click.echo(f"\n{title}\n\n{plain(table(done, TABLE1))}\n\nRecords: {options.records}")
+        shown = plain(table(done, TABLE1.values()))
+        click.echo(f"\n{title}\n\n{shown}\n\nRecords: {options.records}")
     if failed:
         reasons = "; ".join(f"'{name}' ({end.strip()})" for name, end in failed.items())
         raise UserError(
@@ -103,37 +89,33 @@ def command(only: Sequence[str], **given: Any) -> None:
 
 
 def _chain(run: Run, title: str, options: Options) -> Chain:
-    """Write down what the run is, and return the commands that do it."""
-    folder = options.folder(run)
+    """Write the description of a run, and return the commands that train and judge it."""
+    folder = options.runs / options.experiment.stem / run.slug
     if options.again:
         shutil.rmtree(folder, ignore_errors=True)
     config = folder / "config.yml"
-    content = yaml.safe_dump(run.config, sort_keys=False)
-    if config.is_file() and config.read_text() != content:
+    if config.is_file() and config.read_text() != run.as_yaml():
         raise UserError(
             f"{config} is not the config that '{run.name}' now has; add --again to train it anew, "
             "or name another folder with --runs"
         )
     write_json(folder / "run.json", _description(run, title, options), indent=1)
-    config.write_text(content)
     judging = ("--output", options.record(run), "--data", options.data,
                "--molecules", options.molecules)  # fmt: skip
     commands = {
-        "training": model_command("train", config, folder, "--seed", run.entry.seed),
+        "training": run.training(folder, run.entry.seed),
         "judging": ocp_physmol("judge", folder, *judging),
     }
     return Chain(commands, folder / "log.txt")
 
 
 def _description(run: Run, title: str, options: Options) -> dict:
-    """All of a record that is known before training."""
+    """The part of a record that is known before training."""
     again = ["ocp-physmol", "experiments", str(options.experiment), "--only", run.name]
-    if options.seconds:
-        again += ["--seconds", f"{options.seconds:g}"]
-    if options.molecules != MOLECULES:
-        again += ["--molecules", str(options.molecules)]
-    if options.jobs > 1:
-        again += ["--jobs", str(options.jobs)]
+    for name, default in (("seconds", None), ("molecules", MOLECULES), ("jobs", 1)):
+        value = getattr(options, name)
+        if value != default:
+            again += [f"--{name}", f"{value:g}"]
     return {
         "name": run.name,
         "experiment": options.experiment.stem,

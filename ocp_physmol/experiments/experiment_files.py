@@ -11,6 +11,7 @@ from pydantic import Field, create_model, model_validator
 
 from ocp_physmol.datasets.qm9 import SPLITS
 from ocp_physmol.errors import UserError
+from ocp_physmol.experiments.launch import model_command
 from ocp_physmol.run.config_file import find_config
 from ocp_physmol.run.schema import Config, Seed
 from ocp_physmol.run.sweep import folder_name, sweep
@@ -27,11 +28,6 @@ class Entry(Section):
     seed: Seed = 0
     note: str = ""  # for the foot of a table
     paper: str = ""  # the model of the paper's table that it is to be compared with
-
-    @property
-    def changes(self) -> dict:
-        """The sections that are given."""
-        return self.model_dump(include=Config.model_fields.keys() & self.model_fields_set)
 
 
 SECTIONS: Any = {name: (Any, None) for name in Config.model_fields}
@@ -65,6 +61,17 @@ class Run:
     config: dict  # complete: with includes, changes, data and budget
     seconds: float
 
+    def as_yaml(self) -> str:
+        """The config, as its file has it."""
+        return yaml.safe_dump(self.config, sort_keys=False)
+
+    def training(self, folder: Path, seed: int) -> list[str]:
+        """Write `folder`/config.yml, and return the command that trains its model there."""
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "config.yml"
+        path.write_text(self.as_yaml())
+        return model_command("train", path, folder, "--seed", seed)
+
 
 def read_experiment(
     path: Path, data: Path, seconds: float | None = None
@@ -83,39 +90,34 @@ def read_experiment(
         tree = yaml.load(find_config(path).read_text(), Loader=UniqueKeyLoader)
     except (OSError, yaml.YAMLError, ValueError) as e:
         raise UserError(f"experiment {path} cannot be read: {' '.join(str(e).split())}") from e
+    runs: dict[str, Run] = {}
+    dataset = {split: {"src": str(data / split)} for split in SPLITS}
     try:
         experiment = validate(Experiment, tree if isinstance(tree, dict) else {})
-        runs: dict[str, Run] = {}
-        for name, entry, config in _swept(experiment) if experiment.sweep else _listed(experiment):
-            slug = folder_name(name)
-            used = seconds or entry.seconds or experiment.seconds
-            own = {
-                "dataset": {split: {"src": str(data / split)} for split in SPLITS},
-                "optim": {"max_seconds": used},
-            }
+        for name, entry, config in _configs(experiment):
+            slug, used = folder_name(name), seconds or entry.seconds or experiment.seconds
             other = [run.name for run in runs.values() if run.slug == slug]
             if other or not slug:
                 problem = f"shares the folder '{slug}' with '{other[0]}'" if slug else "is empty"
                 raise UserError(f"run '{name}' {problem}; give it another name")
+            own = {"dataset": dataset, "optim": {"max_seconds": used}}
             runs[name] = Run(name, slug, len(runs), entry, merge_dicts(config, own)[0], used)
     except UserError as e:
         raise UserError(f"experiment {path}: {e}") from e
     return experiment.title, runs
 
 
-def _listed(experiment: Experiment) -> Iterator[tuple[str, Entry, dict]]:
-    """Name, options and config of each of `runs`."""
+def _configs(experiment: Experiment) -> Iterator[tuple[str, Entry, dict]]:
+    """Name, options and config of each of `runs`, or of each row of the sweep file."""
     entry: Any
     for name, entry in experiment.runs.items():
-        yield str(name), entry, merge_dicts(_load(entry.config), entry.changes)[0]
-
-
-def _swept(experiment: Experiment) -> Iterator[tuple[str, Entry, dict]]:
-    """The same of the rows of a sweep file."""
-    base = {"identifier": "", **_load(experiment.config)}
-    for name, config in sweep(base, find_config(Path(experiment.sweep))).items():
-        del config["identifier"]
-        yield name, Entry(config=experiment.config), config
+        changes = entry.model_dump(include=Config.model_fields.keys() & entry.model_fields_set)
+        yield str(name), entry, merge_dicts(_load(entry.config), changes)[0]
+    if experiment.sweep:
+        base = {"identifier": "", **_load(experiment.config)}
+        for name, config in sweep(base, find_config(Path(experiment.sweep))).items():
+            del config["identifier"]
+            yield name, Entry(config=experiment.config), config
 
 
 def _load(path: str) -> dict:

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -14,13 +15,14 @@ from ocp_physmol.datasets.identifiers import identifier
 from ocp_physmol.datasets.qm9 import SPLITS
 from ocp_physmol.errors import UserError
 from ocp_physmol.evaluation import assembly, recovery, vibrations
-from ocp_physmol.evaluation.assembly import assemble
 from ocp_physmol.evaluation.bond_parameters import bond_parameters, has_pair_energy
 from ocp_physmol.evaluation.energy_force_errors import energy_and_force_errors
 from ocp_physmol.evaluation.molecule_sets import paper_set
-from ocp_physmol.evaluation.recovery import recover
-from ocp_physmol.experiments.records import compact, write_record
+from ocp_physmol.experiments.launch import BEST, LAST
+from ocp_physmol.experiments.options import COUNT, FOLDER, MOLECULES
+from ocp_physmol.experiments.records import compact
 from ocp_physmol.figures.bond_parameters import most_frequent
+from ocp_physmol.files import write_json
 from ocp_physmol.relaxation.predictor import Predictor, open_labelled
 
 NOISES = (0.0, 0.05, 0.1)  # Angstrom
@@ -33,20 +35,19 @@ RECOVERED = (1, 7, 35, 87)  # to draw, by GDB index: methane, ethane, and the pa
 ASSEMBLED = (35, 87)  # the paper's Fig. 3
 
 
-def judge(checkpoints: Path, data: Path, molecules: int) -> dict:
+def judge(run: Path, data: Path, molecules: int) -> dict:
     """Measure a trained model.
 
     Args:
-        checkpoints: the folder of `best_checkpoint.pt`, which is judged, and `checkpoint.pt`, which
-            knows what the training took.
+        run: the folder of the training; the best checkpoint is judged, the last one knows how long
+            the training took.
         data: the folder of the splits; the test split is measured on.
         molecules: to relax, half of them the smallest.
 
     Returns:
         The keys of a record that say what came of the training; see the functions below.
     """
-    predictor = Predictor.open(checkpoints / "best_checkpoint.pt")
-    state = read_checkpoint(checkpoints / "checkpoint.pt")
+    predictor, state = Predictor.open(run / BEST), read_checkpoint(run / LAST)
     structures = open_labelled(data / "test")
     indices = paper_set(structures, molecules - molecules // 2, molecules // 2)
     chosen = [structures[i] for i in indices]
@@ -70,7 +71,7 @@ def judge(checkpoints: Path, data: Path, molecules: int) -> dict:
 
 
 def protocols() -> dict[str, str]:
-    """What was done, in words, for the captions of tables and figures."""
+    """The protocols in words, for the captions of tables and figures."""
     distance = assembly.Protocol.distance
     return {
         "recovery": f"{recovery.Protocol()}, in batches of {BATCH_SIZE}",
@@ -81,18 +82,20 @@ def protocols() -> dict[str, str]:
 
 
 def recoveries(predictor: Predictor, structures: Sequence[Data]) -> dict[str, dict]:
-    """By noise in Angstrom, what became of relaxations: summaries, and lists by molecule."""
-    kept = ("displacements", "energy_changes_ev", "broken", "converged")
-    return {
-        f"{noise:g}": _kept(
-            recover(predictor, structures, _pushed(noise), BATCH_SIZE, f"noise {noise} Å"), kept
-        )
-        for noise in NOISES
-    }
+    """By noise in Angstrom, the outcome of relaxations: summaries, and lists by molecule."""
+    found = {}
+    for noise in NOISES:
+        protocol, name = recovery.Protocol(noise=noise), f"noise {noise} Å"
+        result = recovery.recover(predictor, structures, protocol, BATCH_SIZE, name)
+        lists = ("displacements", "energy_changes_ev", "broken", "converged")
+        found[f"{noise:g}"] = _kept(result, lists)
+    return found
 
 
-def _pushed(noise: float) -> recovery.Protocol:
-    return replace(recovery.Protocol(), noise=noise)
+def assemblies(predictor: Predictor, structures: Sequence[Data]) -> dict:
+    """Molecule assembly: summaries, and lists by molecule."""
+    result = assembly.assemble(predictor, structures, assembly.Protocol(), BATCH_SIZE)
+    return _kept(result, ("displacements", "success", "sids"))
 
 
 def _kept(result: dict, lists: tuple[str, ...]) -> dict:
@@ -105,7 +108,7 @@ def frequencies(
     predictor: Predictor, structures: Sequence[Data], molecules: int
 ) -> dict[str, dict]:
     """Harmonic frequencies at the model's minimum, and their summary at that of the data."""
-    some = [structures[i] for i in range(min(molecules, len(structures)))]
+    some = list(islice(structures, molecules))
     found = {at: vibrations.vibrations(predictor, some, at=at, name=at) for at in vibrations.PLACES}
     pairs = np.array(found["minimum"]["pairs"])
     if len(pairs) > PAIRS:
@@ -115,65 +118,44 @@ def frequencies(
     return found
 
 
-def assemblies(predictor: Predictor, structures: Sequence[Data]) -> dict:
-    """Molecule assembly: summaries, and lists by molecule."""
-    result = assemble(predictor, structures, assembly.Protocol(), BATCH_SIZE)
-    return _kept(result, ("displacements", "success", "sids"))
-
-
 def pictures(predictor: Predictor, data: Path, structures: Sequence[Data]) -> dict[str, list[dict]]:
     """Molecules to draw, of `recovery` and `assembly`: where relaxations began and ended.
 
-    Those of RECOVERED and ASSEMBLED that the data has, with the split that holds them (the smallest
-    molecules are mostly in the training split), and for recovery the first of the largest of
-    `structures`, the test split.
+    They are RECOVERED and ASSEMBLED, as far as the data has them, each with the split that holds it
+    (the smallest molecules are mostly in the training split), and for recovery the first of the
+    largest of `structures`, the test split. Positions are relative to the centre of the minimum.
     """
-    found = _by_index(data, {*RECOVERED, *ASSEMBLED})
-    large = max(structures, key=lambda s: int((s.atomic_numbers > 1).sum()))
-    found.setdefault(identifier(large.sid), (large, "test"))
-    chosen: dict[str, list] = {
-        "recovery": [i for i in (*RECOVERED, identifier(large.sid)) if i in found],
-        "assembly": [i for i in ASSEMBLED if i in found],
-    }
-    drawn = {}
-    for task, indices in chosen.items():
-        entries = [found[i][0] for i in indices]
-        if task == "recovery":
-            result = recover(predictor, entries, recovery.Protocol(), name="drawn")
-            before, after = result["perturbed"], result["relaxed"]
-        elif entries:
-            result = assemble(predictor, entries, assembly.Protocol(), name="drawn")
-            before, after = result["cut"], result["assembled"]
-        drawn[task] = [
-            {
-                "gdb": i, "split": found[i][1], "numbers": entry.atomic_numbers.int().numpy(),
-                "displacement": result["displacements"][k], "broken": result["broken"][k],
-                **_centered(entry.pos.numpy(), start=before[k], end=after[k]),
-            }
-            for k, (i, entry) in enumerate(zip(indices, entries))
-        ]  # fmt: skip
-    return drawn
-
-
-def _by_index(data: Path, indices: set[int]) -> dict[int | str, tuple[Data, str]]:
-    """Entries with these GDB indices, and the names of their splits."""
     found: dict[int | str, tuple[Data, str]] = {}
     for split in SPLITS:
         for entry in open_labelled(data / split):
-            if identifier(entry.sid) in indices:
+            if identifier(entry.sid) in (*RECOVERED, *ASSEMBLED):
                 found[identifier(entry.sid)] = (entry, split)
-    return found
-
-
-def _centered(reference: np.ndarray, **others: np.ndarray) -> dict[str, np.ndarray]:
-    """Positions relative to the centre of the reference, to 0.001 Angstrom."""
-    center = reference.mean(axis=0)
-    return {k: (p - center).round(3) for k, p in {"reference": reference, **others}.items()}
+    large = max(structures, key=lambda s: int((s.atomic_numbers > 1).sum()))
+    found.setdefault(identifier(large.sid), (large, "test"))
+    tasks: dict[str, Any] = {
+        "recovery": ((*RECOVERED, identifier(large.sid)), recovery.recover, recovery.Protocol(),
+                     "perturbed", "relaxed"),
+        "assembly": (ASSEMBLED, assembly.assemble, assembly.Protocol(), "cut", "assembled"),
+    }  # fmt: skip
+    drawn: dict[str, list[dict]] = {task: [] for task in tasks}
+    for task, (indices, function, protocol, before, after) in tasks.items():
+        chosen = [(i, *found[i]) for i in indices if i in found]
+        entries = [entry for _, entry, _ in chosen]
+        result = function(predictor, entries, protocol, name="drawn") if entries else {}
+        for k, (i, entry, split) in enumerate(chosen):
+            minimum = entry.pos.numpy()
+            states = {"reference": minimum, "start": result[before][k], "end": result[after][k]}
+            drawn[task].append({
+                "gdb": i, "split": split, "numbers": entry.atomic_numbers.int().numpy(),
+                "displacement": result["displacements"][k], "broken": result["broken"][k],
+                **{key: (pos - minimum.mean(axis=0)).round(3) for key, pos in states.items()},
+            })  # fmt: skip
+    return drawn
 
 
 def pair_energies(predictor: Predictor, structures: Sequence[Data]) -> dict:
     """The most frequent of `bond_parameters`, in few samples."""
-    some = [structures[i] for i in range(min(PARAMETRIZED, len(structures)))]
+    some = list(islice(structures, PARAMETRIZED))
     result = bond_parameters(predictor, some, samples=PAIR_SAMPLES)
     often = most_frequent(result["pairs"])
     for key in ("pairs", "curves"):
@@ -182,15 +164,10 @@ def pair_energies(predictor: Predictor, structures: Sequence[Data]) -> dict:
 
 
 @click.command("judge", context_settings={"show_default": True})
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option(
-    "--output", type=click.Path(path_type=Path), required=True, help="The record to write."
-)
-@click.option(
-    "--data", type=click.Path(path_type=Path), default="data/quickstart",
-    help="Folder of the splits.",
-)  # fmt: skip
-@click.option("--molecules", type=click.IntRange(1), default=256, help="How many to relax.")
+@click.argument("run", type=FOLDER)
+@click.option("--output", type=FOLDER, required=True, help="The record to write.")
+@click.option("--data", type=FOLDER, default="data/quickstart", help="Folder of the splits.")
+@click.option("--molecules", type=COUNT, default=MOLECULES, help="How many to relax.")
 def command(run: Path, output: Path, data: Path, molecules: int) -> None:
     """Measure the model that `ocp-physmol experiments` has trained in the folder RUN."""
     vibrations.require_frequencies(data / "test")
@@ -200,6 +177,6 @@ def command(run: Path, output: Path, data: Path, molecules: int) -> None:
         raise UserError(
             f"{run / 'run.json'} cannot be read ({e}); train the model with ocp-physmol experiments"
         ) from e
-    measured = judge(run / "checkpoints/run", data, molecules)
+    measured = judge(run, data, molecules)
     seconds = {"budget": description["seconds"], "used": measured.pop("seconds_used")}
-    write_record(output, {**description, **measured, "seconds": seconds})
+    write_json(output, {**description, **measured, "seconds": seconds})

@@ -13,6 +13,8 @@ from tqdm import tqdm
 from ocp_physmol.errors import UserError
 from ocp_physmol.experiments.provenance import threads
 
+# of a run, below its folder
+BEST, LAST = (Path("checkpoints/run", f"{name}.pt") for name in ("best_checkpoint", "checkpoint"))
 VALIDATION = re.compile(
     r"INFO\): energy_mae: ([\d.]+),(?: forces_mae: ([\d.]+),)?.* loss: [\d.]+, epoch: ([\d.]+)"
 )
@@ -24,7 +26,7 @@ def ocp_physmol(name: str, *arguments: object) -> list[str]:
 
 
 def model_command(name: str, config: str | Path, folder: Path, *options: object) -> list[str]:
-    """`train`, `validate`, `predict` or `relax` on the processor, into `folder`/checkpoints/run."""
+    """`train`, `validate`, `predict` or `relax` on the processor, into `folder`."""
     fixed = ("--cpu", "--run-dir", folder, "--timestamp-id", "run", "--print-every", 50)
     return ocp_physmol(name, "--config-yml", config, *fixed, *options)
 
@@ -43,8 +45,11 @@ class Chain:
     process: subprocess.Popen | None = field(default=None, init=False)
     doing: str = field(default="", init=False)
 
-    def begin_next(self, num_threads: int) -> None:
-        """Start the next command."""
+    def poll(self, num_threads: int) -> int | None:
+        """Begin the next command, if none runs; return the status of the last or failed one."""
+        status = self.process.poll() if self.process else 0
+        if status or status is None or not self.commands:
+            return status
         self.doing = next(iter(self.commands))
         environment = {**os.environ, "OMP_NUM_THREADS": str(num_threads), "TQDM_DISABLE": "1"}
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -52,6 +57,7 @@ class Chain:
             self.process = subprocess.Popen(
                 self.commands.pop(self.doing), stdout=log, stderr=log, env=environment
             )
+        return None
 
     def end_of_log(self, lines: int) -> str:
         """The last lines of the log."""
@@ -88,36 +94,30 @@ def launch(
     Raises:
         UserError: if a chain fails and `go_on` is not set. It quotes the end of the log.
     """
-    waiting, failed = list(chains), {}
-    running: dict[str, Chain] = {}
     started, total = time.time(), round(seconds) if seconds else len(chains)
-    shown = "{desc}: {n_fmt}/{total_fmt}{unit} |{bar:20}|{postfix}"
-    unit = " s" if seconds else ""
+    unit, shown = " s" if seconds else "", "{desc}: {n_fmt}/{total_fmt}{unit} |{bar:20}|{postfix}"
     bar = tqdm(desc=title, total=total, unit=unit, bar_format=shown, mininterval=1)
+    left, failed = dict(chains), {}
     try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                name = waiting.pop(0)
-                running[name] = chains[name]
-                running[name].begin_next(threads(jobs))
-            for name, chain in list(running.items()):
-                status = chain.process.poll() if chain.process else None
+        while left:
+            running = dict(list(left.items())[:jobs])
+            for name, chain in running.items():
+                status = chain.poll(threads(jobs))
+                if status is not None:
+                    del left[name]
                 if status and not go_on:
                     raise UserError(f"{title}: {chain.doing} of '{name}' failed; {chain.log} ends "
                                     f"with:\n{chain.end_of_log(15)}")  # fmt: skip
                 if status:
                     failed[name] = chain.end_of_log(1)
                     bar.write(f"{name} failed while {chain.doing}: {failed[name]}")
-                if status == 0 and chain.commands:
-                    chain.begin_next(threads(jobs))
-                elif status is not None:
-                    del running[name]
-            done = time.time() - started if seconds else len(chains) - len(waiting) - len(running)
+            done = time.time() - started if seconds else len(chains) - len(left)
             bar.n = min(round(done), total)
-            bar.set_postfix_str("; ".join(f"{name}: {chain}" for name, chain in running.items()))
-            time.sleep(0.5 if running else 0)
+            states = [f"{name}: {chain}" for name, chain in running.items() if name in left]
+            bar.set_postfix_str("; ".join(states))
+            time.sleep(0.5 if states else 0)
     finally:
-        for chain in running.values():
+        for chain in left.values():
             if chain.process:
                 chain.process.kill()
         bar.close()

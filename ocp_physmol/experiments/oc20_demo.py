@@ -10,9 +10,9 @@ import click
 from ocp_physmol.checkpoint import read_checkpoint
 from ocp_physmol.datasets import emt
 from ocp_physmol.datasets.splits import EVALUATION as SPLITS
-from ocp_physmol.experiments.launch import Chain, launch, model_command
-from ocp_physmol.experiments.provenance import provenance
-from ocp_physmol.files import write_json
+from ocp_physmol.experiments.launch import BEST, LAST, Chain, launch, model_command
+from ocp_physmol.experiments.options import COUNT, FOLDER, SECONDS, SEED
+from ocp_physmol.experiments.provenance import write_result
 from ocp_physmol.leaderboard.scores import table
 from ocp_physmol.leaderboard.splits import gather, score
 
@@ -32,21 +32,15 @@ SMALL = [
     "--optim.ema_decay=0.99",  # some thousand steps
 ]  # fmt: skip
 JOBS = 2
-FOLDER = click.Path(path_type=Path)
-SECONDS = click.FloatRange(0, min_open=True)
 
 
 @click.command("oc20-demo", context_settings={"show_default": True})
 @click.option("--seconds", type=SECONDS, default=240, help="S2EF training of each model.")
-@click.option(
-    "--is2re-seconds", type=SECONDS, default=120, help="Direct IS2RE training of each model."
-)
-@click.option(
-    "--relaxations", type=click.IntRange(1), default=300, help="Relaxations to make data of."
-)
+@click.option("--is2re-seconds", type=SECONDS, default=120, help="The same of direct IS2RE.")
+@click.option("--relaxations", type=COUNT, default=300, help="To make data of.")
 @click.option("--data", type=FOLDER, default="data/emt", help="Made if it is not there.")
 @click.option("--output", type=FOLDER, default="runs/oc20-demo", help="Folder to fill.")
-@click.option("--seed", type=click.IntRange(0), default=0, help="Of data and trainings.")
+@click.option("--seed", type=SEED, default=0, help="Of data and trainings.")
 def command(
     seconds: float, is2re_seconds: float, relaxations: int, data: Path, output: Path, seed: int
 ) -> None:
@@ -68,29 +62,20 @@ def command(
     for task in TASKS:
         for part in ("val", "test"):
             for model in MODELS:
-                predictions = demo.predict(task, part, model)
-                scores[f"{task} {part} {model}"] = demo.submit(
-                    task, part, predictions, data / task, output / f"{task}_{model}"
-                )
-    trajectories = demo.relax()
+                predicted = demo.predict(task, part, model)
+                folder = output / f"{task}_{model}"
+                scores[f"{task} {part} {model}"] = demo.submit(task, part, predicted, folder)
+    relaxed = demo.relax()
     for task in ("is2re-relaxations", "is2rs"):
-        scores[f"{task} test physmol"] = demo.submit(
-            task, "test", trajectories, data / "is2re", output / "relaxations"
-        )
+        scores[f"{task} test physmol"] = demo.submit(task, "test", relaxed, output / "relaxations")
     click.echo("\nOC20-shaped data of ASE's EMT: a stand-in to run everything on, no benchmark.")
     for name, values in scores.items():
         click.echo(f"\n{name}\n{table(values)}")
-    spent = time.time() - started
     training = {"s2ef_seconds": seconds, "is2re_seconds": is2re_seconds, "steps": steps,
                 "seed": seed}  # fmt: skip
-    content = {
-        "scores": scores, "training": training, **provenance(JOBS), "seconds": round(spent)
-    }  # fmt: skip
-    path = output / "scores.json"
-    write_json(path, content, indent=2)
-    click.echo(
-        f"\nWritten in {spent / 60:.1f} minutes: {path}, with the submission files beside it"
-    )
+    content = {"scores": scores, "training": training}
+    beside = ", with the submission files beside it"
+    write_result(output / "scores.json", content, JOBS, started, beside)
 
 
 @dataclass(frozen=True)
@@ -109,30 +94,27 @@ class Demo:
 
     def train(self, task: str, seconds: float) -> dict[str, int]:
         """Train both models at the same time, then validate them; return their numbers of steps."""
+        folders = {model: self.output / f"{task}_{model}" for model in MODELS}
         options = (f"--optim.max_seconds={seconds}", "--seed", self.seed)
-        trainings, validations = {}, {}
-        for model in MODELS:
-            folder = self.output / f"{task}_{model}"
-            trainings[model] = self._chain("train", task, model, folder, *options)
-            validations[model] = self._chain(
-                "validate", task, model, folder / "validation", *self._best(task, model)
-            )
+        trainings = {
+            model: self._chain("train", task, model, folder, *options)
+            for model, folder in folders.items()
+        }
+        validations = {
+            model: self._chain("validate", task, model, folder / "validation")
+            for model, folder in folders.items()
+        }
         launch(trainings, JOBS, f"Training {task}", seconds)
         launch(validations, JOBS, f"Validating {task}")
-        last = "checkpoints/run/checkpoint.pt"
-        states = {m: read_checkpoint(self.output / f"{task}_{m}" / last) for m in MODELS}
-        return {model: state["step"] for model, state in states.items()}
+        return {model: read_checkpoint(folder / LAST)["step"] for model, folder in folders.items()}
 
     def predict(self, task: str, part: str, model: str) -> dict[str, Path]:
         """Predict all four splits; return the files written."""
         folders = {s: self.output / f"{task}_{model}" / f"{part}_{s}" for s in SPLITS}
-        chains = {
-            split: self._chain(
-                "predict", task, model, folder, *self._best(task, model),
-                f"--dataset.test.src={self.data / task / f'{part}_{split}'}",
-            )
-            for split, folder in folders.items()
-        }  # fmt: skip
+        chains = {}
+        for split, folder in folders.items():
+            source = f"--dataset.test.src={self.data / task / f'{part}_{split}'}"
+            chains[split] = self._chain("predict", task, model, folder, source)
         launch(chains, JOBS, f"Predicting {task} {part} with {model}")
         return {s: folder / "results/run/ocp_predictions.npz" for s, folder in folders.items()}
 
@@ -141,7 +123,7 @@ class Demo:
         folders = {split: self.output / "relaxations" / split for split in SPLITS}
         chains = {
             split: self._chain(
-                "relax", "s2ef", "physmol", folder, *self._best("s2ef", "physmol"),
+                "relax", "s2ef", "physmol", folder,
                 f"--dataset.relax.src={self.data / 'is2re' / f'test_{split}'}",
                 f"--task.relax_opt.traj_dir={folder / 'trajectories'}", config="relaxation",
             )
@@ -151,9 +133,10 @@ class Demo:
         return {split: folder / "trajectories" for split, folder in folders.items()}
 
     def submit(
-        self, task: str, part: str, predictions: dict[str, Path], data: Path, folder: Path
+        self, task: str, part: str, predictions: dict[str, Path], folder: Path
     ) -> dict[str, dict[str, float]]:
         """Gather, check and score; return the scores of each split."""
+        data = self.data / ("s2ef" if task == "s2ef" else "is2re")
         file = folder / f"{task}_{part}.npz"
         gather(task, predictions, data, part, file)
         return score(task, file, data, part)
@@ -161,13 +144,12 @@ class Demo:
     def _chain(
         self, name: str, task: str, model: str, folder: Path, *options: object, config: str = ""
     ) -> Chain:
+        """One command, with the best checkpoint of the model if it is not to be trained."""
         source = self.data / task
         sources = (f"--dataset.train.src={source / 'train'}",
                    f"--dataset.val.src={source / 'val_id'}")  # fmt: skip
+        best = self.output / f"{task}_{model}" / BEST
+        start = () if name == "train" else ("--checkpoint", best)
         path = f"configs/{task}/{config or model}.yml"
-        command = model_command(name, path, folder, *SIZES[model], *SMALL, *sources, *options)
-        return Chain({name: command}, folder / "log.txt")
-
-    def _best(self, task: str, model: str) -> tuple[str, Path]:
-        best = self.output / f"{task}_{model}" / "checkpoints/run/best_checkpoint.pt"
-        return "--checkpoint", best
+        all_options = (*SIZES[model], *SMALL, *sources, *start, *options)
+        return Chain({name: model_command(name, path, folder, *all_options)}, folder / "log.txt")

@@ -4,16 +4,19 @@ import os
 import platform
 import re
 import subprocess
+import time
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
+import click
 import torch
+
+from ocp_physmol.files import write_json
 
 
 def provenance(jobs: int) -> dict:
-    """What else a measurement depends on, of which so many are made at the same time: `machine`,
-    `versions`, `git` and `date`."""
+    """`machine`, `versions`, `git` and `date` of a measurement, `jobs` of which run together."""
     return {
         "machine": {"processor": _processor(), "cores": cores(), "threads": threads(jobs)},
         "versions": {
@@ -27,27 +30,39 @@ def provenance(jobs: int) -> dict:
     }  # fmt: skip
 
 
+def write_result(path: Path, content: dict, jobs: int, started: float, beside: str) -> None:
+    """Write numbers with their provenance, and print the path and what lies `beside` it.
+
+    Args:
+        started: when the work began, as of `time.time`; the seconds since then are written, too.
+    """
+    seconds = time.time() - started
+    write_json(path, {**content, **provenance(jobs), "seconds": round(seconds)}, indent=2)
+    click.echo(f"\nWritten in {seconds / 60:.1f} minutes: {path}{beside}")
+
+
 def cores() -> int:
-    """Those that this process may use."""
+    """The number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def threads(jobs: int) -> int:
-    """For each of so many processes at the same time."""
+    """For each of `jobs` processes that run at the same time."""
     return max(1, cores() // jobs)
 
 
 def _processor() -> str:
-    """Its model; Linux alone says it in full."""
+    """The model's name; Linux alone says it in full."""
     cpuinfo = Path("/proc/cpuinfo")
     found = re.search(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.is_file() else None
     return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 def _git(*arguments: str) -> str | None:
-    """What git prints; None without git or a repository."""
+    """Git's output; None without git or a repository."""
     try:
-        result = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+        return subprocess.check_output(
+            ["git", *arguments], stderr=subprocess.DEVNULL, text=True
+        ).strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-    return result.stdout.strip()

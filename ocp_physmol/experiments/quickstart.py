@@ -2,10 +2,10 @@
 
 import shutil
 import time
+from itertools import islice
 from pathlib import Path
 
 import click
-import yaml
 from torch_geometric.data import Data
 
 from ocp_physmol.checkpoint import read_checkpoint, seconds_used
@@ -13,11 +13,11 @@ from ocp_physmol.datasets import qm9
 from ocp_physmol.evaluation.energy_force_errors import energy_and_force_errors
 from ocp_physmol.evaluation.recovery import Protocol, recover
 from ocp_physmol.evaluation.structure_tasks import panel_rows, table
-from ocp_physmol.experiments.experiment_files import Run, read_experiment
-from ocp_physmol.experiments.launch import Chain, launch, model_command
-from ocp_physmol.experiments.provenance import provenance
+from ocp_physmol.experiments.experiment_files import read_experiment
+from ocp_physmol.experiments.launch import BEST, LAST, Chain, launch
+from ocp_physmol.experiments.options import COUNT, FOLDER, MOLECULES, SECONDS, SEED
+from ocp_physmol.experiments.provenance import write_result
 from ocp_physmol.figures.distributions import recovery_figure
-from ocp_physmol.files import write_json
 from ocp_physmol.relaxation.predictor import Predictor, open_labelled
 
 EXPERIMENT = Path("configs/qm9/experiments/quickstart.yml")  # its first run is the full model
@@ -33,18 +33,14 @@ SUMMARY = {
     "train_steps": "training (steps)",
 }
 MAX_HEAVY_ATOMS = 7
-FOLDER = click.Path(path_type=Path)
 
 
 @click.command("quickstart", context_settings={"show_default": True})
-@click.option(
-    "--seconds", type=click.FloatRange(0, min_open=True), default=600,
-    help="Training time of each model.",
-)  # fmt: skip
-@click.option("--molecules", type=click.IntRange(1), default=256, help="How many to relax.")
+@click.option("--seconds", type=SECONDS, default=600, help="Training time of each model.")
+@click.option("--molecules", type=COUNT, default=MOLECULES, help="How many to relax.")
 @click.option("--data", type=FOLDER, default="data/quickstart", help="Made if it is not there.")
 @click.option("--output", type=FOLDER, default="runs/quickstart", help="Folder to fill.")
-@click.option("--seed", type=click.IntRange(0), default=0, help="Of both trainings.")
+@click.option("--seed", type=SEED, default=0, help="Of both trainings.")
 def command(seconds: float, molecules: int, data: Path, output: Path, seed: int) -> None:
     """Make the data, train two models and compare them on held-out molecules.
 
@@ -60,10 +56,13 @@ def command(seconds: float, molecules: int, data: Path, output: Path, seed: int)
         metrics.unlink()
         for folder in folders.values():
             shutil.rmtree(folder, ignore_errors=True)
-    chains = {name: _training(run, folders[name], seed) for name, run in runs.items()}
+    chains = {
+        name: Chain({"training": run.training(folders[name], seed)}, folders[name] / "log.txt")
+        for name, run in runs.items()
+    }
     launch(chains, len(chains), "Training", seconds)
     structures = open_labelled(data / "test")
-    chosen = [structures[i] for i in range(min(molecules, len(structures)))]
+    chosen = list(islice(structures, molecules))
     results = {name: _measure(name, folder, structures, chosen) for name, folder in folders.items()}
     protocol = Protocol()
     click.echo(
@@ -72,20 +71,11 @@ def command(seconds: float, molecules: int, data: Path, output: Path, seed: int)
         f"steps to {protocol.fmax} eV/Å\n\n{table(results, SUMMARY)}"
     )
     recovery_figure(output / "recovery.png", results, _examples(chosen, results))
-    full, energy_only = ({key: r[key] for key in SUMMARY} for r in results.values())
-    spent = time.time() - started
-    content = {
-        **full,
-        "energy_only": energy_only,
-        "protocol": {**vars(protocol), "molecules": len(chosen), "seed": seed},
-        **provenance(len(chains)),
-        "seconds": round(spent),
-    }
-    write_json(metrics, content, indent=2)
-    best = next(iter(folders.values())) / "checkpoints/run/best_checkpoint.pt"
-    click.echo(
-        f"\nWritten in {spent / 60:.1f} minutes: {metrics}, {output / 'recovery.png'}, and {best}"
-    )
+    full, energy_only = ({key: result[key] for key in SUMMARY} for result in results.values())
+    described = {**vars(protocol), "molecules": len(chosen), "seed": seed}
+    content = {**full, "energy_only": energy_only, "protocol": described}
+    beside = f", {output / 'recovery.png'}, and {next(iter(folders.values())) / BEST}"
+    write_result(metrics, content, len(chains), started, beside)
 
 
 def make_data(folder: Path) -> None:
@@ -94,18 +84,9 @@ def make_data(folder: Path) -> None:
         qm9.make(folder, max_heavy_atoms=MAX_HEAVY_ATOMS)
 
 
-def _training(run: Run, folder: Path, seed: int) -> Chain:
-    folder.mkdir(parents=True, exist_ok=True)
-    config = folder / "config.yml"
-    config.write_text(yaml.safe_dump(run.config, sort_keys=False))
-    command = model_command("train", config, folder, "--seed", seed)
-    return Chain({"training": command}, folder / "log.txt")
-
-
 def _measure(name: str, folder: Path, structures: list[Data], chosen: list[Data]) -> dict:
     """Errors on all structures and relaxations of the chosen ones, of the best checkpoint."""
-    predictor = Predictor.open(folder / "checkpoints/run/best_checkpoint.pt")
-    state = read_checkpoint(folder / "checkpoints/run/checkpoint.pt")
+    predictor, state = Predictor.open(folder / BEST), read_checkpoint(folder / LAST)
     return {
         **energy_and_force_errors(predictor, structures, name=name),
         **recover(predictor, chosen, Protocol(), name=name),
@@ -118,8 +99,7 @@ def _examples(structures: list[Data], results: dict[str, dict]) -> list[dict]:
     """Two relaxations with the full model's median Delta P among the largest molecules."""
     heavy = [int((s.atomic_numbers > 1).sum()) for s in structures]
     large = [i for i, count in enumerate(heavy) if count == max(heavy)]
-    shifts = next(iter(results.values()))["displacements"]
-    ranked = sorted(large, key=shifts.__getitem__)
+    ranked = sorted(large, key=next(iter(results.values()))["displacements"].__getitem__)
     middle = max(1, len(ranked) // 2)
     rows = panel_rows(structures, results, "perturbed", "perturbed", "relaxed")
     return [rows[i] for i in ranked[middle - 1 : middle + 1]]

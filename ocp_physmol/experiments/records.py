@@ -2,11 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ocp_physmol.errors import UserError
-from ocp_physmol.files import complete_or_absent
 
 DIGITS = 4  # significant ones; no measurement here has more
 REQUIRED = {
@@ -16,41 +16,29 @@ REQUIRED = {
 }  # fmt: skip
 
 
-def compact(value):
-    """The same with arrays as lists, and floats rounded to DIGITS significant digits."""
+def compact(value: Any) -> Any:
+    """The same as JSON has it: arrays as lists, and floats rounded to DIGITS significant digits."""
     if isinstance(value, dict):
         return {str(key): compact(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
+    if isinstance(value, (np.ndarray, np.generic)):
         return compact(value.tolist())
     if isinstance(value, (list, tuple)):
         return [compact(item) for item in value]
-    if isinstance(value, (float, np.floating)):
-        return float(f"{value:.{DIGITS}g}")
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def write_record(path: Path, record: dict) -> None:
-    """Write a record. Infinity and NaN stand in it as Python's json writes and reads them.
-
-    Raises:
-        UserError: if the file cannot be written.
-    """
-    with complete_or_absent(path) as partial:
-        partial.write_text(json.dumps(record, separators=(",", ":"), ensure_ascii=False) + "\n")
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 
 def read_record(path: Path) -> dict:
-    """One record.
+    """One record. Infinity and NaN stand in it as Python's json writes and reads them.
 
     Raises:
         UserError: if the file is no complete record.
     """
-    cure = "restore it with git, or measure it anew with ocp_physmol.experiments.command --again"
+    cure = "restore it with git, or measure it anew with ocp-physmol experiments --again"
     try:
         record = json.loads(path.read_text())
     except (OSError, ValueError) as e:
         raise UserError(f"record {path} cannot be read ({e}); {cure}") from e
-    missing = sorted(REQUIRED - record.keys()) if isinstance(record, dict) else sorted(REQUIRED)
+    missing = sorted(REQUIRED.difference(record if isinstance(record, dict) else ()))
     if missing:
         raise UserError(f"record {path} has no '{missing[0]}'; {cure}")
     return record
@@ -60,14 +48,12 @@ def read_records(folder: Path) -> dict[str, list[dict]]:
     """All records in `folder`/EXPERIMENT/RUN.json, by experiment, in the order of its file.
 
     Raises:
-        UserError: if the folder is missing, or one of them is damaged.
+        UserError: if the folder is missing or has no records, or one of them is damaged.
     """
-    if not folder.is_dir():
-        raise UserError(
-            f"--records {folder} does not exist; make records with "
-            "python -m ocp_physmol.experiments.command"
-        )
     experiments: dict[str, list[dict]] = {}
     for path in sorted(folder.glob("*/*.json")):
         experiments.setdefault(path.parent.name, []).append(read_record(path))
+    if not experiments:
+        problem = "holds no records" if folder.is_dir() else "does not exist"
+        raise UserError(f"--records {folder} {problem}; make records with ocp-physmol experiments")
     return {n: sorted(found, key=lambda r: r["place"]) for n, found in experiments.items()}

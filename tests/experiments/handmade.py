@@ -2,7 +2,7 @@
 
 import copy
 
-from ocp_physmol.experiments.records import write_record
+from ocp_physmol.files import write_json
 
 WATER = {"gdb": 3, "split": "train", "numbers": [8, 1, 1], "displacement": 0.1, "broken": False}
 AT_MINIMUM = [[0, 0.1, 0], [0.8, -0.5, 0], [-0.8, -0.5, 0]]
@@ -28,7 +28,7 @@ def record(name: str, energy: float = 50.0, force: float = 0.1, delta_p: float =
         "name": name, "experiment": "table1", "title": "Some models", "place": 0, "note": "",
         "paper": "",
         "config": {"path": "configs/qm9/x.yml", "complete": {"optim": {"batch_size": 4}}},
-        "command": "python -m ocp_physmol.experiments.command x.yml", "seed": 0,
+        "command": "ocp-physmol experiments x.yml", "seed": 0,
         "seconds": {"budget": 600.0, "used": 600.3}, "steps": 1234, "parameters": 5678,
         "machine": {"processor": "some processor", "cores": 2, "threads": 1},
         "versions": {"python": "3.11", "torch": "2.4", "fairchem-core": "1.10.0"},
@@ -50,4 +50,4 @@ def record(name: str, energy: float = 50.0, force: float = 0.1, delta_p: float =
 def write_all(folder, *records: dict) -> None:
     """Write records where `read_records` looks for them."""
     for content in records:
-        write_record(folder / content["experiment"] / f"{content['name']}.json", content)
+        write_json(folder / content["experiment"] / f"{content['name']}.json", content)

@@ -7,8 +7,6 @@ import sys
 import pytest
 from conftest import REPOSITORY, ends
 
-from ocp_physmol.experiments import report
-
 SMALL = "model: {hidden_channels: 16, num_layers: 1, num_rbf: 8}"
 CONTENT = f"""
 title: Two small runs
@@ -68,7 +66,7 @@ def test_a_record_says_what_was_done_and_measured(finished):
 @pytest.mark.slow
 def test_records_become_a_report(finished, tmp_path):
     folder, _ = finished
-    report.main(["--records", str(folder / "records"), "--output", str(tmp_path)])
+    ends(0, "report", "--records", folder / "records", "--output", tmp_path)
     assert "small PhysMol" in (tmp_path / "index.html").read_text()
 
 

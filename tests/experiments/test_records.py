@@ -7,12 +7,13 @@ import pytest
 from handmade import record, write_all
 
 from ocp_physmol.errors import UserError
-from ocp_physmol.experiments.records import compact, read_record, read_records, write_record
+from ocp_physmol.experiments.records import compact, read_record, read_records
+from ocp_physmol.files import write_json
 
 
 def test_what_is_written_is_read(tmp_path):
     content = record("a", delta_p=float("inf"))
-    write_record(tmp_path / "table1/a.json", content)
+    write_json(tmp_path / "table1/a.json", content)
     assert read_record(tmp_path / "table1/a.json") == content
 
 
