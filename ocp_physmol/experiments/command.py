@@ -3,9 +3,7 @@
 import shlex
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -21,24 +19,6 @@ from ocp_physmol.experiments.tables import TABLE1, plain, table
 from ocp_physmol.files import write_json
 
 
-@dataclass(frozen=True)
-class Options:
-    """The options of the command that its runs depend on."""
-
-    experiment: Path
-    data: Path
-    runs: Path
-    records: Path
-    seconds: float | None
-    jobs: int
-    molecules: int
-    again: bool
-
-    def record(self, run: Run) -> Path:
-        """The file with the measurements of a run."""
-        return self.records / self.experiment.stem / f"{run.slug}.json"
-
-
 @click.command("experiments", context_settings={"show_default": True})
 @click.argument("experiment", type=FOLDER)
 @click.option("--data", type=FOLDER, default="data/quickstart", help="Made if it is not there.")
@@ -49,7 +29,17 @@ class Options:
 @click.option("--jobs", type=COUNT, default=1, help="Runs at the same time.")
 @click.option("--molecules", type=COUNT, default=MOLECULES, help="To relax in judging.")
 @click.option("--again", is_flag=True, help="Do anew what is finished, or was trained otherwise.")
-def command(only: Sequence[str], **given: Any) -> None:
+def command(
+    experiment: Path,
+    data: Path,
+    runs: Path,
+    records: Path,
+    seconds: float | None,
+    only: Sequence[str],
+    jobs: int,
+    molecules: int,
+    again: bool,
+) -> None:
     """Train and judge every run that the file EXPERIMENT lists.
 
     The measurements of a run are written to records/EXPERIMENT/RUN.json. Started again, the command
@@ -58,74 +48,63 @@ def command(only: Sequence[str], **given: Any) -> None:
     \b
     ocp-physmol experiments configs/qm9/experiments/table1.yml --jobs 2
     """
-    options = Options(**given)
-    title, runs = read_experiment(options.experiment, options.data, options.seconds)
+    title, listed = read_experiment(experiment, data, seconds)
     for name in only:
-        if name not in runs:
-            raise UserError(
-                f"--only '{name}': {options.experiment} has no such run; it has "
-                + ", ".join(f"'{n}'" for n in runs)
-            )
-    make_data(options.data)
-    require_frequencies(options.data / "test")
-    chains = {
-        name: _chain(run, title, options)
-        for name, run in runs.items()
-        if (not only or name in only) and (options.again or not options.record(run).is_file())
-    }
-    failed = launch(chains, options.jobs, "Experiment", go_on=True) if chains else {}
-    paths = [options.record(run) for run in runs.values()]
-    done = [read_record(path) for path in paths if path.is_file()]
+        if name not in listed:
+            names = ", ".join(f"'{n}'" for n in listed)
+            raise UserError(f"--only '{name}': {experiment} has no such run; it has {names}")
+    make_data(data)
+    require_frequencies(data / "test")
+    options = {"seconds": (seconds, None), "molecules": (molecules, MOLECULES), "jobs": (jobs, 1)}
+    changed = [f"--{name} {v:g}" for name, (v, default) in options.items() if v != default]
+    shared = {"experiment": experiment.stem, "title": title, **provenance(jobs)}
+    chains, paths = {}, {}
+    for name, run in listed.items():
+        folder = runs / experiment.stem / run.slug
+        paths[name] = records / experiment.stem / f"{run.slug}.json"
+        if (only and name not in only) or (paths[name].is_file() and not again):
+            continue
+        if again:
+            shutil.rmtree(folder, ignore_errors=True)
+        same = shlex.join(["ocp-physmol", "experiments", str(experiment), "--only", name])
+        described = {**shared, "command": " ".join([same, *changed, "--again"])}
+        judging = ("--output", paths[name], "--data", data, "--molecules", molecules)
+        chains[name] = _chain(run, folder, described, judging)
+    failed = launch(chains, jobs, "Experiment", go_on=True) if chains else {}
+    done = [read_record(path) for path in paths.values() if path.is_file()]
     if done:
         shown = plain(table(done, TABLE1.values()))
-        click.echo(f"\n{title}\n\n{shown}\n\nRecords: {options.records}")
+        click.echo(f"\n{title}\n\n{shown}\n\nRecords: {records}")
     if failed:
         reasons = "; ".join(f"'{name}' ({end.strip()})" for name, end in failed.items())
         raise UserError(
             f"{len(failed)} of {len(chains)} runs failed: {reasons}; their logs are "
-            f"{options.runs / options.experiment.stem}/*/log.txt, and the same command goes on "
-            "with what is unfinished"
+            f"{runs / experiment.stem}/*/log.txt, and the same command goes on with what is "
+            "unfinished"
         )
 
 
-def _chain(run: Run, title: str, options: Options) -> Chain:
-    """Write the description of a run, and return the commands that train and judge it."""
-    folder = options.runs / options.experiment.stem / run.slug
-    if options.again:
-        shutil.rmtree(folder, ignore_errors=True)
+def _chain(run: Run, folder: Path, described: dict, judging: Sequence[object]) -> Chain:
+    """Write all of the record that is known before training, and return the commands of a run."""
     config = folder / "config.yml"
     if config.is_file() and config.read_text() != run.as_yaml():
         raise UserError(
             f"{config} is not the config that '{run.name}' now has; add --again to train it anew, "
             "or name another folder with --runs"
         )
-    write_json(folder / "run.json", _description(run, title, options), indent=1)
-    judging = ("--output", options.record(run), "--data", options.data,
-               "--molecules", options.molecules)  # fmt: skip
+    description = {
+        "name": run.name,
+        "place": run.place,
+        "note": run.entry.note,
+        "paper": run.entry.paper,
+        "config": {"path": run.entry.config, "complete": run.config},
+        "seed": run.entry.seed,
+        "seconds": run.seconds,
+        **described,
+    }
+    write_json(folder / "run.json", description, indent=1)
     commands = {
         "training": run.training(folder, run.entry.seed),
         "judging": ocp_physmol("judge", folder, *judging),
     }
     return Chain(commands, folder / "log.txt")
-
-
-def _description(run: Run, title: str, options: Options) -> dict:
-    """The part of a record that is known before training."""
-    again = ["ocp-physmol", "experiments", str(options.experiment), "--only", run.name]
-    for name, default in (("seconds", None), ("molecules", MOLECULES), ("jobs", 1)):
-        value = getattr(options, name)
-        if value != default:
-            again += [f"--{name}", f"{value:g}"]
-    return {
-        "name": run.name,
-        "experiment": options.experiment.stem,
-        "title": title,
-        "place": run.place,
-        "note": run.entry.note,
-        "paper": run.entry.paper,
-        "config": {"path": run.entry.config, "complete": run.config},
-        "command": shlex.join([*again, "--again"]),
-        "seed": run.entry.seed,
-        "seconds": run.seconds,
-        **provenance(options.jobs),
-    }

@@ -33,52 +33,47 @@ PARAMETRIZED = 128  # molecules whose pairs of atoms are looked at
 PAIR_SAMPLES = 40  # to keep of each kind
 RECOVERED = (1, 7, 35, 87)  # to draw, by GDB index: methane, ethane, and the paper's two
 ASSEMBLED = (35, 87)  # the paper's Fig. 3
+PROTOCOLS = {  # in words, for the captions of tables and figures
+    "recovery": f"{recovery.Protocol()}, in batches of {BATCH_SIZE}",
+    "vibrations": f"at the model's minimum: {vibrations.TO_MINIMUM}; Hessians by differences "
+                  f"of forces at ±{vibrations.DISPLACEMENT} Å",
+    "assembly": f"one or two groups moved by {assembly.Protocol.distance} Å; {assembly.Protocol()}",
+}  # fmt: skip
 
 
 def judge(run: Path, data: Path, molecules: int) -> dict:
-    """Measure a trained model.
+    """Measure the best checkpoint of a training; the last one knows how long the training took.
 
     Args:
-        run: the folder of the training; the best checkpoint is judged, the last one knows how long
-            the training took.
+        run: the folder of the training.
         data: the folder of the splits; the test split is measured on.
         molecules: to relax, half of them the smallest.
 
     Returns:
-        The keys of a record that say what came of the training; see the functions below.
+        The keys of a record that are known after training.
     """
     predictor, state = Predictor.open(run / BEST), read_checkpoint(run / LAST)
     structures = open_labelled(data / "test")
     indices = paper_set(structures, molecules - molecules // 2, molecules // 2)
     chosen = [structures[i] for i in indices]
     errors = energy_and_force_errors(predictor, structures)
+    assembled = assembly.assemble(predictor, chosen, assembly.Protocol(), BATCH_SIZE)
     record = {
         "seconds_used": seconds_used(state),
         "steps": int(state["step"]),
         "parameters": sum(p.numel() for p in predictor.model.parameters()),
         "data": {**json.loads((data / "report.json").read_text()), "judged": len(structures)},
-        "protocol": protocols(),
+        "protocol": PROTOCOLS,
         "errors": {key: errors[key] for key in ("energy_mae_mev", "force_mae_ev_per_a")},
         "sids": [identifier(s.sid) for s in chosen],
         "recovery": recoveries(predictor, chosen),
         "vibrations": frequencies(predictor, structures, min(VIBRATING, molecules)),
-        "assembly": assemblies(predictor, chosen),
+        "assembly": _kept(assembled, ("displacements", "success", "sids")),
         "pictures": pictures(predictor, data, structures),
     }
     if has_pair_energy(predictor.model):
         record["bond_parameters"] = pair_energies(predictor, structures)
     return compact(record)
-
-
-def protocols() -> dict[str, str]:
-    """The protocols in words, for the captions of tables and figures."""
-    distance = assembly.Protocol.distance
-    return {
-        "recovery": f"{recovery.Protocol()}, in batches of {BATCH_SIZE}",
-        "vibrations": f"at the model's minimum: {vibrations.TO_MINIMUM}; Hessians by differences "
-                      f"of forces at ±{vibrations.DISPLACEMENT} Å",
-        "assembly": f"one or two groups moved by {distance} Å; {assembly.Protocol()}",
-    }  # fmt: skip
 
 
 def recoveries(predictor: Predictor, structures: Sequence[Data]) -> dict[str, dict]:
@@ -90,12 +85,6 @@ def recoveries(predictor: Predictor, structures: Sequence[Data]) -> dict[str, di
         lists = ("displacements", "energy_changes_ev", "broken", "converged")
         found[f"{noise:g}"] = _kept(result, lists)
     return found
-
-
-def assemblies(predictor: Predictor, structures: Sequence[Data]) -> dict:
-    """Molecule assembly: summaries, and lists by molecule."""
-    result = assembly.assemble(predictor, structures, assembly.Protocol(), BATCH_SIZE)
-    return _kept(result, ("displacements", "success", "sids"))
 
 
 def _kept(result: dict, lists: tuple[str, ...]) -> dict:

@@ -84,8 +84,8 @@ def launch(
 
     Args:
         chains: by name.
-        title: of the progress bar.
-        seconds: how long it takes, if that is known; the bar counts them, else it counts chains.
+        title: of the progress bar, which counts finished chains.
+        seconds: that all takes, if that is known; the bar counts them instead.
         go_on: when a chain fails, run the others all the same.
 
     Returns:

@@ -3,6 +3,7 @@
 import shutil
 import time
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import click
@@ -54,56 +55,42 @@ def command(
     started = time.time()
     if not (data / "report.json").is_file():
         emt.make(data, relaxations, seed=seed)
-    for name in (*(f"{task}_{model}" for task in TASKS for model in MODELS), "relaxations"):
+    for name in (*map("_".join, product(TASKS, MODELS)), "relaxations"):
         shutil.rmtree(output / name, ignore_errors=True)
     demo = Demo(data, output, seed)
     steps = {"s2ef": demo.train("s2ef", seconds), "is2re": demo.train("is2re", is2re_seconds)}
     scores = {}
-    for task in TASKS:
-        for part in ("val", "test"):
-            for model in MODELS:
-                predicted = demo.predict(task, part, model)
-                folder = output / f"{task}_{model}"
-                scores[f"{task} {part} {model}"] = demo.submit(task, part, predicted, folder)
+    for task, part, model in product(TASKS, ("val", "test"), MODELS):
+        predicted, folder = demo.predict(task, part, model), output / f"{task}_{model}"
+        scores[f"{task} {part} {model}"] = demo.submit(task, part, predicted, folder)
     relaxed = demo.relax()
     for task in ("is2re-relaxations", "is2rs"):
         scores[f"{task} test physmol"] = demo.submit(task, "test", relaxed, output / "relaxations")
     click.echo("\nOC20-shaped data of ASE's EMT: a stand-in to run everything on, no benchmark.")
     for name, values in scores.items():
         click.echo(f"\n{name}\n{table(values)}")
-    training = {"s2ef_seconds": seconds, "is2re_seconds": is2re_seconds, "steps": steps,
-                "seed": seed}  # fmt: skip
-    content = {"scores": scores, "training": training}
+    lengths = {"s2ef_seconds": seconds, "is2re_seconds": is2re_seconds, "steps": steps}
+    content = {"scores": scores, "training": {**lengths, "seed": seed}}
     beside = ", with the submission files beside it"
     write_result(output / "scores.json", content, JOBS, started, beside)
 
 
 @dataclass(frozen=True)
 class Demo:
-    """The steps of the demonstration.
+    """The steps of the demonstration."""
 
-    Args:
-        data: folder with the LMDBs s2ef/SPLIT and is2re/SPLIT.
-        output: folder to fill.
-        seed: of the trainings.
-    """
-
-    data: Path
-    output: Path
-    seed: int
+    data: Path  # folder with the LMDBs s2ef/SPLIT and is2re/SPLIT
+    output: Path  # folder to fill
+    seed: int  # of the trainings
 
     def train(self, task: str, seconds: float) -> dict[str, int]:
         """Train both models at the same time, then validate them; return their numbers of steps."""
         folders = {model: self.output / f"{task}_{model}" for model in MODELS}
         options = (f"--optim.max_seconds={seconds}", "--seed", self.seed)
-        trainings = {
-            model: self._chain("train", task, model, folder, *options)
-            for model, folder in folders.items()
-        }
-        validations = {
-            model: self._chain("validate", task, model, folder / "validation")
-            for model, folder in folders.items()
-        }
+        trainings, validations = {}, {}
+        for model, folder in folders.items():
+            trainings[model] = self._chain("train", task, model, folder, *options)
+            validations[model] = self._chain("validate", task, model, folder / "validation")
         launch(trainings, JOBS, f"Training {task}", seconds)
         launch(validations, JOBS, f"Validating {task}")
         return {model: read_checkpoint(folder / LAST)["step"] for model, folder in folders.items()}
@@ -121,14 +108,11 @@ class Demo:
     def relax(self) -> dict[str, Path]:
         """Relax all four test splits with the S2EF model; return the folders of trajectories."""
         folders = {split: self.output / "relaxations" / split for split in SPLITS}
-        chains = {
-            split: self._chain(
-                "relax", "s2ef", "physmol", folder,
-                f"--dataset.relax.src={self.data / 'is2re' / f'test_{split}'}",
-                f"--task.relax_opt.traj_dir={folder / 'trajectories'}", config="relaxation",
-            )
-            for split, folder in folders.items()
-        }  # fmt: skip
+        chains = {}
+        for split, folder in folders.items():
+            source = f"--dataset.relax.src={self.data / 'is2re' / f'test_{split}'}"
+            target = f"--task.relax_opt.traj_dir={folder / 'trajectories'}"
+            chains[split] = self._chain("relax", "s2ef", "physmol", folder, source, target)
         launch(chains, JOBS, "Relaxing")
         return {split: folder / "trajectories" for split, folder in folders.items()}
 
@@ -141,15 +125,14 @@ class Demo:
         gather(task, predictions, data, part, file)
         return score(task, file, data, part)
 
-    def _chain(
-        self, name: str, task: str, model: str, folder: Path, *options: object, config: str = ""
-    ) -> Chain:
+    def _chain(self, name: str, task: str, model: str, folder: Path, *options: object) -> Chain:
         """One command, with the best checkpoint of the model if it is not to be trained."""
-        source = self.data / task
-        sources = (f"--dataset.train.src={source / 'train'}",
-                   f"--dataset.val.src={source / 'val_id'}")  # fmt: skip
+        sources = (
+            f"--dataset.train.src={self.data / task / 'train'}",
+            f"--dataset.val.src={self.data / task / 'val_id'}",
+        )
         best = self.output / f"{task}_{model}" / BEST
         start = () if name == "train" else ("--checkpoint", best)
-        path = f"configs/{task}/{config or model}.yml"
+        path = f"configs/{task}/{'relaxation' if name == 'relax' else model}.yml"
         all_options = (*SIZES[model], *SMALL, *sources, *start, *options)
         return Chain({name: model_command(name, path, folder, *all_options)}, folder / "log.txt")

@@ -31,18 +31,14 @@ def provenance(jobs: int) -> dict:
 
 
 def write_result(path: Path, content: dict, jobs: int, started: float, beside: str) -> None:
-    """Write numbers with their provenance, and print the path and what lies `beside` it.
-
-    Args:
-        started: when the work began, as of `time.time`; the seconds since then are written, too.
-    """
+    """Write numbers, their provenance and the seconds since `started`, a `time.time`; say so."""
     seconds = time.time() - started
     write_json(path, {**content, **provenance(jobs), "seconds": round(seconds)}, indent=2)
     click.echo(f"\nWritten in {seconds / 60:.1f} minutes: {path}{beside}")
 
 
 def cores() -> int:
-    """The number of processor cores that this process may use."""
+    """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 

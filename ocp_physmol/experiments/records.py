@@ -1,10 +1,9 @@
 """Records of what was trained and measured: one small JSON file a run, which git keeps."""
 
 import json
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from ocp_physmol.errors import UserError
 
@@ -18,13 +17,11 @@ REQUIRED = {
 
 def compact(value: Any) -> Any:
     """The same as JSON has it: arrays as lists, and floats rounded to DIGITS significant digits."""
-    if isinstance(value, dict):
-        return {str(key): compact(item) for key, item in value.items()}
-    if isinstance(value, (np.ndarray, np.generic)):
-        return compact(value.tolist())
-    if isinstance(value, (list, tuple)):
-        return [compact(item) for item in value]
-    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+
+    def rounded(number: str) -> float:
+        return float(f"{float(number):.{DIGITS}g}")
+
+    return json.loads(json.dumps(value, default=methodcaller("tolist")), parse_float=rounded)
 
 
 def read_record(path: Path) -> dict:

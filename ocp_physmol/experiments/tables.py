@@ -1,7 +1,7 @@
 """Records as tables, for a terminal, a page or a file."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -29,11 +29,6 @@ class Table(NamedTuple):
 
     texts: pd.DataFrame
     best: pd.DataFrame
-
-    def rows(self) -> Iterator[tuple[str, Iterable[tuple[str, bool]]]]:
-        """The name of each row, and its texts with their marks."""
-        for name, texts, best in zip(self.texts.index, self.texts.values, self.best.values):
-            yield name, zip(texts, best)
 
 
 def numbers(records: list[dict], paths: Sequence[str]) -> pd.DataFrame:

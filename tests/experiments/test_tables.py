@@ -9,7 +9,8 @@ INF = float("inf")
 
 def marked(records, column) -> list[str]:
     """Names of the rows whose value is marked as the best."""
-    return [name for name, [(_, best)] in table(records, [column]).rows() if best]
+    best = table(records, [column]).best[column.label]
+    return best[best].index.tolist()
 
 
 def test_the_best_are_marked_as_shown():
