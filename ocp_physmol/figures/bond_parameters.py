@@ -20,12 +20,7 @@ PARAMETER_LABELS = {
 
 
 def bond_parameters_figure(path: Path, result: dict) -> None:
-    """Draw equilibrium distances, pair energies and parts of the energy above all parameters.
-
-    Args:
-        path: the PNG to write.
-        result: what `bond_parameters` returned.
-    """
+    """Draw what `bond_parameters` returned: distances and energies above all parameters."""
     pairs = result["pairs"]
     colors = {elements: f"C{k}" for k, elements in enumerate(most_frequent(pairs))}
     with drawn(path, 16, 7.2) as fig:
@@ -53,8 +48,8 @@ def _distances(ax: Axes, pairs: dict, colors: dict, kind: str) -> None:
     for elements, color in colors.items():
         if kind in pairs[elements]:
             samples = pairs[elements][kind]["samples"]
-            x, y = samples["distance_a"], samples["equilibrium_a"]
-            ax.scatter(x, y, s=8, alpha=0.5, color=color, linewidths=0)
+            ax.scatter(samples["distance_a"], samples["equilibrium_a"], s=8, alpha=0.5, color=color,
+                       linewidths=0)  # fmt: skip
     highest = max(ax.get_xlim()[1], ax.get_ylim()[1])
     ax.plot((0, highest), (0, highest), **GUIDE, zorder=-1, scalex=False)
     ax.set(xlabel="distance (Å)", ylabel=PARAMETER_LABELS["equilibrium_a"],
@@ -67,9 +62,8 @@ def _curves(ax: Axes, curves: dict, colors: dict) -> None:
     for elements, color in colors.items():
         if elements not in curves:
             continue
-        curve = curves[elements]
+        curve, length = curves[elements], curves[elements]["distance_a"]
         energy = np.add(curve["coulomb_ev"], curve["lennard_jones_ev"])
-        length = curve["distance_a"]
         at_length = np.interp(length, curve["at_a"], energy)
         ax.plot(curve["at_a"], energy, color=color, lw=1.5)
         ax.plot(length, at_length, "o", color=color, ms=6, mec="black", mew=0.8, zorder=3)
@@ -95,8 +89,7 @@ def _boxes(ax: Axes, pairs: dict, colors: dict, key: str) -> None:
         for shift, (kind, alpha) in zip((-0.2, 0.2), KINDS.items()):
             if kind in pairs[elements]:
                 samples = pairs[elements][kind]["samples"][key]
-                filled = {"facecolor": color, "alpha": alpha}
-                ax.boxplot(samples, positions=[k + shift], widths=0.34, boxprops=filled,
-                           manage_ticks=False)  # fmt: skip
+                ax.boxplot(samples, positions=[k + shift], widths=0.34, manage_ticks=False,
+                           boxprops={"facecolor": color, "alpha": alpha})  # fmt: skip
     ax.set_xticks(range(len(colors)), list(colors))
     ax.set(ylabel=PARAMETER_LABELS[key], title="bonded, not bonded (pale)")

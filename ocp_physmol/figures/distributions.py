@@ -18,7 +18,6 @@ def recovery_figure(path: Path, results: dict[str, dict], molecules: Sequence[di
     """Draw relaxations of single molecules above the distributions over all of them.
 
     Args:
-        path: the file to write, its kind by its suffix (.png, .svg, .pdf).
         results: for each model the dictionaries of `energy_and_force_errors` and `recover` in one.
         molecules: as the rows of `molecules_figure`.
     """
@@ -42,7 +41,6 @@ def distribution_figure(
     """Distributions of |Delta E_g| and Delta P on logarithmic axes (the paper's Fig. 2b, c).
 
     Args:
-        path: the file to write, its kind by its suffix (.png, .svg, .pdf).
         results: for each model its `displacements` (Angstrom) and `energy_changes_ev`. What lies
             outside the axes, infinity too, counts at their ends.
         do_nothing: mean displacement before relaxation, to mark; not marked if 0 or None.
@@ -96,10 +94,8 @@ def _distribution(
 def _mark(ax: Axes, displacement: float) -> None:
     """The do-nothing line."""
     ax.axvline(displacement, color=GREY, ls="--", lw=1.2)
-    ax.annotate(
-        "do nothing", (displacement, 1.01), xycoords=("data", "axes fraction"), ha="center",
-        va="bottom", color=GREY, fontsize=8,
-    )  # fmt: skip
+    ax.annotate("do nothing", (displacement, 1.01), xycoords=("data", "axes fraction"), ha="center",
+                va="bottom", color=GREY, fontsize=8)  # fmt: skip
 
 
 def _name_models(fig: FigureBase, ax: Axes, columns: int) -> None:

@@ -53,10 +53,8 @@ def draw_molecules(fig: FigureBase, rows: Sequence[dict]) -> None:
     projected = [_projected(row) for row in rows]
     extents = np.array([_extent(positions) for positions in projected])
     half_width = extents[:, 0].max()
-    axes = fig.subplots(
-        len(rows), max(map(len, projected)), squeeze=False,
-        gridspec_kw={"height_ratios": extents[:, 1]},
-    )  # fmt: skip
+    shape = len(rows), max(map(len, projected))
+    axes = fig.subplots(*shape, squeeze=False, gridspec_kw={"height_ratios": extents[:, 1]})
     for ax in axes.flat:
         ax.set_axis_off()
     for row, of_row, panels, (_, half_height) in zip(rows, axes, projected, extents):
@@ -64,28 +62,21 @@ def draw_molecules(fig: FigureBase, rows: Sequence[dict]) -> None:
             draw_molecule(ax, row["numbers"], positions)
             ax.set(xlim=(-half_width, half_width), ylim=(-half_height, half_height), aspect="equal")
             ax.set_title(title, fontsize=9)
-        of_row[0].text(
-            -0.01, 0.5, row["title"], transform=of_row[0].transAxes, rotation=90,
-            va="center", ha="right", fontsize=10, fontweight="bold",
-        )  # fmt: skip
+        of_row[0].text(-0.01, 0.5, row["title"], transform=of_row[0].transAxes, rotation=90,
+                       va="center", ha="right", fontsize=10, fontweight="bold")  # fmt: skip
+    elements = np.unique(np.concatenate([row["numbers"] for row in rows]))
     handles = [
-        Line2D([], [], ls="", marker="o", ms=8, mfc=jmol_colors[n], mec=EDGE, mew=0.7,
-               label=chemical_symbols[n])
-        for n in np.unique(np.concatenate([row["numbers"] for row in rows]))
-    ]  # fmt: skip
-    fig.legend(
-        handles=handles, loc="outside lower center", ncols=len(handles), fontsize=9,
-        handletextpad=0.1,
-    )  # fmt: skip
+        Line2D([], [], ls="", marker="o", ms=8, mfc=jmol_colors[n], mec=EDGE, mew=0.7)
+        for n in elements
+    ]
+    fig.legend(handles, [chemical_symbols[n] for n in elements], loc="outside lower center",
+               ncols=len(elements), fontsize=9, handletextpad=0.1)  # fmt: skip
 
 
 def thumbnail(path: Path, drawing: dict, key: str) -> None:
-    """Draw one molecule alone; what lies far outside its minimum is cut off.
+    """Draw the positions that `drawing` has under a key, from the widest side of its `reference`.
 
-    Args:
-        path: the PNG to write.
-        drawing: with `numbers`, and positions in Angstrom, around the centre of its `reference`.
-        key: of the positions to draw, seen from the side on which the reference is widest.
+    They are relative to the centre of the reference, in Angstrom. Atoms far from it are cut off.
     """
     reference = np.array(drawing["reference"])
     axes = _widest_side(reference) @ THUMBNAIL_TILT

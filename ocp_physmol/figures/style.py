@@ -31,14 +31,10 @@ PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0
 
 @contextmanager
 def drawn(path: Path, width: float, height: float, **saving: Any) -> Iterator[Figure]:
-    """A figure to draw on, which is written at the end; folders above it are made.
+    """A figure of this size in inches to draw on, which is written at the end.
 
-    Neither pyplot nor a backend is set up, so a notebook keeps its own.
-
-    Args:
-        path: the file, its kind by its suffix (.png, .svg, .pdf).
-        width, height: inches.
-        saving: options of `Figure.savefig`.
+    The path's suffix (.png, .svg, .pdf) says the kind of file; folders above it are made. `saving`
+    are options of `Figure.savefig`. Without pyplot, a notebook keeps its own backend.
     """
     with matplotlib.rc_context(STYLE):
         fig = Figure((width, height), layout="constrained")

@@ -12,12 +12,7 @@ ERRORS = (-3500, 3500)  # 1/cm
 
 
 def vibrations_figure(path: Path, results: dict[str, dict]) -> None:
-    """Draw model against DFT, a panel for each result, above the errors in each band.
-
-    Args:
-        path: the PNG to write.
-        results: by the name of the model, what `vibrations` returned.
-    """
+    """Draw model against DFT, a panel for each result of `vibrations`, above errors by band."""
     columns = max(2, len(results))
     with drawn(path, 3.2 * columns, 6.6) as fig:
         top, bottom = fig.subfigures(2, 1, squeeze=False, height_ratios=[3.5, 3.1]).flat
