@@ -103,8 +103,4 @@ def _chain(run: Run, folder: Path, described: dict, judging: Sequence[object]) -
         **described,
     }
     write_json(folder / "run.json", description, indent=1)
-    commands = {
-        "training": run.training(folder, run.entry.seed),
-        "judging": ocp_physmol("judge", folder, *judging),
-    }
-    return Chain(commands, folder / "log.txt")
+    return run.chain(folder, run.entry.seed, judging=ocp_physmol("judge", folder, *judging))

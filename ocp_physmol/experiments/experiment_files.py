@@ -11,7 +11,7 @@ from pydantic import Field, create_model, model_validator
 
 from ocp_physmol.datasets.qm9 import SPLITS
 from ocp_physmol.errors import UserError
-from ocp_physmol.experiments.launch import model_command
+from ocp_physmol.experiments.launch import Chain, model_command
 from ocp_physmol.run.config_file import find_config
 from ocp_physmol.run.schema import Config, Seed
 from ocp_physmol.run.sweep import folder_name, sweep
@@ -65,12 +65,12 @@ class Run:
         """The config, as its file has it."""
         return yaml.safe_dump(self.config, sort_keys=False)
 
-    def training(self, folder: Path, seed: int) -> list[str]:
-        """Write `folder`/config.yml, and return the command that trains its model there."""
+    def chain(self, folder: Path, seed: int, **more: list[str]) -> Chain:
+        """Write `folder`/config.yml, whose model the chain trains there, before `more` commands."""
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "config.yml"
-        path.write_text(self.as_yaml())
-        return model_command("train", path, folder, "--seed", seed)
+        (folder / "config.yml").write_text(self.as_yaml())
+        training = model_command("train", folder / "config.yml", folder, "--seed", seed)
+        return Chain({"training": training, **more}, folder / "log.txt")
 
 
 def read_experiment(

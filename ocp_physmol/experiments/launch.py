@@ -33,15 +33,10 @@ def model_command(name: str, config: str | Path, folder: Path, *options: object)
 
 @dataclass
 class Chain:
-    """Commands that run one after the other, until one fails.
+    """Commands that run one after the other, until one fails."""
 
-    Args:
-        commands: by what they do ("training").
-        log: the file to which their output is appended.
-    """
-
-    commands: dict[str, list[str]]
-    log: Path
+    commands: dict[str, list[str]]  # by what they do ("training")
+    log: Path  # the file to which their output is appended
     process: subprocess.Popen | None = field(default=None, init=False)
     doing: str = field(default="", init=False)
 

@@ -17,8 +17,9 @@ from ocp_physmol.files import write_json
 
 def provenance(jobs: int) -> dict:
     """`machine`, `versions`, `git` and `date` of a measurement, `jobs` of which run together."""
+    cores = len(os.sched_getaffinity(0))  # that this process may use
     return {
-        "machine": {"processor": _processor(), "cores": cores(), "threads": threads(jobs)},
+        "machine": {"processor": _processor(), "cores": cores, "threads": threads(jobs)},
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -37,14 +38,9 @@ def write_result(path: Path, content: dict, jobs: int, started: float, beside: s
     click.echo(f"\nWritten in {seconds / 60:.1f} minutes: {path}{beside}")
 
 
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 def threads(jobs: int) -> int:
-    """For each of `jobs` processes that run at the same time."""
-    return max(1, cores() // jobs)
+    """For each of `jobs` processes at the same time, of the cores that this process may use."""
+    return max(1, len(os.sched_getaffinity(0)) // jobs)
 
 
 def _processor() -> str:

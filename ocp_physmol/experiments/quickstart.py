@@ -14,7 +14,7 @@ from ocp_physmol.evaluation.energy_force_errors import energy_and_force_errors
 from ocp_physmol.evaluation.recovery import Protocol, recover
 from ocp_physmol.evaluation.structure_tasks import panel_rows, table
 from ocp_physmol.experiments.experiment_files import read_experiment
-from ocp_physmol.experiments.launch import BEST, LAST, Chain, launch
+from ocp_physmol.experiments.launch import BEST, LAST, launch
 from ocp_physmol.experiments.options import COUNT, FOLDER, MOLECULES, SECONDS, SEED
 from ocp_physmol.experiments.provenance import write_result
 from ocp_physmol.figures.distributions import recovery_figure
@@ -56,10 +56,7 @@ def command(seconds: float, molecules: int, data: Path, output: Path, seed: int)
         metrics.unlink()
         for folder in folders.values():
             shutil.rmtree(folder, ignore_errors=True)
-    chains = {
-        name: Chain({"training": run.training(folders[name], seed)}, folders[name] / "log.txt")
-        for name, run in runs.items()
-    }
+    chains = {name: run.chain(folders[name], seed) for name, run in runs.items()}
     launch(chains, len(chains), "Training", seconds)
     structures = open_labelled(data / "test")
     chosen = list(islice(structures, molecules))
