@@ -21,7 +21,7 @@ from ocp_physmol.files import write_json
 
 @click.command("experiments", context_settings={"show_default": True})
 @click.argument("experiment", type=FOLDER)
-@click.option("--data", type=FOLDER, default="data/quickstart", help="Made if it is not there.")
+@click.option("--data", type=FOLDER, default="data/quickstart", help="Splits; made if not there.")
 @click.option("--runs", type=FOLDER, default="runs/experiments", help="For checkpoints and logs.")
 @click.option("--records", type=FOLDER, default="records", help="Folder for records.")
 @click.option("--seconds", type=SECONDS, help="Of each training, not as the file says.")

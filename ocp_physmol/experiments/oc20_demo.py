@@ -37,8 +37,8 @@ JOBS = 2
 
 @click.command("oc20-demo", context_settings={"show_default": True})
 @click.option("--seconds", type=SECONDS, default=240, help="S2EF training of each model.")
-@click.option("--is2re-seconds", type=SECONDS, default=120, help="The same of direct IS2RE.")
-@click.option("--relaxations", type=COUNT, default=300, help="To make data of.")
+@click.option("--is2re-seconds", type=SECONDS, default=120, help="Direct IS2RE training of each.")
+@click.option("--relaxations", type=COUNT, default=300, help="Relaxations to make data of.")
 @click.option("--data", type=FOLDER, default="data/emt", help="Made if it is not there.")
 @click.option("--output", type=FOLDER, default="runs/oc20-demo", help="Folder to fill.")
 @click.option("--seed", type=SEED, default=0, help="Of data and trainings.")
