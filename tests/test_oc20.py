@@ -195,7 +195,7 @@ def test_fairchems_models_by_themselves_evaluate_no_relaxed_positions(emt_folder
               {"zero_force": {"fn": "zero_force", "coefficient": 1}}]  # fmt: skip
     log = main("train", "is2re/schnet.yml", emt_folder / "is2re", tmp_path,
                f"--loss_functions={losses}", small=small, status=2)  # fmt: skip
-    assert "loss_functions.zero_force needs a model that evaluates copies of the batch" in log
+    assert "loss_functions.zero_force needs copies of the batch, which model.name schnet" in log
     assert "Traceback" not in log
 
 

@@ -26,6 +26,7 @@ from ocp_physmol.datasets.lmdb_writer import write_lmdb
 from ocp_physmol.datasets.splits import cut, deal
 from ocp_physmol.errors import UserError
 from ocp_physmol.files import complete_folder
+from ocp_physmol.option_types import PATH, SEED
 
 SUFFIXES = (".traj", ".xyz", ".extxyz", ".db")
 BOX = 40.0  # Angstrom; length of the lattice vectors that a structure lacks, none of them a period
@@ -149,11 +150,11 @@ def _note(left_out: dict, problem: str, where: str) -> None:
         entry["examples"].append(where + more)
 
 
-@click.argument("source", type=click.Path(path_type=Path))
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="folder to make")
+@click.argument("source", type=PATH)
+@click.option("--output", type=PATH, required=True, help="folder to make")
 @click.option("--val", type=float, default=0.1, help="fraction to validate on")
 @click.option("--test", type=float, default=0.1, help="fraction to test on")
-@click.option("--seed", type=click.IntRange(0), default=0, help="of the splits")
+@click.option("--seed", type=SEED, default=0, help="of the splits")
 @click.option(
     "--max-force", type=click.FloatRange(0, min_open=True), show_default="no limit",
     help="leave out frames with a larger force on a free atom, eV/Angstrom",

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from ocp_physmol.datasets.lmdb_writer import write_lmdb
 from ocp_physmol.datasets.splits import EVALUATION
 from ocp_physmol.files import complete_folder
+from ocp_physmol.option_types import COUNT, PATH, SEED
 
 FACETS = {"111": fcc111, "100": fcc100, "110": fcc110}
 METALS, UNSEEN_METALS = ("Cu", "Ag", "Ni", "Pd", "Pt"), ("Au", "Al")
@@ -172,14 +173,14 @@ def write(trajectories: list[list[Atoms]], output: Path, frames: int, report: di
                 report["entries"][f"{task}/{split}"] = size
 
 
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="folder to make")
+@click.option("--output", type=PATH, required=True, help="folder to make")
 @click.option(
-    "--relaxations", type=click.IntRange(1), default=300,
+    "--relaxations", type=COUNT, default=300,
     help="to train on; each of the eight splits val_* and test_* gets a tenth of it",
 )  # fmt: skip
-@click.option("--frames", type=click.IntRange(1), default=20, help="at most, of a relaxation")
-@click.option("--seed", type=click.IntRange(0), default=0, help="of everything drawn")
-@click.option("--workers", type=click.IntRange(1), default=2, help="processes")
+@click.option("--frames", type=COUNT, default=20, help="at most, of a relaxation")
+@click.option("--seed", type=SEED, default=0, help="of everything drawn")
+@click.option("--workers", type=COUNT, default=2, help="processes")
 def make(
     output: Path, relaxations: int = 300, frames: int = 20, seed: int = 0, workers: int = 2
 ) -> None:

@@ -17,6 +17,7 @@ from fairchem.core.scripts import download_data, make_lmdb_sizes, preprocess_ef,
 
 from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
 from ocp_physmol.errors import UserError
+from ocp_physmol.option_types import COUNT, PATH
 
 S2EF = download_data.DOWNLOAD_LINKS_s2ef["s2ef"]
 ADDRESSES = {**S2EF, **download_data.DOWNLOAD_LINKS_is2re}  # of archives; all of IS2RE is one
@@ -111,9 +112,9 @@ def convert(split: str, unpacked: Path, work: Path, num_workers: int) -> Path:
     "--split", "splits", multiple=True, type=click.Choice(list(S2EF)),
     show_default=" and ".join(SPLITS), help="of s2ef; give it several times for several splits",
 )  # fmt: skip
-@click.option("--data-path", type=click.Path(path_type=Path), default="data", help="folder")
+@click.option("--data-path", type=PATH, default="data", help="folder")
 @click.option(
-    "--num-workers", type=click.IntRange(1), default=lambda: len(os.sched_getaffinity(0)),
+    "--num-workers", type=COUNT, default=lambda: len(os.sched_getaffinity(0)),
     show_default="as many as cores",
     help="processes, each of which writes a file of an s2ef split",
 )  # fmt: skip

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from ocp_physmol.datasets.lmdb_writer import write_lmdb
 from ocp_physmol.errors import UserError
 from ocp_physmol.files import complete_folder
+from ocp_physmol.option_types import COUNT, PATH, SEED
 
 SPLITS = {"train": 0.80, "val": 0.05, "test": 0.15}
 BOX = 40.0  # Angstrom; any molecule of QM9 and a cutoff around it fit without seeing an image
@@ -151,7 +152,7 @@ def to_data(molecule: Molecule) -> Data:
     )
 
 
-@click.option("--output", type=click.Path(path_type=Path), default="data/qm9", help="folder")
+@click.option("--output", type=PATH, default="data/qm9", help="folder")
 @click.option(
     "--source", default="qm9pack",
     help="'qm9pack' (the PyPI package), or the path of dsgdb9nsd.xyz.tar.bz2 or of a CSV file "
@@ -161,9 +162,9 @@ def to_data(molecule: Molecule) -> Data:
     "--exclude", type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="with an archive: its uncharacterized.txt, the molecules to leave out",
 )  # fmt: skip
-@click.option("--max-heavy-atoms", type=click.IntRange(1), help="largest molecule to take")
-@click.option("--num-molecules", type=click.IntRange(1), help="take this many, at random")
-@click.option("--seed", type=click.IntRange(0), default=0, help="of the draw and of the split")
+@click.option("--max-heavy-atoms", type=COUNT, help="largest molecule to take")
+@click.option("--num-molecules", type=COUNT, help="take this many, at random")
+@click.option("--seed", type=SEED, default=0, help="of the draw and of the split")
 def make(
     output: Path,
     source: str = "qm9pack",

@@ -15,13 +15,13 @@ from torch_geometric.data import Batch, Data
 
 from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
 from ocp_physmol.errors import UserError
-from ocp_physmol.evaluation.structure_tasks import COUNT, FOLDER
 from ocp_physmol.figures.bond_parameters import bond_parameters_figure
 from ocp_physmol.files import write_json
 from ocp_physmol.geometry import bonded
 from ocp_physmol.model.energy import PhysicsReadout, pair_energy
 from ocp_physmol.model.physmol import BondParameters, PhysMol
 from ocp_physmol.model.radial import cosine_envelope
+from ocp_physmol.option_types import COUNT, PATH
 from ocp_physmol.relaxation.predictor import Predictor, batches, progress
 
 QUANTITIES = {  # of a pair
@@ -156,10 +156,10 @@ def _curve(group: pd.DataFrame, cutoff: float, scale: float) -> dict:
 
 
 @click.command("bond-parameters", context_settings={"show_default": True})
-@click.option("--checkpoint", type=FOLDER, required=True)
-@click.option("--data", type=FOLDER, default="data/quickstart/test", help="LMDBs.")
+@click.option("--checkpoint", type=PATH, required=True)
+@click.option("--data", type=PATH, default="data/quickstart/test", help="LMDBs.")
 @click.option("--molecules", type=COUNT, default=588, help="Take the first so many.")
-@click.option("--output", type=FOLDER, default="runs/bond_parameters", help="Folder.")
+@click.option("--output", type=PATH, default="runs/bond_parameters", help="Folder.")
 def command(checkpoint: Path, data: Path, molecules: int, output: Path) -> None:
     """Show the pair energies that a PhysMol has learned (Eq. 5).
 

@@ -8,6 +8,8 @@ from torch_geometric.data import Data
 from ocp_physmol.datasets.identifiers import identifier
 from ocp_physmol.errors import UserError
 
+MOLECULES = 256  # to relax; the paper takes its 128 smallest and 128 random ones
+
 
 def paper_set(structures: Sequence[Data], smallest: int, random: int, seed: int = 0) -> list[int]:
     """Indices of the smallest molecules, smallest first, and then of random ones of the rest.

@@ -11,15 +11,14 @@ from torch_geometric.data import Data
 
 from ocp_physmol.datasets.identifiers import identifier
 from ocp_physmol.errors import UserError
-from ocp_physmol.evaluation.molecule_sets import by_gdb_index, paper_set
+from ocp_physmol.evaluation.molecule_sets import MOLECULES, by_gdb_index, paper_set
 from ocp_physmol.figures.distributions import distribution_figure
 from ocp_physmol.figures.molecules import molecules_figure
 from ocp_physmol.files import write_json
+from ocp_physmol.option_types import COUNT, PATH
 from ocp_physmol.relaxation.batched import OPTIMIZERS, Descent
 from ocp_physmol.relaxation.predictor import Predictor, open_labelled
 
-FOLDER = click.Path(path_type=Path)
-COUNT = click.IntRange(1)
 ROWS = {  # of tables, by the key of a result
     "delta_p_a": "ΔP after relaxation (Å)",
     "median_delta_p_a": "ΔP, median (Å)",
@@ -67,9 +66,9 @@ def task_options(folder: str, protocol: Descent) -> list[click.Parameter]:
     """The arguments of `Task` as options, with defaults from a protocol."""
     return [
         CHECKPOINTS,
-        click.Option(["--data"], type=FOLDER, required=True, help="LMDBs of molecules at minima."),
+        click.Option(["--data"], type=PATH, required=True, help="LMDBs of molecules at minima."),
         click.Option(
-            ["--molecules"], type=COUNT, default=256,
+            ["--molecules"], type=COUNT, default=MOLECULES,
             help="How many: one half the smallest, the other half at random.",
         ),
         click.Option(
@@ -77,8 +76,8 @@ def task_options(folder: str, protocol: Descent) -> list[click.Parameter]:
             help="GDB index of a molecule to draw, any number of times. "
                  "Else the smallest one and two random ones are.",
         ),
-        click.Option(["--draw-from"], type=FOLDER, help="LMDBs that hold them. Else --data."),
-        click.Option(["--output"], type=FOLDER, default=f"runs/{folder}", help="Folder to fill."),
+        click.Option(["--draw-from"], type=PATH, help="LMDBs that hold them. Else --data."),
+        click.Option(["--output"], type=PATH, default=f"runs/{folder}", help="Folder to fill."),
         click.Option(
             ["--optimizer"], type=click.Choice(OPTIMIZERS), default=protocol.optimizer,
             help="fairchem's on batches, or one of ASE's, which are many times slower.",

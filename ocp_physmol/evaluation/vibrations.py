@@ -13,9 +13,10 @@ from torch_geometric.data import Data
 from tqdm import tqdm
 
 from ocp_physmol.errors import UserError
-from ocp_physmol.evaluation.structure_tasks import CHECKPOINTS, COUNT, FOLDER
+from ocp_physmol.evaluation.structure_tasks import CHECKPOINTS
 from ocp_physmol.figures.vibrations import vibrations_figure
 from ocp_physmol.files import write_json
+from ocp_physmol.option_types import COUNT, PATH
 from ocp_physmol.relaxation.batched import Descent, placed, relax
 from ocp_physmol.relaxation.predictor import Predictor, open_labelled
 
@@ -135,9 +136,9 @@ def require_frequencies(data: Path) -> None:
 
 
 @click.command("vibrations", context_settings={"show_default": True}, params=[CHECKPOINTS])
-@click.option("--data", type=FOLDER, default="data/quickstart/test", help="LMDBs of QM9.")
+@click.option("--data", type=PATH, default="data/quickstart/test", help="LMDBs of QM9.")
 @click.option("--molecules", type=COUNT, default=64, help="Take the first so many.")
-@click.option("--output", type=FOLDER, default="runs/vibrations", help="Folder.")
+@click.option("--output", type=PATH, default="runs/vibrations", help="Folder.")
 def command(checkpoints: dict[str, Path], data: Path, molecules: int, output: Path) -> None:
     """Compare the harmonic frequencies of models with those of QM9.
 

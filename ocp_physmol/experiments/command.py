@@ -8,22 +8,23 @@ from pathlib import Path
 import click
 
 from ocp_physmol.errors import UserError
+from ocp_physmol.evaluation.molecule_sets import MOLECULES
 from ocp_physmol.evaluation.vibrations import require_frequencies
 from ocp_physmol.experiments.experiment_files import Run, read_experiment
 from ocp_physmol.experiments.launch import Chain, launch, ocp_physmol
-from ocp_physmol.experiments.options import COUNT, FOLDER, MOLECULES, SECONDS
 from ocp_physmol.experiments.provenance import provenance
 from ocp_physmol.experiments.quickstart import make_data
 from ocp_physmol.experiments.records import read_record
 from ocp_physmol.experiments.tables import TABLE1, plain, table
 from ocp_physmol.files import write_json
+from ocp_physmol.option_types import COUNT, PATH, SECONDS
 
 
 @click.command("experiments", context_settings={"show_default": True})
-@click.argument("experiment", type=FOLDER)
-@click.option("--data", type=FOLDER, default="data/quickstart", help="Splits; made if not there.")
-@click.option("--runs", type=FOLDER, default="runs/experiments", help="For checkpoints and logs.")
-@click.option("--records", type=FOLDER, default="records", help="Folder for records.")
+@click.argument("experiment", type=PATH)
+@click.option("--data", type=PATH, default="data/quickstart", help="Splits; made if not there.")
+@click.option("--runs", type=PATH, default="runs/experiments", help="For checkpoints and logs.")
+@click.option("--records", type=PATH, default="records", help="Folder for records.")
 @click.option("--seconds", type=SECONDS, help="Of each training, not as the file says.")
 @click.option("--only", multiple=True, metavar="NAME", help="A run to do, any number of times.")
 @click.option("--jobs", type=COUNT, default=1, help="Runs at the same time.")

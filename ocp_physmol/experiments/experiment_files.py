@@ -10,14 +10,14 @@ from fairchem.core.common.utils import UniqueKeyLoader, load_config, merge_dicts
 from pydantic import Field, create_model, model_validator
 
 from ocp_physmol.datasets.qm9 import SPLITS
-from ocp_physmol.errors import UserError
+from ocp_physmol.errors import UserError, blame
 from ocp_physmol.experiments.launch import Chain, model_command
-from ocp_physmol.run.config_file import find_config
+from ocp_physmol.run.config_file import UNREADABLE, find_config
 from ocp_physmol.run.schema import Config, Seed
 from ocp_physmol.run.sweep import folder_name, sweep
 from ocp_physmol.validation import Section, validate
 
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, examples=[900])]
 
 
 class Entry(Section):
@@ -86,13 +86,11 @@ def read_experiment(
     Raises:
         UserError: if the file, or one that it names, is missing or not of the form.
     """
-    try:
+    with blame(f"experiment {path} cannot be read", OSError, yaml.YAMLError, ValueError):
         tree = yaml.load(find_config(path).read_text(), Loader=UniqueKeyLoader)
-    except (OSError, yaml.YAMLError, ValueError) as e:
-        raise UserError(f"experiment {path} cannot be read: {' '.join(str(e).split())}") from e
     runs: dict[str, Run] = {}
     dataset = {split: {"src": str(data / split)} for split in SPLITS}
-    try:
+    with blame(f"experiment {path}", UserError):
         experiment = validate(Experiment, tree if isinstance(tree, dict) else {})
         for name, entry, config in _configs(experiment):
             slug, used = folder_name(name), seconds or entry.seconds or experiment.seconds
@@ -102,8 +100,6 @@ def read_experiment(
                 raise UserError(f"run '{name}' {problem}; give it another name")
             own = {"dataset": dataset, "optim": {"max_seconds": used}}
             runs[name] = Run(name, slug, len(runs), entry, merge_dicts(config, own)[0], used)
-    except UserError as e:
-        raise UserError(f"experiment {path}: {e}") from e
     return experiment.title, runs
 
 
@@ -121,7 +117,5 @@ def _configs(experiment: Experiment) -> Iterator[tuple[str, Entry, dict]]:
 
 
 def _load(path: str) -> dict:
-    try:
+    with blame(f"config {path} cannot be read", *UNREADABLE):
         return load_config(str(find_config(Path(path))))[0]
-    except (OSError, yaml.YAMLError, ValueError, AttributeError, KeyError, TypeError) as e:
-        raise UserError(f"config {path} cannot be read: {' '.join(str(e).split())}") from e

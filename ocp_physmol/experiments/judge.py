@@ -17,12 +17,12 @@ from ocp_physmol.errors import UserError
 from ocp_physmol.evaluation import assembly, recovery, vibrations
 from ocp_physmol.evaluation.bond_parameters import bond_parameters, has_pair_energy
 from ocp_physmol.evaluation.energy_force_errors import energy_and_force_errors
-from ocp_physmol.evaluation.molecule_sets import paper_set
+from ocp_physmol.evaluation.molecule_sets import MOLECULES, paper_set
 from ocp_physmol.experiments.launch import BEST, LAST
-from ocp_physmol.experiments.options import COUNT, FOLDER, MOLECULES
 from ocp_physmol.experiments.records import compact
 from ocp_physmol.figures.bond_parameters import most_frequent
 from ocp_physmol.files import write_json
+from ocp_physmol.option_types import COUNT, PATH
 from ocp_physmol.relaxation.predictor import Predictor, open_labelled
 
 NOISES = (0.0, 0.05, 0.1)  # Angstrom
@@ -153,9 +153,9 @@ def pair_energies(predictor: Predictor, structures: Sequence[Data]) -> dict:
 
 
 @click.command("judge", context_settings={"show_default": True})
-@click.argument("run", type=FOLDER)
-@click.option("--output", type=FOLDER, required=True, help="The record to write.")
-@click.option("--data", type=FOLDER, default="data/quickstart", help="Folder of the splits.")
+@click.argument("run", type=PATH)
+@click.option("--output", type=PATH, required=True, help="The record to write.")
+@click.option("--data", type=PATH, default="data/quickstart", help="Folder of the splits.")
 @click.option("--molecules", type=COUNT, default=MOLECULES, help="How many to relax.")
 def command(run: Path, output: Path, data: Path, molecules: int) -> None:
     """Measure the model that `ocp-physmol experiments` has trained in the folder RUN."""

@@ -12,10 +12,10 @@ from ocp_physmol.checkpoint import read_checkpoint
 from ocp_physmol.datasets import emt
 from ocp_physmol.datasets.splits import EVALUATION as SPLITS
 from ocp_physmol.experiments.launch import BEST, LAST, Chain, launch, model_command
-from ocp_physmol.experiments.options import COUNT, FOLDER, SECONDS, SEED
 from ocp_physmol.experiments.provenance import write_result
 from ocp_physmol.leaderboard.scores import table
 from ocp_physmol.leaderboard.splits import gather, score
+from ocp_physmol.option_types import COUNT, PATH, SECONDS, SEED
 
 TASKS = ("s2ef", "is2re")
 MODELS = ("physmol", "schnet")
@@ -39,8 +39,8 @@ JOBS = 2
 @click.option("--seconds", type=SECONDS, default=240, help="S2EF training of each model.")
 @click.option("--is2re-seconds", type=SECONDS, default=120, help="Direct IS2RE training of each.")
 @click.option("--relaxations", type=COUNT, default=300, help="Relaxations to make data of.")
-@click.option("--data", type=FOLDER, default="data/emt", help="Made if it is not there.")
-@click.option("--output", type=FOLDER, default="runs/oc20-demo", help="Folder to fill.")
+@click.option("--data", type=PATH, default="data/emt", help="Made if it is not there.")
+@click.option("--output", type=PATH, default="runs/oc20-demo", help="Folder to fill.")
 @click.option("--seed", type=SEED, default=0, help="Of data and trainings.")
 def command(
     seconds: float, is2re_seconds: float, relaxations: int, data: Path, output: Path, seed: int

@@ -11,13 +11,14 @@ from torch_geometric.data import Data
 from ocp_physmol.checkpoint import read_checkpoint, seconds_used
 from ocp_physmol.datasets import qm9
 from ocp_physmol.evaluation.energy_force_errors import energy_and_force_errors
+from ocp_physmol.evaluation.molecule_sets import MOLECULES
 from ocp_physmol.evaluation.recovery import Protocol, recover
 from ocp_physmol.evaluation.structure_tasks import panel_rows, table
 from ocp_physmol.experiments.experiment_files import read_experiment
 from ocp_physmol.experiments.launch import BEST, LAST, launch
-from ocp_physmol.experiments.options import COUNT, FOLDER, MOLECULES, SECONDS, SEED
 from ocp_physmol.experiments.provenance import write_result
 from ocp_physmol.figures.distributions import recovery_figure
+from ocp_physmol.option_types import COUNT, PATH, SECONDS, SEED
 from ocp_physmol.relaxation.predictor import Predictor, open_labelled
 
 EXPERIMENT = Path("configs/qm9/experiments/quickstart.yml")  # its first run is the full model
@@ -38,8 +39,8 @@ MAX_HEAVY_ATOMS = 7
 @click.command("quickstart", context_settings={"show_default": True})
 @click.option("--seconds", type=SECONDS, default=600, help="Training time of each model.")
 @click.option("--molecules", type=COUNT, default=MOLECULES, help="How many to relax.")
-@click.option("--data", type=FOLDER, default="data/quickstart", help="Made if it is not there.")
-@click.option("--output", type=FOLDER, default="runs/quickstart", help="Folder to fill.")
+@click.option("--data", type=PATH, default="data/quickstart", help="Made if it is not there.")
+@click.option("--output", type=PATH, default="runs/quickstart", help="Folder to fill.")
 @click.option("--seed", type=SEED, default=0, help="Of both trainings.")
 def command(seconds: float, molecules: int, data: Path, output: Path, seed: int) -> None:
     """Make the data, train two models and compare them on held-out molecules.

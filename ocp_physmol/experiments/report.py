@@ -11,7 +11,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tqdm import tqdm
 
 from ocp_physmol.experiments import paper_numbers, tables
-from ocp_physmol.experiments.options import FOLDER
 from ocp_physmol.experiments.records import read_records
 from ocp_physmol.figures.bond_parameters import bond_parameters_figure
 from ocp_physmol.figures.distributions import curve_figure, distribution_figure
@@ -19,13 +18,14 @@ from ocp_physmol.figures.molecules import thumbnail
 from ocp_physmol.figures.style import as_data
 from ocp_physmol.figures.vibrations import vibrations_figure
 from ocp_physmol.files import complete_or_absent
+from ocp_physmol.option_types import PATH
 
 OWN_SECTIONS = ("table1", "ablation", "curve")  # all other experiments share one
 
 
 @click.command("report", context_settings={"show_default": True})
-@click.option("--records", type=FOLDER, default="records", help="Folder of records.")
-@click.option("--output", type=FOLDER, default="report", help="Folder to write to.")
+@click.option("--records", type=PATH, default="records", help="Folder of records.")
+@click.option("--output", type=PATH, default="report", help="Folder to write to.")
 def command(records: Path, output: Path) -> None:
     """Show all records in one page, index.html, which needs nothing beside itself.
 

@@ -9,8 +9,8 @@ from ocp_physmol.files import write_json
 from ocp_physmol.leaderboard.scores import table
 from ocp_physmol.leaderboard.splits import check, gather, score
 from ocp_physmol.leaderboard.submission import FIELDS
+from ocp_physmol.option_types import PATH
 
-PATH = click.Path(path_type=Path)
 TASK = click.Argument(["task"], type=click.Choice(list(FIELDS)))
 FILE = click.Argument(["file"], type=PATH)
 DATA = click.Option(

@@ -18,9 +18,8 @@ class Bound(EquilibriumTerm):
 
     class Options(EquilibriumTerm.Options):
         noise: float = Field(
-            ge=0, allow_inf_nan=False,
-            description="standard deviation of each displaced coordinate, Angstrom",
-        )  # fmt: skip
+            ge=0, description="standard deviation of each displaced coordinate, Angstrom"
+        )
 
     def copy(self, batch, generators) -> Copy:
         relaxed = relaxed_copy(batch, "energy")

@@ -34,10 +34,7 @@ class RestoringForce(EquilibriumTerm):
     """
 
     class Options(EquilibriumTerm.Options):
-        noise: float = Field(
-            gt=0, allow_inf_nan=False,
-            description="largest root mean square of a push, Angstrom",
-        )  # fmt: skip
+        noise: float = Field(gt=0, description="largest root mean square of a push, Angstrom")
 
     def problem(self, entry, labels):
         if "pos_relaxed" in entry:

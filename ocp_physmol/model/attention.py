@@ -64,11 +64,8 @@ class DistanceAttention(nn.Module):
 
     def __init__(self, config: PhysMolConfig) -> None:
         super().__init__()
-        hidden, width, self.num_heads = (
-            config.hidden_channels,
-            config.attention_width,
-            config.num_heads,
-        )
+        hidden, width = config.hidden_channels, config.attention_width
+        self.num_heads = config.num_heads
         self.query = nn.Linear(hidden, width)
         self.key_value = nn.Linear(hidden, 2 * width)
         self.distance = nn.Linear(config.num_rbf, 2 * width)  # to D^K and D^V

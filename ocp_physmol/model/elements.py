@@ -1,8 +1,4 @@
-"""Per-element constants. Atom types are atomic numbers 1..118; type 0 is the [mask] token (3.5).
-
-All that the model knows of an atom it looks up by its type: embedding, electronegativity, radial
-basis, covalent radius. Nothing of a masked atom's identity is left.
-"""
+"""Per-element constants. Atom types are atomic numbers 1..118; type 0 is the [mask] token (3.5)."""
 
 import warnings
 from functools import cache

@@ -12,10 +12,11 @@ from torch_geometric.data import Batch
 from ocp_physmol.model.architecture import PhysMolEnergy, Structures
 from ocp_physmol.model.config import PhysMolConfig
 from ocp_physmol.model.copies import Copy
-from ocp_physmol.model.elements import MASK_TYPE, MAX_ATOMIC_NUMBER, NUM_TYPES
+from ocp_physmol.model.elements import MAX_ATOMIC_NUMBER
 from ocp_physmol.model.energy import PhysicsReadout
 from ocp_physmol.model.forces import energy_and_forces
 from ocp_physmol.model.graph import find_neighbors
+from ocp_physmol.model.masking import MaskedAtomClassifier, mask_types
 
 
 @registry.register_model("physmol")
@@ -37,10 +38,7 @@ class PhysMol(nn.Module, GraphModelMixin):
         self.outputs = ("energy", "forces") if self.config.regress_forces else ("energy",)
         self.energy = PhysMolEnergy(self.config)
         width = self.config.hidden_channels
-        self.classifier = None
-        if self.config.use_masking:  # from embeddings [N, d] to logits over atom types [N, 119]
-            hidden, logits = nn.Linear(width, width), nn.Linear(width, NUM_TYPES)
-            self.classifier = nn.Sequential(hidden, nn.SiLU(), logits)
+        self.classifier = MaskedAtomClassifier(width) if self.config.use_masking else None
 
     def forward(
         self, data: Batch, outputs: Sequence[str] = (), copies: Sequence[Copy] = ()
@@ -62,8 +60,8 @@ class PhysMol(nn.Module, GraphModelMixin):
         for copy in copies:
             structures = own if copy.pos is None else self._structures(copy.of(data))
             if copy.masked is not None:
-                visible = structures.atom_type.masked_fill(copy.masked, MASK_TYPE)
-                structures = structures._replace(atom_type=visible)
+                types = mask_types(structures.atom_type, copy.masked)
+                structures = structures._replace(atom_type=types)
             out[copy.name] = self._evaluate(structures, copy.outputs)
         return out
 

@@ -71,7 +71,8 @@ def check_optim(config: dict) -> None:
     """Check the section, the options of optimizer and scheduler with it."""
     optim = config["optim"]
     # fairchem warms up and then steps down at milestones where no scheduler is named
-    name = optim.get("scheduler") or ("Null" if optim.get("max_seconds") else "LambdaLR")
+    budgeted = optim.get("max_seconds") is not None
+    name = optim.get("scheduler") or ("Null" if budgeted else "LambdaLR")
     if name == "LambdaLR" and "lr_milestones" not in optim:
         raise UserError("optim.scheduler is missing; name one, or give max_seconds")
     scheduler = getattr(torch.optim.lr_scheduler, str(name), None)

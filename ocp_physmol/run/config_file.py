@@ -8,6 +8,7 @@ from fairchem.core.common.utils import build_config
 
 from ocp_physmol.errors import UserError
 
+UNREADABLE = (OSError, yaml.YAMLError, ValueError, AttributeError, KeyError, TypeError)
 SHIPPED = Path(__file__).parents[1] / "configs"
 
 
@@ -22,7 +23,7 @@ def read_config(args: argparse.Namespace, overrides: list[str]) -> dict:
     args.config_yml = find_config(args.config_yml)
     try:
         return build_config(args, overrides)
-    except (OSError, yaml.YAMLError, ValueError, AttributeError, KeyError, TypeError) as e:
+    except UNREADABLE as e:
         problem = " ".join(str(e).split())
         if isinstance(e, TypeError) or problem.startswith("Expecting dict"):
             problem = "it, a file that it includes or a section that is overridden has no keys"

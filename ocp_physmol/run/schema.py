@@ -158,7 +158,7 @@ class Optim(Section):
     lr_gamma: AtLeastZero = 0
     lr_milestones: list[Positive] = []
     max_epochs: Positive = Field(examples=[100])
-    max_seconds: AtLeastZero | None = None
+    max_seconds: float | None = Field(None, gt=0)
     eval_every: Positive = 1
     checkpoint_every: int = Field(1, ge=-1)
     ema_decay: float | None = Field(None, ge=0, le=1)

@@ -66,7 +66,7 @@ RUN = f"{{config: {SCHNET}}}"
 @pytest.mark.parametrize("content, message", [
     ("title: [", "cannot be read"),
     ("seconds: 3", "title is missing"),
-    (f"title: T\nruns: {{a: {RUN}}}", "seconds is missing; it must be float"),
+    (f"title: T\nruns: {{a: {RUN}}}", "seconds is missing; for example 900"),
     (f"title: T\nseconds: 0\nruns: {{a: {RUN}}}", "seconds: 0 is not possible"),
     ("title: T\nseconds: 3", "give either 'runs', each with a config, or 'config' and 'sweep'"),
     ("title: T\nseconds: 3\nruns: {}", "runs: {} is not possible; it must have at least 1 item"),

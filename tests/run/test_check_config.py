@@ -147,8 +147,7 @@ VALUES = {
     "optim.lr_initial='1e-3'": "; it must be a valid number; YAML takes this for text",
     "optim.max_epochs=0": "optim.max_epochs: 0 is not possible; it must be greater than or equal "
     "to 1",
-    "optim.max_seconds=-1": "optim.max_seconds: -1 is not possible; it must be greater than or "
-    "equal to 0",
+    "optim.max_seconds=0": "optim.max_seconds: 0 is not possible; it must be greater than 0",
     "optim.eval_every=0": "optim.eval_every: 0 is not possible; it must be greater than or equal "
     "to 1",
     "optim.ema_decay=2": "optim.ema_decay: 2 is not possible; it must be less than or equal to 1",
