@@ -48,7 +48,7 @@ def milliseconds(call, repeats: int) -> dict[str, float]:
     return found
 
 
-@exit_on_user_error
+@exit_on_user_error()
 def main() -> None:
     """Command line of the profile."""
     parser = argparse.ArgumentParser(

@@ -165,7 +165,7 @@ def print_growth(rows: list[dict]) -> None:
     print(f"{'exponent':>16}" + "".join(f"{slope:>16.2f}" for slope in slopes))
 
 
-@exit_on_user_error
+@exit_on_user_error()
 def main() -> None:
     """Command line of the benchmark."""
     parser = argparse.ArgumentParser(

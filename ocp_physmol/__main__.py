@@ -72,16 +72,14 @@ class LazyGroup(click.Group):
 
 def _pass_on(name: str, line: str, main: Callable, before: list[str]) -> click.Command:
     """A command that leaves the parsing of its arguments, --help included, to `main`."""
-
-    def call(arguments: tuple[str, ...]) -> None:
-        main([*before, *arguments])
-
     rest = click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)
     settings = {"ignore_unknown_options": True, "help_option_names": []}
-    return click.Command(name, settings, call, [rest], help=line)
+    return click.Command(
+        name, settings, lambda arguments: main([*before, *arguments]), [rest], help=line
+    )
 
 
-@exit_on_user_error
+@exit_on_user_error()
 def main(arguments: list[str] | None = None) -> None:
     """Run the subcommand that the arguments name; exit with status 2 if its input is wrong."""
     help_text = "PhysMol, a physics-empowered potential, as a plugin of fairchem-core 1.10."

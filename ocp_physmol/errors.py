@@ -1,13 +1,9 @@
 """Errors that a user can mend."""
 
 import difflib
-import functools
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
-
-Result = TypeVar("Result")
 
 EXIT_STATUS = 2  # of a command that has explained what is wrong with its input
 
@@ -16,18 +12,14 @@ class UserError(ValueError):
     """Wrong input. The message is one sentence that names the file, the key and the cure."""
 
 
-def exit_on_user_error(main: Callable[..., Result]) -> Callable[..., Result]:
-    """Make a command line print a UserError as its one sentence and exit."""
-
-    @functools.wraps(main)
-    def wrapped(*args: Any, **kwargs: Any) -> Result:
-        try:
-            return main(*args, **kwargs)
-        except UserError as e:
-            print(f"error: {e}", file=sys.stderr, flush=True)
-            sys.exit(EXIT_STATUS)
-
-    return wrapped
+@contextmanager
+def exit_on_user_error() -> Iterator[None]:
+    """Print a UserError as its one sentence and exit; decorates commands: @exit_on_user_error()."""
+    try:
+        yield
+    except UserError as e:
+        print(f"error: {e}", file=sys.stderr, flush=True)
+        sys.exit(EXIT_STATUS)
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 import argparse
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from itertools import chain, count
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from ocp_physmol.run.slurm import submit
 from ocp_physmol.run.sweep import sweep
 
 
-@exit_on_user_error
+@exit_on_user_error()
 def main(arguments: list[str] | None = None) -> None:
     """Parse the command line, check what it asks for, and start it here or on the cluster."""
     setup_logging()
@@ -67,11 +68,9 @@ def checked_configs(args: argparse.Namespace, config: dict) -> dict[str, dict]:
         run = f"_{name}" if name else ""
         if args.timestamp_id:
             config["timestamp_id"] = args.timestamp_id + run
-        try:
-            with without_fairchems_warnings():
-                config = configs[name] = check_config(args, config)
-        except UserError as e:
-            raise UserError(f"--sweep-yml {args.sweep_yml}, {name}: {e}" if name else e) from e
+        of_sweep = blame(f"--sweep-yml {args.sweep_yml}, {name}", UserError)
+        with of_sweep if name else nullcontext(), without_fairchems_warnings():
+            config = configs[name] = check_config(args, config)
         if not args.timestamp_id and not args.debug:
             folder = "-".join(filter(None, [started, args.identifier])) + run
             config["timestamp_id"] = reserve(config["run_dir"], folder)
@@ -84,11 +83,9 @@ def reserve(run_dir: str, name: str) -> str:
     Two runs that fairchem names in the same two minutes share a name, as it holds times in single
     precision; the second would go on from the first one's checkpoint.
     """
-    free, number = name, 1
     with blame(f"--run-dir {run_dir} cannot be written to", OSError):
-        while True:
+        for free in chain([name], (f"{name}-{number}" for number in count(2))):
             with suppress(FileExistsError):
                 Path(run_dir, "checkpoints", free).mkdir(parents=True)
-                return free
-            number += 1
-            free = f"{name}-{number}"
+                break
+    return free

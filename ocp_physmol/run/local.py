@@ -62,7 +62,7 @@ def run_in_turn(configs: dict[str, dict], ranks: int) -> None:
         )
 
 
-@exit_on_user_error
+@exit_on_user_error()
 def _run_apart(config: dict, ranks: int) -> None:
     end_with_parent()
     run_here(config, ranks)

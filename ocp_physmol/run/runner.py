@@ -24,7 +24,7 @@ from ocp_physmol.training.preemption import warning_signal
 class Runner(_cli.Runner):
     """fairchem's runner. In a SLURM job it also finds its rank and the run's newest checkpoint."""
 
-    @exit_on_user_error
+    @exit_on_user_error()
     def __call__(self, config: dict) -> None:
         if config["submit"]:
             config = self._in_job(config)
@@ -60,7 +60,7 @@ class Runner(_cli.Runner):
         return DelayedSubmission(type(self)(), config)
 
 
-@exit_on_user_error
+@exit_on_user_error()
 def run_rank(config: dict) -> None:
     """What each rank of a run on this machine executes."""
     # a spawned rank would spawn its data loaders, and an open LMDB cannot be pickled for them
