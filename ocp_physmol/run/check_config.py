@@ -9,7 +9,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import torch
 from fairchem.core.common.registry import registry
 from fairchem.core.common.utils import setup_imports
 from fairchem.core.datasets.base_dataset import create_dataset
@@ -36,7 +35,9 @@ def check_config(args: argparse.Namespace, config: dict) -> dict:
         checkpoint = read_checkpoint(args.checkpoint) if args.checkpoint else None
         _check_sections(config)
         config = resolve(config, checkpoint if args.mode != "train" else None)
-        model = _build_model(config["model"])
+        name, options = _name_and_options(config["model"])
+        with blame("model", ValueError, TypeError, AssertionError):
+            model = registry.get_model_class(name)(**options)
         _check_data(config)
         if checkpoint:
             _check_not_in_the_way(args, config)
@@ -58,32 +59,35 @@ def _check_sections(config: dict) -> None:
     check_metrics(config["evaluation_metrics"])
     check_optim(config)
     check_task(config)
-    _check_model(config["model"], model_class)
+    _check_model(config["model"])
     for split, options in _splits(config).items():
-        _check_split(f"dataset.{split}", options)
+        where = f"dataset.{split}"
+        validate(schema.AnySplit, options, where)
+        dataset_class = lookup("dataset", f"{where}.format", options.get("format", "lmdb"))
+        if dataset_class.__module__.startswith(("fairchem", "ocp_physmol")):
+            validate(schema.Split, options, where)
     _check_normalizer(config, model_class)
     _require_finite(config)
 
 
-def _check_model(section: dict, model_class: type, where: str = "model") -> None:
-    options = {key: value for key, value in section.items() if key != "name"}
+def _check_model(section: dict, where: str = "model") -> None:
+    """Check the options of a model, and the model inside if it is a conservative one."""
+    validate(schema.Named, section, where)
+    name, options = _name_and_options(section)
+    model_class = lookup("model", f"{where}.name", name)
     validate(getattr(model_class, "Config", None) or options_of(model_class), options, where)
-    if "energy_model" in options:  # of a conservative model
-        inner = options["energy_model"]
-        validate(schema.Named, inner, f"{where}.energy_model")
-        inner_class = lookup("model", f"{where}.energy_model.name", inner["name"])
-        _check_model(inner, inner_class, f"{where}.energy_model")
+    if "energy_model" in options:
+        _check_model(options["energy_model"], f"{where}.energy_model")
 
 
-def _build_model(section: dict) -> torch.nn.Module:
-    options = {key: value for key, value in section.items() if key != "name"}
-    with blame("model", ValueError, TypeError, AssertionError):
-        return registry.get_model_class(section["name"])(**options)
+def _name_and_options(section: dict) -> tuple[str, dict]:
+    return section["name"], {key: value for key, value in section.items() if key != "name"}
 
 
 def _check_normalizer(config: dict, model_class: type) -> None:
     """Forces that are the derivative of the energy need the energy's scale, and no offset."""
-    normalizer = (_splits(config).get("train", {}).get("transforms") or {}).get("normalizer")
+    train = config["dataset"].get("train") or {}
+    normalizer = (train.get("transforms") or {}).get("normalizer")
     direct = inspect.signature(model_class).parameters.get("direct_forces")
     direct = config["model"].get("direct_forces", direct is not None and direct.default)
     if not normalizer or "forces" not in config["outputs"] or direct:
@@ -105,13 +109,6 @@ def _splits(config: dict) -> dict[str, dict]:
         name: {**(shared if own.get("use_train_settings", True) else {}), **own}
         for name, own in {SPLIT_OF_MODE[config["mode"]]: {}, **given}.items()
     }
-
-
-def _check_split(where: str, options: dict) -> None:
-    validate(schema.AnySplit, options, where)
-    dataset_class = lookup("dataset", f"{where}.format", options.get("format", "lmdb"))
-    if dataset_class.__module__.startswith(("fairchem", "ocp_physmol")):
-        validate(schema.Split, options, where)
 
 
 def _check_data(config: dict) -> None:
@@ -143,9 +140,8 @@ def _check_not_in_the_way(args: argparse.Namespace, config: dict) -> None:
 
 
 def _require_finite(value: Any, where: str = "") -> None:
-    if isinstance(value, (dict, list)):
-        pairs = value.items() if isinstance(value, dict) else enumerate(value)
-        for key, inner in pairs:
-            _require_finite(inner, f"{where}.{key}".lstrip("."))
-    elif isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{where}: {value} is not possible; it must be a finite number")
+    if isinstance(value, (dict, list)):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            _require_finite(inner, f"{where}.{key}".lstrip("."))

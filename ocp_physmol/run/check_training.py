@@ -75,12 +75,12 @@ def check_optim(config: dict) -> None:
     name = optim.get("scheduler") or ("Null" if budgeted else "LambdaLR")
     if name == "LambdaLR" and "lr_milestones" not in optim:
         raise UserError("optim.scheduler is missing; name one, or give max_seconds")
-    scheduler = getattr(torch.optim.lr_scheduler, str(name), None)
-    if scheduler is None and name != "Null":
-        raise UserError(f"optim.scheduler: torch.optim.lr_scheduler has no {name}")
     options: type[Section] = schema.Optim
-    if scheduler is not None and name != "LambdaLR":
-        options = options_of(scheduler, ("optimizer", "verbose", "last_epoch"), schema.Optim)
+    if name not in ("LambdaLR", "Null"):
+        scheduler = getattr(torch.optim.lr_scheduler, str(name), None)
+        if scheduler is None:
+            raise UserError(f"optim.scheduler: torch.optim.lr_scheduler has no {name}")
+        options = options_of(scheduler, ("optimizer", "verbose", "last_epoch"), options)
     validate(options, optim, "optim")
     unjudged = config["mode"] == "train" and not config["dataset"].get("val")
     if unjudged and name == "ReduceLROnPlateau":
