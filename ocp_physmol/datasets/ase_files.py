@@ -1,13 +1,9 @@
-"""Files that ASE reads, as OCP LMDBs: ocp-physmol data files --help
-
-The frames of a system are much alike, so they go into one split together. In a .traj file the cell
-of a system may change. Systems of different files are taken to be independent.
-"""
+"""Files that ASE reads, as OCP LMDBs: ocp-physmol data files --help"""
 
 import re
 import shutil
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -36,11 +32,7 @@ CONVERTER = AtomsToGraphs(r_edges=False, r_fixed=True, r_pbc=True)
 
 
 def find_files(source: Path) -> list[Path]:
-    """The file itself, or all files below a folder that ASE reads frames from, in order.
-
-    Raises:
-        UserError: if there are none.
-    """
+    """The file itself, or all files of ASE's below a folder; a UserError if there are none."""
     if source.is_file():
         return [source]
     files = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES)
@@ -65,8 +57,7 @@ def read(path: Path) -> Iterator[Atoms | Exception]:
 def to_data(atoms: Atoms | Exception, max_force: float = np.inf) -> Data:
     """A labelled frame with the keys of OC20's S2EF data but `sid` and `fid`, and with `pbc`.
 
-    Raises:
-        UserError: if it cannot be trained on.
+    A UserError says why a frame cannot be trained on.
     """
     if isinstance(atoms, Exception):
         raise UserError(f"cannot be read from here on ({type(atoms).__name__}: {atoms})")
@@ -79,8 +70,8 @@ def to_data(atoms: Atoms | Exception, max_force: float = np.inf) -> Data:
         share < 1 for species in sites.values() for share in species.values()
     ):
         raise UserError("partially occupied sites in info['occupancy']")
-    energy = _label(atoms, "energy", ())
-    forces = _label(atoms, "forces", atoms.positions.shape)
+    energy = _label("energy", atoms.get_potential_energy, ())
+    forces = _label("forces", atoms.get_forces, atoms.positions.shape)
 
     bare = atoms.copy()
     given = bare.cell.any(1)
@@ -100,11 +91,10 @@ def to_data(atoms: Atoms | Exception, max_force: float = np.inf) -> Data:
     return data
 
 
-def _label(atoms: Atoms, name: str, shape: tuple[int, ...]) -> np.ndarray:
+def _label(name: str, computed: Callable, shape: tuple[int, ...]) -> np.ndarray:
     """Energy [] (eV) or forces [n, 3] (eV/Angstrom), no constraint applied."""
-    methods: dict[str, Any] = {"energy": atoms.get_potential_energy, "forces": atoms.get_forces}
     try:
-        label = np.asarray(methods[name](apply_constraint=False), dtype=np.float64)
+        label = np.asarray(computed(apply_constraint=False), dtype=np.float64)
     # no calculator, not this property, or no number
     except (RuntimeError, NotImplementedError, TypeError, ValueError) as e:
         raise UserError(f"no {name}") from e
@@ -120,13 +110,14 @@ def usable_frames(
 ) -> Iterator[Data]:
     """The frames that can be trained on, numbered by `sid` and, in their file, by `fid`.
 
-    Args:
-        left_out: gets the number and the first examples of the other frames, by reason.
+    Number and first examples of the other frames go to `left_out`, by reason.
     """
     numbers = count()
     for path in files:
         name = path.name if path == root else path.relative_to(root)
-        same = ["atomic_numbers", "pbc"] + ["cell"] * (path.suffix.lower() != ".traj")
+        same = ["atomic_numbers", "pbc"]  # in all frames of a system
+        if path.suffix.lower() != ".traj":  # of a relaxation, in which the cell may change
+            same.append("cell")
         sids: dict[bytes, int] = defaultdict(numbers.__next__)
         for fid, atoms in enumerate(read(path)):
             try:
@@ -206,7 +197,6 @@ def convert(
 
 
 def summary(report: dict) -> str:
-    """The report in a few lines for the terminal."""
     lines = [
         f"  {split:5} {size['frames']:>8} frames {size['systems']:>8} systems"
         for split, size in report["splits"].items()

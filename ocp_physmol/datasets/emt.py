@@ -3,7 +3,8 @@
 The data have OC20's keys, splits, reference energies, tags and fixed atoms, not its chemistry.
 """
 
-from functools import cache
+from collections import Counter
+from functools import cache, partial
 from itertools import chain, groupby
 from multiprocessing import get_context
 from pathlib import Path
@@ -35,6 +36,8 @@ LAYERS, FIXED_LAYERS = 4, 2
 FMAX, MAX_STEPS = 0.03, 200  # eV/Angstrom
 HEIGHT = 1.9  # Angstrom, of the adsorbate's lowest atom before it is relaxed
 
+_tensor = partial(torch.as_tensor, dtype=torch.float32)
+
 
 class System(NamedTuple):
     """An adsorbate on a slab, drawn at random with `seed` and `sid`."""
@@ -45,20 +48,17 @@ class System(NamedTuple):
 
 
 def plan(relaxations: int, seed: int) -> list[System]:
-    """Systems by split: so many to train on, and a tenth of it for each of the eight others."""
-    names = ["train"] * relaxations
-    for kind in EVALUATION:
-        for part in ("val", "test"):
-            names += [f"{part}_{kind}"] * max(1, relaxations // 10)
-    return [System(split, sid, seed) for sid, split in enumerate(names)]
+    """Systems for `relaxations` to train on, and for a tenth of them in each of eight splits."""
+    others = [f"{part}_{kind}" for kind in EVALUATION for part in ("val", "test")]
+    sizes = {"train": relaxations, **dict.fromkeys(others, max(1, relaxations // 10))}
+    return [System(split, sid, seed) for sid, split in enumerate(Counter(sizes).elements())]
 
 
 def relax(system: System) -> list[Atoms]:
-    """Put an adsorbate on a slab and relax it.
+    """All frames of an adsorbate that is put on a slab and relaxed.
 
-    Returns:
-        All frames, tagged, with fixed lower layers, the system in `info`, and the adsorption energy
-        (eV) and the forces (eV/Angstrom) in a calculator.
+    They are tagged, and have fixed lower layers, the system in `info`, and adsorption energy (eV)
+    and forces (eV/Angstrom) in a calculator.
     """
     rng = np.random.default_rng((system.seed, system.sid))
     metals = UNSEEN_METALS if system.split.endswith(("cat", "both")) else METALS
@@ -156,10 +156,6 @@ def _data(atoms: Atoms, **labels: float | torch.Tensor) -> Data:
         sid=atoms.info["sid"],
         **labels,
     )
-
-
-def _tensor(values: np.ndarray) -> torch.Tensor:
-    return torch.as_tensor(values, dtype=torch.float32)
 
 
 def write(trajectories: list[list[Atoms]], output: Path, frames: int, report: dict) -> None:

@@ -31,9 +31,8 @@ class PhysMolLmdbDataset(LmdbDataset):
     after `key_mapping`, beside `pos`, `atomic_numbers` and `natoms`. Entries without `tags` or
     `fixed` get zeros, without `sid` their index, unless those are required.
 
-    Raises:
-        UserError: for a missing, empty or truncated file, an entry that cannot be unpacked, lacks
-            a key, or holds NaN, an unknown element or two atoms in one place.
+    A UserError names a missing, empty or truncated file, and an entry that cannot be unpacked,
+    lacks a key, or holds NaN, an unknown element or two atoms in one place.
     """
 
     def __init__(self, config: dict) -> None:

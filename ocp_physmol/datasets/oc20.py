@@ -22,19 +22,10 @@ from ocp_physmol.option_types import COUNT, PATH
 S2EF = download_data.DOWNLOAD_LINKS_s2ef["s2ef"]
 ADDRESSES = {**S2EF, **download_data.DOWNLOAD_LINKS_is2re}  # of archives; all of IS2RE is one
 SPLITS = ("200k", "val_id")  # that the configs of S2EF name
-
-
-def place(split: str) -> str:
-    """Where the folders of LMDBs from an archive lie in the data folder, a pattern."""
-    if split.startswith("val"):
-        return f"s2ef/all/{split}"
-    return {"is2re": "is2re/*/*", "test": "s2ef/all/test_*"}.get(split, f"s2ef/{split}/train")
-
-
-def find_folders(root: Path, split: str) -> list[Path]:
-    """The folders below `root` that hold LMDBs from one archive."""
-    return sorted({path.parent for path in root.glob(f"{place(split)}/*.lmdb")})
-
+# patterns of the folders of LMDBs in the data folder, by archive
+PLACES = {split: f"s2ef/{split}/train" for split in S2EF}
+PLACES |= {split: f"s2ef/all/{split}" for split in S2EF if split.startswith("val")}
+PLACES |= {"test": "s2ef/all/test_*", "is2re": "is2re/*/*"}
 
 # what a damaged archive or a full disk leads to; anything else is a bug, and keeps its traceback
 DAMAGE = (
@@ -43,11 +34,15 @@ DAMAGE = (
 )  # fmt: skip
 
 
-def prepare(split: str, data_path: Path, num_workers: int, keep: bool = False) -> None:
-    """Download and convert an archive; the folders are in `data_path` once all are complete.
+def find_folders(root: Path, split: str) -> list[Path]:
+    """The folders below `root` that hold LMDBs from one archive."""
+    return sorted({path.parent for path in root.glob(f"{PLACES[split]}/*.lmdb")})
 
-    Raises:
-        UserError: if the download fails, the archive is damaged or a program is missing.
+
+def prepare(split: str, data_path: Path, num_workers: int, keep: bool = False) -> None:
+    """Download and convert an archive. Its folders are in `data_path` once all are complete.
+
+    A download that fails, a damaged archive and a missing program are UserErrors.
     """
     work = data_path / f"oc20_{split}"
     work.mkdir(parents=True, exist_ok=True)
@@ -94,7 +89,7 @@ def convert(split: str, unpacked: Path, work: Path, num_workers: int) -> Path:
     """Convert an unpacked archive; return the folder that `find_folders` takes."""
     if split in ("is2re", "test"):  # LMDBs already
         return unpacked / ("data" if split == "is2re" else "test_data")
-    output = str(work / place(split))
+    output = str(work / PLACES[split])
     frames = f"{unpacked}_uncompressed"
     options = argparse.Namespace(
         ipdir=str(unpacked / unpacked.name), opdir=frames, data_path=frames, out_path=output,

@@ -47,8 +47,7 @@ class Molecule(NamedTuple):
 def read(source: str, exclude: Path | None = None) -> Iterator[Molecule]:
     """Molecules of the package qm9pack, of a CSV file in its format, or of the original archive.
 
-    Raises:
-        UserError: if the source is missing or damaged.
+    A source that is missing or damaged is a UserError.
     """
     if source == "qm9pack":
         return read_qm9pack()

@@ -11,14 +11,9 @@ EVALUATION = ("id", "ood_ads", "ood_cat", "ood_both")  # OC20's kinds of validat
 
 
 def deal(sids: Sequence[int], fractions: dict[str, float], seed: int) -> dict[str, Sequence[int]]:
-    """Deal whole systems to the splits at random; each gets about its fraction of the frames.
+    """Indices of the frames of each split: whole systems at random, about its fraction of frames.
 
-    Args:
-        sids: the system of each frame; of at least as many systems as there are splits.
-        fractions: by split.
-
-    Returns:
-        The indices of the frames, by split.
+    `sids` names the system of each frame. There are at least as many systems as splits.
     """
     sizes = Counter(sids)
     lacking = {split: share * len(sids) for split, share in fractions.items()}
@@ -33,10 +28,9 @@ def deal(sids: Sequence[int], fractions: dict[str, float], seed: int) -> dict[st
 
 
 def cut(number: int, fractions: dict[str, float]) -> dict[str, Sequence[int]]:
-    """Contiguous blocks of so many frames, for where there are fewer systems than splits.
+    """Contiguous blocks of so many frames, for fewer systems than splits.
 
-    Raises:
-        UserError: if there are fewer frames than splits, too.
+    There is a UserError if there are fewer frames than splits, too.
     """
     counts = {split: max(1, round(share * number)) for split, share in fractions.items()}
     counts["train"] += number - sum(counts.values())
