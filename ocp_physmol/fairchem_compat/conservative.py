@@ -39,12 +39,8 @@ class ConservativeModel(nn.Module, GraphModelMixin):
     """A model that returns energies, wrapped for all of the trainer's losses but masked atoms.
 
     PaiNN and GemNet run unscaled without a `scale_file`. Neither can evaluate a structure in which
-    no two atoms are within the cutoff.
-
-    Args: the options of `ConservativeConfig`.
-
-    Raises:
-        ValueError: for options that the model inside cannot have; the message names the key.
+    no two atoms are within the cutoff. Options are those of `ConservativeConfig`; a ValueError
+    names the key of one that the model inside cannot have.
     """
 
     Config = ConservativeConfig
@@ -66,10 +62,8 @@ class ConservativeModel(nn.Module, GraphModelMixin):
         """Energies and forces of a batch, and of copies of it. Each costs what it would by itself.
 
         Arguments and outputs are those of `PhysMol.forward`, but `data` must have a `cell`, and
-        there are no `masked_logits`.
-
-        Raises:
-            UserError: if the model inside cannot do without neighbours, and a structure has none.
+        there are no `masked_logits`. A structure without neighbours is a UserError if the model
+        inside cannot evaluate it.
         """
         out: dict = self._evaluate(copy.copy(data), outputs or self.outputs)
         for one in copies:
@@ -77,7 +71,7 @@ class ConservativeModel(nn.Module, GraphModelMixin):
         return out
 
     def _evaluate(self, batch: Batch, outputs: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Outputs of a batch, on which it sets what it needs."""
+        """Outputs of a batch, which is changed."""
         if len(batch.natoms) == 0:
             return {"energy": batch.pos.new_zeros(0), "forces": torch.zeros_like(batch.pos)}
         if "forces" not in outputs:

@@ -55,15 +55,13 @@ class SparseTensor:
 
 def install() -> None:
     """Put the stand-ins for missing packages in `sys.modules`."""
-    scatters = {f.__name__: f for f in (scatter, segment_coo, segment_csr)}
-    stand_ins: dict[str, dict] = {
-        "torch_scatter": {"": scatters, ".utils": {"broadcast": broadcast}},
-        "torch_sparse": {"": {"SparseTensor": SparseTensor}},
+    stand_ins: dict[str, tuple] = {
+        "torch_scatter": (scatter, segment_coo, segment_csr),
+        "torch_scatter.utils": (broadcast,),
+        "torch_sparse": (SparseTensor,),
     }
-    for package, modules in stand_ins.items():
-        if package not in sys.modules and importlib.util.find_spec(package) is None:
-            for suffix, contents in modules.items():
-                name = package + suffix
-                sys.modules[name] = module = ModuleType(name, __doc__)
-                module.__spec__ = ModuleSpec(name, loader=None)  # without it, find_spec fails
-                vars(module).update(contents)
+    missing = [name for name in stand_ins if importlib.util.find_spec(name.split(".")[0]) is None]
+    for name in missing:
+        sys.modules[name] = module = ModuleType(name, __doc__)
+        module.__spec__ = ModuleSpec(name, loader=None)  # without it, find_spec fails
+        vars(module).update({content.__name__: content for content in stand_ins[name]})
