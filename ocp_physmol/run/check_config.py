@@ -23,9 +23,7 @@ from ocp_physmol.training.resolve import resolve
 from ocp_physmol.training.trainer import PhysMolTrainer
 from ocp_physmol.validation import validate
 
-SPLIT_OF_MODE = {
-    "train": "train", "validate": "val", "predict": "test", "run-relaxations": "relax",
-}  # fmt: skip
+SPLIT_OF_MODE = {"train": "train", "validate": "val", "predict": "test", "run-relaxations": "relax"}
 
 
 def check_config(args: argparse.Namespace, config: dict) -> dict:
@@ -123,8 +121,7 @@ def _check_data(config: dict) -> None:
         options["required"] = list(config["outputs"]) if split in ("train", "val") else []
         with blame(f"dataset.{split}", ValueError, AssertionError, KeyError):
             entry = create_dataset(options, split)[0]
-        problem = find_problem(entry, options["required"])
-        if problem:
+        if problem := find_problem(entry, options["required"]):
             raise UserError(f"dataset.{split}.src: {options['src']}, an entry {problem}")
 
 

@@ -35,8 +35,7 @@ def check_losses(config: dict, model_class: type[torch.nn.Module], ours: bool) -
             continue
         if not ours:
             raise UserError(f"loss_functions.{name} needs trainer: physmol")
-        lacking = sorted(term.model_options.keys() - model_options(model_class))
-        if lacking:
+        if lacking := sorted(term.model_options.keys() - model_options(model_class)):
             raise UserError(
                 f"loss_functions.{name} needs model.{lacking[0]}, which {model} has not; "
                 "only physmol does, so leave it out"

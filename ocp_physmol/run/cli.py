@@ -63,16 +63,16 @@ def checked_configs(args: argparse.Namespace, config: dict) -> dict[str, dict]:
     Each is completed and has a folder of its own. If one cannot start, a UserError says why.
     """
     configs = sweep(config, args.sweep_yml) if args.sweep_yml else {"": config}
-    started = time.strftime("%Y-%m-%d-%H-%M-%S")
+    started = filter(None, [time.strftime("%Y-%m-%d-%H-%M-%S"), args.identifier])
+    common = args.timestamp_id or "-".join(started)
     for name, config in configs.items():
-        run = f"_{name}" if name else ""
+        folder = "_".join(filter(None, [common, name]))
         if args.timestamp_id:
-            config["timestamp_id"] = args.timestamp_id + run
+            config["timestamp_id"] = folder
         of_sweep = blame(f"--sweep-yml {args.sweep_yml}, {name}", UserError)
         with of_sweep if name else nullcontext(), without_fairchems_warnings():
             config = configs[name] = check_config(args, config)
         if not args.timestamp_id and not args.debug:
-            folder = "-".join(filter(None, [started, args.identifier])) + run
             config["timestamp_id"] = reserve(config["run_dir"], folder)
     return configs
 

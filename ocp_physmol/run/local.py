@@ -45,12 +45,10 @@ def _unexplained(record: logging.LogRecord) -> bool:
 
 def run_in_turn(configs: dict[str, dict], ranks: int) -> None:
     """Run each configuration in a fresh process; at the end, a UserError if some have failed."""
-    failed = []
+    failed, spawn = [], multiprocessing.get_context("spawn")
     for name, config in tqdm(configs.items(), desc="Sweep", unit=" runs"):
         logging.info(f"Run {name}: checkpoints/{config['timestamp_id']}")
-        process = multiprocessing.get_context("spawn").Process(
-            target=_run_apart, args=(config, ranks), name=name
-        )
+        process = spawn.Process(target=_run_apart, args=(config, ranks), name=name)
         process.start()
         process.join()
         if process.exitcode != 0:

@@ -43,11 +43,11 @@ class Runner(_cli.Runner):
         block = partial(signal.pthread_sigmask, signal.SIG_BLOCK, signals)
         os.register_at_fork(after_in_child=block)
         config = {**config, "submit": False}
-        folder = Path(config["run_dir"], "checkpoints", config["timestamp_id"])
+        newest = Path(config["run_dir"], "checkpoints", config["timestamp_id"], "checkpoint.pt")
         restarted = int(os.environ.get("SLURM_RESTART_COUNT", 0)) > 0
-        if restarted and config["mode"] == "train" and (folder / "checkpoint.pt").is_file():
+        if restarted and config["mode"] == "train" and newest.is_file():
             # whatever ended the job, the newest checkpoint is ahead of the one it began with
-            config["checkpoint"] = str(folder / "checkpoint.pt")
+            config["checkpoint"] = str(newest)
         return config
 
     def checkpoint(self, config: dict) -> DelayedSubmission:
