@@ -17,10 +17,7 @@ REPORT = "report.json"  # in every folder that `complete_folder` has written
 
 @contextmanager
 def complete_or_absent(output: Path) -> Iterator[Path]:
-    """A path to write to; the file becomes `output` at the end, unless an exception comes before.
-
-    Folders above `output` are made.
-    """
+    """A path to write to. Unless an exception comes, it becomes `output`, whose folder is made."""
     partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     try:
         if output.is_dir():

@@ -29,11 +29,9 @@ class Section(BaseModel):
             raise PydanticCustomError("key", f"{unknown[0]} is an unknown key; {cure}")
         for key, field in cls.model_fields.items():
             if field.is_required() and content.get(key) is None:
-                kind = inspect.formatannotation(field.annotation)
                 hint = f"for example {field.examples[0]}" if field.examples else field.description
-                raise PydanticCustomError(
-                    "key", f"{key} is missing; {hint or f'it must be {kind}'}"
-                )
+                hint = hint or f"it must be {inspect.formatannotation(field.annotation)}"
+                raise PydanticCustomError("key", f"{key} is missing; {hint}")
         return content
 
 
@@ -41,11 +39,7 @@ Schema = TypeVar("Schema", bound=Section)
 
 
 def validate(schema: type[Schema], content: object, where: str = "") -> Schema:
-    """The content of a file, or of the section at the path `where`, as its schema describes it.
-
-    Raises:
-        UserError: names the path and the value of what is wrong, and what it may be.
-    """
+    """The content of a file, or of its section `where`; a UserError names key, value and cure."""
     try:
         return schema.model_validate(content, strict=True)
     except ValidationError as e:

@@ -55,10 +55,7 @@ def read(path: Path) -> Iterator[Atoms | Exception]:
 
 
 def to_data(atoms: Atoms | Exception, max_force: float = np.inf) -> Data:
-    """A labelled frame with the keys of OC20's S2EF data but `sid` and `fid`, and with `pbc`.
-
-    A UserError says why a frame cannot be trained on.
-    """
+    """An entry with OC20's S2EF keys but `sid` and `fid`, and with `pbc`; a UserError if unfit."""
     if isinstance(atoms, Exception):
         raise UserError(f"cannot be read from here on ({type(atoms).__name__}: {atoms})")
     if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
@@ -82,8 +79,7 @@ def to_data(atoms: Atoms | Exception, max_force: float = np.inf) -> Data:
     # total energies reach 1e4 eV: only double precision resolves less than a meV of them
     data.y = torch.tensor([float(energy)], dtype=torch.float64)
     data.force = torch.tensor(forces, dtype=torch.float32)
-    problem = find_problem(data, [])
-    if problem:
+    if problem := find_problem(data, []):
         raise UserError(problem)
     largest = float((data.force.norm(dim=1) * (data.fixed == 0)).max())
     if largest > max_force:
@@ -197,6 +193,7 @@ def convert(
 
 
 def summary(report: dict) -> str:
+    """The report in a few lines for the terminal."""
     lines = [
         f"  {split:5} {size['frames']:>8} frames {size['systems']:>8} systems"
         for split, size in report["splits"].items()

@@ -55,10 +55,9 @@ def plan(relaxations: int, seed: int) -> list[System]:
 
 
 def relax(system: System) -> list[Atoms]:
-    """All frames of an adsorbate that is put on a slab and relaxed.
+    """All frames of an adsorbate's relaxation on a slab, tagged, with fixed lower layers.
 
-    They are tagged, and have fixed lower layers, the system in `info`, and adsorption energy (eV)
-    and forces (eV/Angstrom) in a calculator.
+    `info` holds the system, the calculator adsorption energy (eV) and forces (eV/Angstrom).
     """
     rng = np.random.default_rng((system.seed, system.sid))
     metals = UNSEEN_METALS if system.split.endswith(("cat", "both")) else METALS

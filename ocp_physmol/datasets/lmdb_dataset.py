@@ -18,9 +18,7 @@ from ocp_physmol.errors import UserError
 from ocp_physmol.model.elements import MAX_ATOMIC_NUMBER
 
 MIN_DISTANCE = 0.1  # Angstrom; no two nuclei are ever that close
-DAMAGE = (
-    lmdb.Error, pickle.UnpicklingError, EOFError, TypeError, AttributeError, ImportError,
-)  # fmt: skip
+DAMAGE = (lmdb.Error, pickle.UnpicklingError, EOFError, TypeError, AttributeError, ImportError)
 
 
 @registry.register_dataset("physmol_lmdb")
@@ -65,8 +63,7 @@ class PhysMolLmdbDataset(LmdbDataset):
             problem = f" cannot be unpacked ({type(e).__name__}: {e}); {cure}"
             raise self._refusal(idx, problem) from e
         if not self._checked[idx]:
-            unfit = find_problem(data, [*self.required, *self._of_all_or_none])
-            if unfit:
+            if unfit := find_problem(data, [*self.required, *self._of_all_or_none]):
                 raise self._refusal(idx, f": {unfit}")
             self._checked[idx] = True
         self._complete(data, idx)
@@ -88,7 +85,7 @@ class PhysMolLmdbDataset(LmdbDataset):
                 data[key] = data[key].reshape(shape)
 
     def _refusal(self, idx: int, problem: str) -> UserError:
-        """Names the file, the entry, and the problem; an entry that is no structure is one."""
+        """Names file, entry and problem: that the entry is no structure, or else `problem`."""
         idx = int(self.indices[idx])
         number = bisect.bisect(self._keylen_cumulative, idx)
         entry = idx - [0, *self._keylen_cumulative][number]

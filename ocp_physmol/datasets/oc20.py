@@ -40,10 +40,7 @@ def find_folders(root: Path, split: str) -> list[Path]:
 
 
 def prepare(split: str, data_path: Path, num_workers: int, keep: bool = False) -> None:
-    """Download and convert an archive. Its folders are in `data_path` once all are complete.
-
-    A download that fails, a damaged archive and a missing program are UserErrors.
-    """
+    """Put all folders of an archive in `data_path`, or none; a UserError says why none."""
     work = data_path / f"oc20_{split}"
     work.mkdir(parents=True, exist_ok=True)
     for folder in filter(Path.is_dir, work.iterdir()):  # of an attempt that broke off

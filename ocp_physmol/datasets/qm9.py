@@ -45,10 +45,7 @@ class Molecule(NamedTuple):
 
 
 def read(source: str, exclude: Path | None = None) -> Iterator[Molecule]:
-    """Molecules of the package qm9pack, of a CSV file in its format, or of the original archive.
-
-    A source that is missing or damaged is a UserError.
-    """
+    """Molecules of qm9pack, a CSV file like it, or the archive. UserError if missing or damaged."""
     if source == "qm9pack":
         return read_qm9pack()
     if not Path(source).is_file():

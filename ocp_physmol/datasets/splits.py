@@ -28,10 +28,7 @@ def deal(sids: Sequence[int], fractions: dict[str, float], seed: int) -> dict[st
 
 
 def cut(number: int, fractions: dict[str, float]) -> dict[str, Sequence[int]]:
-    """Contiguous blocks of so many frames, for fewer systems than splits.
-
-    There is a UserError if there are fewer frames than splits, too.
-    """
+    """Contiguous blocks of frames, where systems are too few; a UserError if frames are, too."""
     counts = {split: max(1, round(share * number)) for split, share in fractions.items()}
     counts["train"] += number - sum(counts.values())
     if counts["train"] < 1:
