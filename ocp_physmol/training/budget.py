@@ -44,23 +44,19 @@ class BudgetScheduler(LRScheduler):
 
     def start(self) -> None:
         """Count from now on; raises BudgetSpent if no time is left."""
-        self._since, self._pending = time.perf_counter(), 0.0
+        self._since = time.perf_counter()
         if self.budget.used >= self.budget.seconds:
             raise BudgetSpent
 
     @contextmanager
     def paused(self):
-        self._pending += time.perf_counter() - self._since
+        paused_at = time.perf_counter()
         yield
-        self._since = time.perf_counter()
+        self._since += time.perf_counter() - paused_at
 
     def step(self, metrics=None, epoch=None) -> None:
-        """Count the time since the last step; all ranks agree on it, so that they stop together.
-
-        Raises:
-            BudgetSpent: if no time is left.
-        """
-        seconds = self._pending + time.perf_counter() - self._since
+        """Count the time since the last step. All ranks agree on it, so they stop together."""
+        seconds = time.perf_counter() - self._since
         self.budget.used += distutils.all_reduce(seconds, average=True, device=self.device)
         super().step()
         self.start()

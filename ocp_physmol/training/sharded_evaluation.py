@@ -1,6 +1,5 @@
 """Evaluation shared by ranks: every structure once, and the numbers of a single rank."""
 
-import contextlib
 import logging
 from collections import Counter
 from itertools import chain
@@ -20,10 +19,8 @@ def evaluation_batches(size: int, batch_size: int) -> list[range]:
     """This rank's share of a data set's batches: all ranks together see every entry once.
 
     They are the batches of a single rank, or smaller ones where there are fewer batches than ranks.
-    (fairchem's sampler repeats entries until all ranks have as many.)
-
-    Raises:
-        UserError: if there are fewer entries than ranks.
+    (fairchem's sampler repeats entries until all ranks have as many.) Fewer entries than ranks are
+    a UserError.
     """
     ranks, rank = distutils.get_world_size(), distutils.get_rank()
     if size < ranks:
@@ -44,30 +41,21 @@ class SharedEvaluation(OCPTrainer):
             return super().get_sampler(dataset, batch_size, shuffle)
         return evaluation_batches(len(dataset), batch_size)
 
-    @contextlib.contextmanager
-    def _on_its_own(self):
-        """Evaluate without DistributedDataParallel, in which ranks with different numbers of
-        batches would wait for each other."""
-        wrapped, self.model = self.model, self._unwrapped_model
+    def _forward(self, batch):
+        """As fairchem's, but without DistributedDataParallel in evaluation: there, ranks with
+        different numbers of batches would wait for each other."""
+        wrapped = self.model
         try:
-            yield
+            self.model = wrapped if wrapped.training else self._unwrapped_model
+            return super()._forward(batch)
         finally:
             self.model = wrapped
-
-    def validate(self, *args, **kwargs):
-        with self._on_its_own():
-            return super().validate(*args, **kwargs)
-
-    def predict(self, *args, **kwargs):
-        with self._on_its_own():
-            return super().predict(*args, **kwargs)
 
     def run_relaxations(self) -> None:
         batch_size = self.config["optim"].get("eval_batch_size", 1)
         results = Path(self.config["cmd"]["results_dir"])
-        with self._on_its_own():
-            predictor = Predictor(self, Path(self.checkpoint_path))
-            relaxations.run(predictor, self.relax_dataset, self.config["task"], batch_size, results)
+        predictor = Predictor(self, Path(self.checkpoint_path))
+        relaxations.run(predictor, self.relax_dataset, self.config["task"], batch_size, results)
 
     def save_results(self, predictions, results_file, keys=None) -> None:
         gathered = distutils.gather_objects(list(predictions["ids"])) or []  # on the first rank

@@ -65,15 +65,15 @@ class PhysMolTrainer(SharedEvaluation):
         self.loss_functions: list[tuple[str, dict]] = []
         self.terms: dict[str, MeanOverRanks] = {}
         for name, options in active_entries(self.config["loss_functions"]).items():
-            loss_class, reduction = registry.get_loss_class(options["fn"]), options.get("reduction")
-            if not issubclass(loss_class, Term):
-                loss = MeanOverRanks(loss_class(), reduction)
-                coefficient = options["coefficient"]
-                self.loss_functions.append((name, {"fn": loss, "coefficient": coefficient}))
-                continue
-            term = loss_class(loss_class.Options(**options))
-            if self._suits_the_data(name, term):
-                self.terms[name] = MeanOverRanks(term, reduction)
+            loss_class = registry.get_loss_class(options["fn"])
+            is_term = issubclass(loss_class, Term)
+            loss = loss_class(loss_class.Options(**options)) if is_term else loss_class()
+            reduced = MeanOverRanks(loss, options.get("reduction"))
+            if not is_term:
+                entry = {"fn": reduced, "coefficient": options["coefficient"]}
+                self.loss_functions.append((name, entry))
+            elif self._suits_the_data(name, loss):
+                self.terms[name] = reduced
         compared = {name for name, _ in self.loss_functions}
         compared.update(*(loss.loss_fn.outputs for loss in self.terms.values()))
         self.trained_targets = dict(self.output_targets)
@@ -103,11 +103,7 @@ class PhysMolTrainer(SharedEvaluation):
         return out
 
     def _forward_training(self, batch) -> dict:
-        """Outputs of the batch, and under "terms" the prediction and target of each term.
-
-        Raises:
-            UserError: if a term needs a copy, and the model evaluates none.
-        """
+        """Outputs of the batch, and under "terms" the prediction and target of each term."""
         batch = batch.to(self.device)
         seed = self.config["cmd"]["seed"] or 0
         terms = {name: loss.loss_fn for name, loss in self.terms.items()}
