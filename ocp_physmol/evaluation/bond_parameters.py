@@ -22,7 +22,7 @@ from ocp_physmol.model.energy import PhysicsReadout, pair_energy
 from ocp_physmol.model.physmol import BondParameters, PhysMol
 from ocp_physmol.model.radial import cosine_envelope
 from ocp_physmol.option_types import COUNT, PATH
-from ocp_physmol.relaxation.predictor import Predictor, batches, progress
+from ocp_physmol.relaxation.predictor import Predictor, batches
 
 QUANTITIES = {  # of a pair
     "distance_a": "distance (Å)",
@@ -65,13 +65,11 @@ def bond_parameters(
         )
     tables: list[pd.DataFrame] = []
     energies: list[float] = []
-    with progress("Bond parameters", len(structures)) as bar:
-        for batch in batches(structures, batch_size):
-            found = model.bond_parameters(batch.to(predictor.device))
-            found = BondParameters(*(values.cpu() for values in found))
-            tables.append(_pair_table(found, batch.cpu(), len(energies), model.cutoff, scale))
-            energies += (scale * found.energy.double()).tolist()
-            bar.update(len(batch.natoms))
+    for batch in batches(structures, batch_size, "Bond parameters"):
+        found = model.bond_parameters(batch.to(predictor.device))
+        found = BondParameters(*(values.cpu() for values in found))
+        tables.append(_pair_table(found, batch.cpu(), len(energies), model.cutoff, scale))
+        energies += (scale * found.energy.double()).tolist()
     table = pd.concat(tables)
     kinds: dict[str, dict] = {}
     for (elements, kind), group in table.groupby(["elements", "kind"]):

@@ -1,15 +1,17 @@
 """Scores of predictions as the OC20 leaderboard computes them, with fairchem's own Evaluator."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from fairchem.core.datasets import LmdbDataset
 from fairchem.core.modules.evaluator import Evaluator
 from tabulate import tabulate
-from tqdm import tqdm
 
 from ocp_physmol.datasets.splits import EVALUATION as SPLITS
 from ocp_physmol.errors import UserError
 from ocp_physmol.leaderboard.submission import ATOMS, boundaries, system_id
+from ocp_physmol.relaxation.predictor import chunks
 
 # The Evaluator's property, the submission's field, the LMDB's label.
 COMPARED = {
@@ -52,9 +54,9 @@ def score_split(task: str, arrays: dict[str, np.ndarray], dataset: LmdbDataset) 
     }
     evaluator = Evaluator(task.split("-")[0])
     metrics: dict = {}
-    title, firsts = f"Scoring {dataset.paths[0].name}", range(0, len(dataset), CHUNK)
-    for first in tqdm(firsts, title, unit=f" x {CHUNK} entries", mininterval=1):
-        entries, target = targets(task, dataset, range(first, min(first + CHUNK, len(dataset))))
+    title = f"Scoring {dataset.paths[0].name}"
+    for chosen in chunks(range(len(dataset)), CHUNK, title, "entries"):
+        entries, target = targets(task, dataset, chosen)
         prediction = dict(target)
         for name, field, _ in COMPARED[task]:
             values = [predicted[field][system_id(task, entry)] for entry in entries]
@@ -65,7 +67,9 @@ def score_split(task: str, arrays: dict[str, np.ndarray], dataset: LmdbDataset) 
     return {name: float(result["metric"]) for name, result in metrics.items()}
 
 
-def targets(task: str, dataset: LmdbDataset, chosen: range) -> tuple[list, dict[str, torch.Tensor]]:
+def targets(
+    task: str, dataset: LmdbDataset, chosen: Sequence[int]
+) -> tuple[list, dict[str, torch.Tensor]]:
     """The chosen entries, and the Evaluator's target; a UserError names one without labels."""
     entries = [dataset[index] for index in chosen]
     target = {

@@ -15,7 +15,7 @@ from fairchem.core.common.relaxation.optimizers.lbfgs_torch import LBFGS
 from fairchem.core.datasets import data_list_collater
 from torch_geometric.data import Batch, Data
 
-from ocp_physmol.relaxation.predictor import Predictor, progress, split
+from ocp_physmol.relaxation.predictor import Predictor, chunks, split
 
 # fairchem's, on batches, and ASE's, which take one structure at a time and are many times slower
 OPTIMIZERS = ("lbfgs", "BFGS", "LBFGS", "FIRE")
@@ -61,22 +61,15 @@ def relax(
     batch_size: int = 32,
     title: str | None = None,
 ) -> list[Frame]:
-    """Relax each structure; the frames in which they end. Atoms whose `fixed` is 1 stay.
+    """Relax copies of structures from `starts`, positions [n, 3] of each in Angstrom.
 
-    Args:
-        structures: entries of a data set, which are left as they are.
-        starts: positions [n, 3] of each in Angstrom; moved to the origin, where float32 is finest.
-        title: of a progress bar; none by default.
+    Returns the frames in which they end, moved to the origin, where float32 is finest. Atoms whose
+    `fixed` is 1 stay.
     """
     size = batch_size if descent.optimizer == "lbfgs" else 1
     entries = [placed(s, start - start.mean(axis=0)) for s, start in zip(structures, starts)]
-    ends: list[Frame] = []
-    with progress(title, len(entries)) as bar:
-        for first in range(0, len(entries), size):
-            found = relax_batch(predictor, entries[first : first + size], descent)
-            ends += [frames[-1] for frames in found]
-            bar.update(len(found))
-    return ends
+    relaxed = (relax_batch(predictor, chunk, descent) for chunk in chunks(entries, size, title))
+    return [frames[-1] for found in relaxed for frames in found]
 
 
 def placed(structure: Data, positions: np.ndarray) -> Data:

@@ -1,8 +1,7 @@
 """Relaxations of whole data sets (IS2RS, and IS2RE through relaxation), which can be interrupted.
 
-Each structure gets a trajectory. Structures that have one are left alone. Errors are those of all
-structures, on any number of ranks. (fairchem's trainer reports only on the structures of the last
-call, hangs where a rank has nothing left to do, and drops the last frame of converged structures.)
+fairchem's trainer reports only on the structures of the last call, hangs where a rank has nothing
+left to do, and drops the last frame of converged structures.
 """
 
 import hashlib
@@ -20,14 +19,13 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from fairchem.core.common import distutils
 from fairchem.core.datasets import LmdbDataset
 from torch_geometric.data import Data
-from tqdm import tqdm
 
 from ocp_physmol.errors import UserError
 from ocp_physmol.files import complete_or_absent, write_json
 from ocp_physmol.leaderboard.scores import has_labels, score_split
 from ocp_physmol.leaderboard.submission import read_predictions, system_id
 from ocp_physmol.relaxation.batched import Descent, Frame, placed, relax_batch, to_atoms
-from ocp_physmol.relaxation.predictor import Predictor
+from ocp_physmol.relaxation.predictor import Predictor, chunks
 
 
 def run(
@@ -39,19 +37,17 @@ def run(
         task: the section of the config, with relaxation_steps, relaxation_fmax, save_full_traj,
             write_pos and relax_opt, which holds traj_dir and the options of fairchem's L-BFGS.
         results: the folder for relaxed_positions.npz, if task.write_pos is set.
-
-    Raises:
-        UserError: if two structures have one name, or the folder holds other relaxations.
     """
-    folder = Path(task["relax_opt"]["traj_dir"])
+    task = json.loads(json.dumps(task))  # a copy that equals what its record is read as
+    folder, write_pos = Path(task["relax_opt"].pop("traj_dir")), task.pop("write_pos", False)
     require_same_origin(folder, predictor, dataset, task)
     left = remaining(dataset, folder)
     distutils.synchronize()  # before the first rank adds trajectories
     if distutils.is_master():
         logging.info(f"Relaxing {len(left)} of {len(dataset)} structures to {folder}")
     own = left[distutils.get_rank() :: distutils.get_world_size()]
-    for first in tqdm(range(0, len(own), batch_size), "Relaxing", unit=" batches"):
-        entries = [dataset[index] for index in own[first : first + batch_size]]
+    for indices in chunks(own, batch_size, "Relaxing", "structures"):
+        entries = [dataset[index] for index in indices]
         for entry, frames in zip(entries, trajectories(predictor, entries, task)):
             path = folder / f"{system_id('is2rs', entry)}.traj"
             if not np.isfinite(frames[-1].positions).all():
@@ -60,18 +56,17 @@ def run(
                 ase.io.write(partial, frames, format="traj")
     distutils.synchronize()
     if distutils.is_master():
-        report(folder, dataset, task, results)
+        report(folder, dataset, results / "relaxed_positions.npz" if write_pos else None)
 
 
 def require_same_origin(
     folder: Path, predictor: Predictor, dataset: LmdbDataset, task: dict
 ) -> None:
     """Refuse a folder with trajectories of another model, data set or optimiser."""
-    described = {key: value for key, value in task.items() if key != "write_pos"}
     origin = {
         "checkpoint": hashlib.sha256(Path(predictor.path).read_bytes()).hexdigest(),
         "src": [os.path.abspath(path) for path in dataset.paths],
-        "task": json.loads(json.dumps({**described, "relax_opt": _lbfgs_options(task)})),
+        "task": task,
     }
     path = folder / "relaxations.json"
     former = json.loads(path.read_text()) if path.is_file() else origin
@@ -84,10 +79,6 @@ def require_same_origin(
     if distutils.is_master():
         write_json(path, origin, indent=2)
     distutils.synchronize()
-
-
-def _lbfgs_options(task: dict) -> dict:
-    return {key: value for key, value in task["relax_opt"].items() if key != "traj_dir"}
 
 
 def remaining(dataset: LmdbDataset, folder: Path) -> list[int]:
@@ -104,7 +95,7 @@ def remaining(dataset: LmdbDataset, folder: Path) -> list[int]:
 
 def trajectories(predictor: Predictor, entries: list[Data], task: dict) -> list[list[Atoms]]:
     """Relax a batch; all frames of each structure, or its first and last, in eV and Angstrom."""
-    options = {"maxstep": 0.02, **_lbfgs_options(task)}
+    options = {"maxstep": 0.02, **task["relax_opt"]}
     descent = Descent(
         steps=task.get("relaxation_steps", 300),
         fmax=task.get("relaxation_fmax", 0.02),
@@ -123,13 +114,12 @@ def _to_atoms(entry: Data, frame: Frame) -> Atoms:
     return atoms
 
 
-def report(folder: Path, dataset: LmdbDataset, task: dict, results: Path) -> None:
+def report(folder: Path, dataset: LmdbDataset, positions: Path | None) -> None:
     """Log the errors, if the data know relaxed structures and energies, and write the positions."""
     read = cache(lambda name: read_predictions(name, folder, "relax"))
-    if task.get("write_pos", False):
-        path = results / "relaxed_positions.npz"
-        np.savez_compressed(path, **read("is2rs"))
-        logging.info(f"Writing results to {path}")
+    if positions is not None:
+        np.savez_compressed(positions, **read("is2rs"))
+        logging.info(f"Writing results to {positions}")
     for name in ("is2rs", "is2re-relaxations"):
         if has_labels(name, dataset):
             scores = score_split(name, read(name), dataset)

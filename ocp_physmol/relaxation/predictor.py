@@ -4,6 +4,7 @@ import copy
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from tqdm import tqdm
 from ocp_physmol.checkpoint import read_checkpoint
 from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
 from ocp_physmol.errors import UserError
+
+T = TypeVar("T")
 
 
 class Predictor:
@@ -32,10 +35,8 @@ class Predictor:
     def open(cls, checkpoint: Path, cpu: bool = True) -> "Predictor":
         """The model of a checkpoint, on the CPU or on the first GPU.
 
-        fairchem's OCPCalculator unpickles any object, and changes logging and random numbers.
-
-        Raises:
-            UserError: if the checkpoint is missing or damaged.
+        A missing or damaged checkpoint is a UserError. (fairchem's OCPCalculator unpickles any
+        object, and changes logging and random numbers.)
         """
         content = read_checkpoint(checkpoint)
         with warnings.catch_warnings():  # of how some of fairchem's models load their tables
@@ -76,11 +77,7 @@ class Predictor:
         return 1.0 if normalizer is None else float(normalizer.rmsd)
 
     def predict(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """`energy` [B] in eV and `forces` [N, 3] in eV/Angstrom of a batch, on its device.
-
-        Raises:
-            UserError: if the model predicts no forces.
-        """
+        """`energy` [B] in eV and `forces` [N, 3] in eV/Angstrom of a batch, on its device."""
         out = self.trainer.predict(batch, per_image=False, disable_tqdm=True)
         if "forces" not in out:
             raise UserError(f"checkpoint {self.path} predicts no forces; use one of S2EF or QM9")
@@ -91,12 +88,10 @@ class Predictor:
     ) -> tuple[np.ndarray, list[np.ndarray]]:
         """Energies [B] (eV) and the forces [n, 3] (eV/Angstrom) of each structure as it is."""
         energies, forces = [], []
-        with progress(title, len(structures)) as bar:
-            for batch in batches(structures, batch_size):
-                out = self.predict(batch)
-                energies += out["energy"].double().tolist()
-                forces += split(out["forces"], batch)
-                bar.update(len(batch.natoms))
+        for batch in batches(structures, batch_size, title):
+            out = self.predict(batch)
+            energies += out["energy"].double().tolist()
+            forces += split(out["forces"], batch)
         return np.array(energies, dtype=float), forces
 
 
@@ -106,18 +101,25 @@ def open_labelled(src: Path) -> PhysMolLmdbDataset:
     return PhysMolLmdbDataset({"src": str(src), **labels})
 
 
-def batches(structures: Sequence[Data], batch_size: int) -> Iterator[Batch]:
+def batches(
+    structures: Sequence[Data], batch_size: int, title: str | None = None
+) -> Iterator[Batch]:
     """fairchem batches of the structures, in their order."""
-    for first in range(0, len(structures), batch_size):
-        chosen = range(first, min(first + batch_size, len(structures)))
-        yield data_list_collater([structures[i] for i in chosen], otf_graph=True)
+    for chunk in chunks(structures, batch_size, title):
+        yield data_list_collater(chunk, otf_graph=True)
+
+
+def chunks(
+    items: Sequence[T], size: int, title: str | None = None, unit: str = "molecules"
+) -> Iterator[list[T]]:
+    """Lists of `size` items, in their order; a progress bar over all items, if it has a title."""
+    hidden = title is None
+    with tqdm(total=len(items), desc=title, unit=f" {unit}", mininterval=1, disable=hidden) as bar:
+        for first in range(0, len(items), size):
+            yield [items[i] for i in range(first, min(first + size, len(items)))]
+            bar.update(min(size, len(items) - first))
 
 
 def split(values: torch.Tensor, batch: Batch) -> list[np.ndarray]:
     """Copies of the values of all atoms of a batch, structure by structure."""
     return [v.detach().cpu().numpy().copy() for v in torch.split(values, batch.natoms.tolist())]
-
-
-def progress(title: str | None, total: int) -> tqdm:
-    """A progress bar over molecules; invisible without a title."""
-    return tqdm(total=total, desc=title, unit=" molecules", mininterval=1, disable=title is None)
