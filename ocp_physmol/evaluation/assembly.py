@@ -13,16 +13,9 @@ from ocp_physmol.datasets.identifiers import identifier
 from ocp_physmol.errors import UserError
 from ocp_physmol.evaluation.deviations import deviations, same_bonds
 from ocp_physmol.evaluation.functional_groups import Group, disjoint_pairs, functional_groups
-from ocp_physmol.evaluation.structure_tasks import ROWS, Task, task_options
+from ocp_physmol.evaluation.structure_tasks import Task, task_options
 from ocp_physmol.relaxation.batched import Descent, relax
 from ocp_physmol.relaxation.predictor import Predictor
-
-OWN_ROWS = {  # of the table, above those of all tasks
-    "num_molecules": "molecules that were cut",
-    "num_skipped": "without a bond to cut",
-    "success_fraction": "bonds as before",
-    "do_nothing_success_fraction": "bonds as before, do nothing",
-}
 
 
 @dataclass(frozen=True)
@@ -42,14 +35,13 @@ def assemble(
 ) -> dict:
     """Pull groups of each structure away, relax it with the model `name`, and look at its bonds.
 
+    Structures without a group that could be pulled away are skipped; if all are, it is a UserError.
+
     Returns:
         What `deviations` says, with `cut` and `assembled` positions; `success_fraction`, the
         share of molecules whose bonds are those of the minimum, `do_nothing_success_fraction`, the
-        same before relaxation, `num_molecules` and `num_skipped` (those without a group that could
-        be pulled away). Of each molecule: `success`, and the atoms of its `groups`.
-
-    Raises:
-        UserError: if all are skipped.
+        same before relaxation, `num_molecules` and `num_skipped`. Of each molecule: `success`, and
+        the atoms of its `groups`.
     """
     chosen = [(structure, choose_groups(structure, protocol.seed)) for structure in structures]
     cut = [(structure, groups) for structure, groups in chosen if groups]
@@ -110,5 +102,5 @@ def command(distance: float, **shared: Any) -> None:
     protocol = Protocol(**task.descent, distance=distance)
     task.drawn = [s for s in task.drawn if choose_groups(s, protocol.seed)]
     done = f"one or two groups moved by {distance} Å"
-    panels, rows = ("cut", "cut", "assembled"), {**OWN_ROWS, **ROWS}
-    task.write("assembly.json", task.run(assemble, protocol, done, panels, rows=rows))
+    found = task.run(assemble, protocol, done, ("cut", "cut", "assembled"))
+    task.write("assembly.json", found)

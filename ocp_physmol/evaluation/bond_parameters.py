@@ -34,7 +34,7 @@ QUANTITIES = {  # of a pair
 PAIR_TERMS = ["coulomb_ev", "lennard_jones_ev"]
 TERMS = (*PAIR_TERMS, "atoms_ev")  # that add up to an energy
 BETA = [f"beta_{k}" for k in range(5)]
-CURVE = np.linspace(0.6, 4.0, 86)  # Angstrom
+CURVE = torch.from_numpy(np.linspace(0.6, 4.0, 86))  # Angstrom
 
 
 def bond_parameters(
@@ -42,20 +42,17 @@ def bond_parameters(
 ) -> dict:
     """The parameters of Eq. 5 that a model predicts for the pairs of atoms of some structures.
 
-    Args:
-        structures: at their minima, so that distances are bond lengths.
-        samples: pairs to keep of each kind (elements, bonded or not), drawn at random.
+    Structures should be at their minima, so that distances are bond lengths. A model that is no
+    PhysMol with the physics readout is a UserError.
 
     Returns:
         `pairs`, by elements ("C-H") and "bonded" or "not bonded" (see `geometry.bonded`): `count`;
         median, 10th and 90th percentile of QUANTITIES; `correlation` of beta_4 and distance; and
-        `samples`, lists of QUANTITIES. `curves`, by elements, for the bonded pair of median length:
-        its `distance_a` and `beta`, and phi E_ij (eV) at the distances `at_a`, split into
-        PAIR_TERMS. `molecules`, lists by molecule of TERMS (eV), which add up to the energy without
-        the element references; and `molecule_terms`, their mean and spread.
-
-    Raises:
-        UserError: if the model is no PhysMol with the physics readout.
+        `samples`, lists of QUANTITIES of at most so many pairs, drawn at random. `curves`, by
+        elements, for the bonded pair of median length: its `distance_a` and `beta`, and phi E_ij
+        (eV) at the distances `at_a`, split into PAIR_TERMS. `molecules`, lists by molecule of TERMS
+        (eV), which add up to the energy without the element references; and `molecule_terms`, their
+        mean and spread.
     """
     model, scale = predictor.model, predictor.energy_scale
     if not has_pair_energy(model):
@@ -142,12 +139,10 @@ def _curve(group: pd.DataFrame, cutoff: float, scale: float) -> dict:
     """The pair energy of the group's pair of median length, at all distances of CURVE."""
     pair = group.sort_values("distance_a").iloc[len(group) // 2]
     beta = pair[BETA].to_numpy(dtype=float)
-    terms = _pair_terms(
-        torch.tensor(CURVE), torch.tensor(beta).expand(len(CURVE), 5), cutoff, scale
-    )
+    terms = _pair_terms(CURVE, torch.tensor(beta).expand(len(CURVE), 5), cutoff, scale)
     return {
         "distance_a": round(pair["distance_a"], 4),
-        "at_a": CURVE.round(2).tolist(),
+        "at_a": CURVE.numpy().round(2).tolist(),
         "beta": beta.round(5).tolist(),
         **pd.DataFrame(terms).round(5).to_dict("list"),
     }

@@ -24,11 +24,7 @@ def paper_set(structures: Sequence[Data], smallest: int, random: int, seed: int 
 
 
 def by_gdb_index(structures: Sequence[Data], indices: Sequence[int]) -> list[Data]:
-    """The structures whose `sid` are these GDB indices, in their order.
-
-    Raises:
-        UserError: if one is not there.
-    """
+    """The structures whose `sid` are these GDB indices; a UserError names one that is not there."""
     found = {identifier(s.sid): s for s in structures}
     for index in indices:
         if index not in found:

@@ -19,7 +19,11 @@ from ocp_physmol.option_types import COUNT, PATH
 from ocp_physmol.relaxation.batched import OPTIMIZERS, Descent
 from ocp_physmol.relaxation.predictor import Predictor, open_labelled
 
-ROWS = {  # of tables, by the key of a result
+ROWS = {  # of tables, by the key of a result that may be there
+    "num_molecules": "molecules that were cut",
+    "num_skipped": "without a bond to cut",
+    "success_fraction": "bonds as before",
+    "do_nothing_success_fraction": "bonds as before, do nothing",
     "delta_p_a": "ΔP after relaxation (Å)",
     "median_delta_p_a": "ΔP, median (Å)",
     "do_nothing_delta_p_a": "ΔP, do nothing (Å)",
@@ -92,10 +96,7 @@ def task_options(folder: str, protocol: Descent) -> list[click.Parameter]:
 
 
 class Task:
-    """The models and molecules that the options ask for, and a folder for the results.
-
-    A missing checkpoint, data set or molecule is a UserError.
-    """
+    """The models and molecules that the options ask for; a UserError if one is missing."""
 
     def __init__(
         self,
@@ -126,15 +127,11 @@ class Task:
         done: str,
         panels: tuple[str, str, str],
         suffix: str = "",
-        rows: dict[str, str] = ROWS,
     ) -> dict:
         """Relax the molecules with each model, print a table, draw figures, return the results.
 
-        Args:
-            function: `recover` or `assemble`.
-            done: to the molecules, in words, for the title of the table.
-            panels: the last arguments of `panel_rows`.
-            rows: of `table`.
+        `function` is `recover` or `assemble`. The table says what is `done` to the molecules. The
+        `panels` are the last arguments of `panel_rows`.
         """
 
         def results(molecules: list[Data]) -> dict[str, dict]:
@@ -143,8 +140,10 @@ class Task:
 
         found = results(self.chosen)
         said = f"{len(self.chosen)} molecules of {self.data}, {done}\n{protocol}"
+        first = next(iter(found.values()))
+        rows = {key: label for key, label in ROWS.items() if key in first}
         click.echo(f"\n{said}\n\n{table(found, rows)}")
-        nothing = next(iter(found.values()))["do_nothing_delta_p_a"]
+        nothing = first["do_nothing_delta_p_a"]
         distribution_figure(self.output / f"distributions{suffix}.png", found, nothing)
         if self.drawn:
             drawn = panel_rows(self.drawn, results(self.drawn), *panels)
@@ -176,10 +175,8 @@ def panel_rows(
         started = f"{pushed}\nΔP {start['start_displacements'][i]:.2f} Å"
         panels = {"reference": structure.pos.numpy(), started: start[before][i]}
         panels |= {f"{name}\n{_outcome(r, i)}": r[after][i] for name, r in results.items()}
-        numbers = structure.atomic_numbers.int().numpy()
-        rows.append(
-            {"title": f"GDB {identifier(structure.sid)}", "panels": panels, "numbers": numbers}
-        )
+        title, numbers = f"GDB {identifier(structure.sid)}", structure.atomic_numbers.int().numpy()
+        rows.append({"title": title, "numbers": numbers, "panels": panels})
     return rows
 
 

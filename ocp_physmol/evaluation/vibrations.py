@@ -32,11 +32,8 @@ COPIES = 128  # displaced copies of a molecule in a batch
 def harmonic_frequencies(atoms: Atoms, hessian: np.ndarray, num_modes: int) -> np.ndarray:
     """Frequencies [num_modes] in 1/cm, sorted, the imaginary ones as negative numbers.
 
-    Args:
-        atoms: n atoms with the masses to use.
-        hessian: [3n, 3n], eV/Angstrom^2.
-        num_modes: 3n - 6, or 3n - 5 for a linear molecule; all others move the molecule rigidly
-            and are projected out.
+    The `hessian` is [3n, 3n] in eV/Angstrom^2, for n atoms with the masses to use. `num_modes` is
+    3n - 6, or 3n - 5 for a linear molecule; rigid motions of the molecule are projected out.
     """
     root_mass = np.sqrt(atoms.get_masses())
     relative = atoms.positions - atoms.get_center_of_mass()
@@ -106,10 +103,8 @@ def _frequencies(predictor: Predictor, structure: Data) -> np.ndarray | None:
     """DFT's and the model's frequencies [modes, 2], 1/cm, sorted; None if they are not finite."""
     atoms = Atoms(structure.atomic_numbers.long().numpy(), structure.pos.numpy())
     atoms.set_masses("most_common")  # the isotopes that the data has
-    if not np.isfinite(atoms.positions).all():
-        return None
-    hessian = hessian_of(predictor, structure)
-    if not np.isfinite(hessian).all():
+    finite = np.isfinite(atoms.positions).all()  # models refuse others
+    if not finite or not np.isfinite(hessian := hessian_of(predictor, structure)).all():
         return None
     dft = np.sort(structure.frequencies.double().numpy())
     return np.column_stack([dft, harmonic_frequencies(atoms, hessian, len(dft))])
