@@ -34,10 +34,8 @@ class Descent:
     def __str__(self) -> str:
         batched = self.optimizer == "lbfgs"
         name = "fairchem's batched L-BFGS" if batched else f"ASE's {self.optimizer}"
-        return (
-            f"{name}, at most {self.steps} steps of at most {self.maxstep} Å "
-            f"to {self.fmax} eV/Å, seed {self.seed}"
-        )
+        limits = f"at most {self.steps} steps of at most {self.maxstep} Å to {self.fmax} eV/Å"
+        return f"{name}, {limits}, seed {self.seed}"
 
 
 class Frame(NamedTuple):

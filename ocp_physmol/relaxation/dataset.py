@@ -33,14 +33,18 @@ def run(
 ) -> None:
     """Relax this rank's share of the structures without a trajectory, and report on all.
 
-    Args:
-        task: the section of the config, with relaxation_steps, relaxation_fmax, save_full_traj,
-            write_pos and relax_opt, which holds traj_dir and the options of fairchem's L-BFGS.
-        results: the folder for relaxed_positions.npz, if task.write_pos is set.
+    `task` is the section of the config, with relaxation_steps, relaxation_fmax, save_full_traj,
+    write_pos (of relaxed_positions.npz in the folder `results`) and relax_opt, which holds traj_dir
+    and the options of fairchem's L-BFGS.
     """
     task = json.loads(json.dumps(task))  # a copy that equals what its record is read as
     folder, write_pos = Path(task["relax_opt"].pop("traj_dir")), task.pop("write_pos", False)
-    require_same_origin(folder, predictor, dataset, task)
+    origin = {
+        "checkpoint": hashlib.sha256(Path(predictor.path).read_bytes()).hexdigest(),
+        "src": [os.path.abspath(path) for path in dataset.paths],
+        "task": task,
+    }
+    require_same_origin(folder, origin)
     left = remaining(dataset, folder)
     distutils.synchronize()  # before the first rank adds trajectories
     if distutils.is_master():
@@ -59,15 +63,8 @@ def run(
         report(folder, dataset, results / "relaxed_positions.npz" if write_pos else None)
 
 
-def require_same_origin(
-    folder: Path, predictor: Predictor, dataset: LmdbDataset, task: dict
-) -> None:
+def require_same_origin(folder: Path, origin: dict) -> None:
     """Refuse a folder with trajectories of another model, data set or optimiser."""
-    origin = {
-        "checkpoint": hashlib.sha256(Path(predictor.path).read_bytes()).hexdigest(),
-        "src": [os.path.abspath(path) for path in dataset.paths],
-        "task": task,
-    }
     path = folder / "relaxations.json"
     former = json.loads(path.read_text()) if path.is_file() else origin
     for key, value in origin.items():

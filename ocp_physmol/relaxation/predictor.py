@@ -4,7 +4,6 @@ import copy
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,14 +18,9 @@ from ocp_physmol.checkpoint import read_checkpoint
 from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
 from ocp_physmol.errors import UserError
 
-T = TypeVar("T")
-
 
 class Predictor:
-    """Energies and forces of a model of fairchem, in eV and eV/Angstrom.
-
-    The `trainer` holds the model, its normalizers and its element references.
-    """
+    """A model of fairchem in a `trainer`, with its normalizers and its element references."""
 
     def __init__(self, trainer: BaseTrainer, path: Path) -> None:
         self.trainer, self.path, self.device = trainer, path, trainer.device
@@ -110,8 +104,8 @@ def batches(
 
 
 def chunks(
-    items: Sequence[T], size: int, title: str | None = None, unit: str = "molecules"
-) -> Iterator[list[T]]:
+    items: Sequence, size: int, title: str | None = None, unit: str = "molecules"
+) -> Iterator[list]:
     """Lists of `size` items, in their order; a progress bar over all items, if it has a title."""
     hidden = title is None
     with tqdm(total=len(items), desc=title, unit=f" {unit}", mininterval=1, disable=hidden) as bar:

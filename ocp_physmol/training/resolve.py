@@ -19,10 +19,8 @@ def resolve(config: dict, checkpoint: dict | None = None) -> dict:
     config = copy.deepcopy(config)
     model = config["model"]
     taken = model_options(registry.get_model_class(model["name"]))
-    wanted = {}
-    for options in active_entries(config["loss_functions"]).values():
-        term = term_class(options)
-        wanted.update(term.model_options if term else {})
+    terms = map(term_class, active_entries(config["loss_functions"]).values())
+    wanted = {key: value for term in terms if term for key, value in term.model_options.items()}
     if checkpoint is not None and has_classifier(checkpoint):
         wanted["use_masking"] = True
     model.update({key: value for key, value in wanted.items() if key in taken})

@@ -11,11 +11,11 @@ from fairchem.core.trainers.ocp_trainer import OCPTrainer
 
 from ocp_physmol.errors import UserError
 from ocp_physmol.relaxation import dataset as relaxations
-from ocp_physmol.relaxation.predictor import Predictor
+from ocp_physmol.relaxation.predictor import Predictor, chunks
 from ocp_physmol.training.preemption import DeferredSignal
 
 
-def evaluation_batches(size: int, batch_size: int) -> list[range]:
+def evaluation_batches(size: int, batch_size: int) -> list[list[int]]:
     """This rank's share of a data set's batches: all ranks together see every entry once.
 
     They are the batches of a single rank, or smaller ones where there are fewer batches than ranks.
@@ -25,9 +25,7 @@ def evaluation_batches(size: int, batch_size: int) -> list[range]:
     ranks, rank = distutils.get_world_size(), distutils.get_rank()
     if size < ranks:
         raise UserError(f"{size} structures cannot be shared by {ranks} ranks; use fewer ranks")
-    batch_size = min(batch_size, size // ranks)
-    batches = [range(first, min(first + batch_size, size)) for first in range(0, size, batch_size)]
-    return batches[rank::ranks]
+    return [*chunks(range(size), min(batch_size, size // ranks))][rank::ranks]
 
 
 class SharedEvaluation(OCPTrainer):

@@ -76,9 +76,8 @@ class PhysMolTrainer(SharedEvaluation):
                 self.terms[name] = reduced
         compared = {name for name, _ in self.loss_functions}
         compared.update(*(loss.loss_fn.outputs for loss in self.terms.values()))
-        self.trained_targets = dict(self.output_targets)
-        if "forces" not in compared:
-            self.trained_targets.pop("forces", None)
+        unused = {"forces"} - compared
+        self.trained_targets = {k: v for k, v in self.output_targets.items() if k not in unused}
         metrics = self.evaluation_metrics.get("metrics", {})
         trained_metrics = {k: v for k, v in metrics.items() if k in self.trained_targets}
         self.evaluator = Evaluator(task=self.name, eval_metrics=trained_metrics)
@@ -193,15 +192,14 @@ class PhysMolTrainer(SharedEvaluation):
                 self.scheduler.start()
             super().train(disable_eval_tqdm)
         if self.budgeted:
-            seconds = self.scheduler.budget.used
-            logging.info(f"Trained for {seconds:.0f} seconds, {self.step} steps.")
+            used = self.scheduler.budget.used
+            logging.info(f"Trained for {used:.0f} seconds, {self.step} steps.")
         # the end may lie between two validations
         self.save(checkpoint_file="checkpoint.pt", training_state=True)
         between = self.step % self.config["optim"].get("eval_every", len(self.train_loader)) != 0
         if self.val_loader is not None and between:
             metrics = self.validate(split="val", disable_tqdm=disable_eval_tqdm)
-            metric = self.evaluation_metrics["primary_metric"]
-            self.update_best(metric, metrics, disable_eval_tqdm)
+            self.update_best(self.evaluation_metrics["primary_metric"], metrics, disable_eval_tqdm)
 
     def validate(self, *args, **kwargs):
         with self._off_the_clock():
