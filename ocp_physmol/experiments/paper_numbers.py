@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ocp_physmol.experiments.tables import ABLATION, TABLE1, Column, Table, numbers, table, unmarked
+from ocp_physmol.experiments.tables import ABLATION, TABLE1, Table, numbers, table, unmarked
 
 FOLDER = Path(__file__).parent / "paper"
 # the paper's columns, and ours; it does not say how far its molecules were pushed
@@ -34,7 +34,7 @@ def paper_table1() -> Table:
 
 def table1_csv(records: list[dict]) -> pd.DataFrame:
     """Every record and model of the paper in a row, with ours beside the paper's numbers."""
-    ours = _named(records, TABLE1).rename_axis("model").reset_index()
+    ours = numbers(records, TABLE1).rename_axis("model").reset_index()
     ours.insert(1, "paper_model", [record["paper"] for record in records])
     paper = paper_table(1).add_prefix("paper_")
     others = pd.DataFrame({"paper_model": paper.index.difference(ours["paper_model"], sort=False)})
@@ -55,7 +55,7 @@ def table2(records: list[dict]) -> Table:
 def table2_csv(records: list[dict]) -> pd.DataFrame:
     """The same for a file."""
     paper = paper_table(2).rename(columns={key: f"paper_{key}" for key in METRICS})
-    return paper.join(_named(records, ABLATION)).reset_index()
+    return paper.join(numbers(records, ABLATION)).reset_index()
 
 
 def effects(records: list[dict]) -> Table:
@@ -64,7 +64,7 @@ def effects(records: list[dict]) -> Table:
     The last column is "yes", marked, or "no"; "–" where one of our rows is missing.
     """
     printed, paper = paper_table(2, as_printed=True), paper_table(2)
-    ours = _named(records, METRICS).reindex(paper.index)
+    ours = numbers(records, METRICS).reindex(paper.index)
     rows = []
     for _, *pair, key in EFFECTS:
         (before, after), (paper_before, paper_after) = ours.loc[pair, key], paper.loc[pair, key]
@@ -79,10 +79,3 @@ def effects(records: list[dict]) -> Table:
     names = pd.Index([COMPONENTS[component] for component, *_ in EFFECTS], name="component")
     texts = pd.DataFrame(rows, names)
     return Table(texts, texts == "yes")
-
-
-def _named(records: list[dict], columns: dict[str, Column]) -> pd.DataFrame:
-    """The numbers of records, by name, in columns that are called as those of a file."""
-    return numbers(records, [column.path for column in columns.values()]).set_axis(
-        list(columns), axis=1
-    )

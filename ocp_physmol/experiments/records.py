@@ -5,7 +5,7 @@ from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
-from ocp_physmol.errors import UserError
+from ocp_physmol.errors import UserError, blame
 
 DIGITS = 4  # significant ones; no measurement here has more
 REQUIRED = {
@@ -31,10 +31,8 @@ def read_record(path: Path) -> dict:
         UserError: if the file is no complete record.
     """
     cure = "restore it with git, or measure it anew with ocp-physmol experiments --again"
-    try:
+    with blame(f"record {path} cannot be read; {cure}", OSError, ValueError):
         record = json.loads(path.read_text())
-    except (OSError, ValueError) as e:
-        raise UserError(f"record {path} cannot be read ({e}); {cure}") from e
     missing = sorted(REQUIRED.difference(record if isinstance(record, dict) else ()))
     if missing:
         raise UserError(f"record {path} has no '{missing[0]}'; {cure}")
@@ -45,7 +43,7 @@ def read_records(folder: Path) -> dict[str, list[dict]]:
     """All records in `folder`/EXPERIMENT/RUN.json, by experiment, in the order of its file.
 
     Raises:
-        UserError: if the folder is missing or has no records, or one of them is damaged.
+        UserError: if there are no records, or one is damaged.
     """
     experiments: dict[str, list[dict]] = {}
     for path in sorted(folder.glob("*/*.json")):

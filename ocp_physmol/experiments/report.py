@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import pandas as pd
 import yaml
 from ase import Atoms
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -32,12 +33,12 @@ def command(records: Path, output: Path) -> None:
     The tables are written as CSV files, too.
     """
     experiments = read_records(records)
-    frames = {
-        "table1.csv": paper_numbers.table1_csv(experiments.get("table1", [])),
-        "table2.csv": paper_numbers.table2_csv(experiments.get("ablation", [])),
+    as_csv = partial(pd.DataFrame.to_csv, index=False, float_format="%.10g")
+    files = {
+        "index.html": page(experiments),
+        "table1.csv": as_csv(paper_numbers.table1_csv(experiments.get("table1", []))),
+        "table2.csv": as_csv(paper_numbers.table2_csv(experiments.get("ablation", []))),
     }
-    files = {"index.html": page(experiments)}
-    files |= {name: f.to_csv(index=False, float_format="%.10g") for name, f in frames.items()}
     for name, content in files.items():
         with complete_or_absent(output / name) as path:
             path.write_text(content)
@@ -51,11 +52,11 @@ def page(experiments: dict[str, list[dict]]) -> str:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters.update(
-        by_name=by_name, formula=formula, yaml=partial(yaml.safe_dump, sort_keys=False),
+        by_name=by_name, yaml=partial(yaml.safe_dump, sort_keys=False),
         machine="{processor}, {threads} of {cores} cores".format_map,
     )  # fmt: skip
     environment.globals.update(
-        tables=tables, summary=tables.TABLE1.values(), paper=paper_numbers,
+        Atoms=Atoms, tables=tables, summary=tables.TABLE1.values(), paper=paper_numbers,
         distributions=partial(as_data, ".svg", distribution_figure),
         vibrations=partial(as_data, ".png", vibrations_figure),
         bond_parameters=partial(as_data, ".png", bond_parameters_figure),
@@ -68,14 +69,6 @@ def page(experiments: dict[str, list[dict]]) -> str:
     return "".join(tqdm(parts, "Report", unit=" parts"))
 
 
-def formula(numbers: list[int]) -> str:
-    """The chemical formula of atoms with these atomic numbers."""
-    return Atoms(numbers).get_chemical_formula()
-
-
-def by_name(records: list[dict], *keys: str) -> dict[str, Any]:
-    """The value that each record has under these nested keys."""
-    found = {record["name"]: record for record in records}
-    for key in keys:
-        found = {name: value[key] for name, value in found.items()}
-    return found
+def by_name(records: list[dict], measurement: str, key: str) -> dict[str, Any]:
+    """One result of a measurement of each record."""
+    return {record["name"]: record[measurement][key] for record in records}

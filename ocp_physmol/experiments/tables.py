@@ -1,7 +1,7 @@
 """Records as tables, for a terminal, a page or a file."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import pandas as pd
@@ -31,10 +31,10 @@ class Table(NamedTuple):
     best: pd.DataFrame
 
 
-def numbers(records: list[dict], paths: Sequence[str]) -> pd.DataFrame:
-    """A row a record, by name, and a column a path of keys; NaN where a record lacks the number."""
-    flat = pd.json_normalize(records, sep="/").reindex(columns=list(paths))
-    return flat.astype(float).set_axis([record["name"] for record in records])
+def numbers(records: list[dict], columns: dict[str, Column]) -> pd.DataFrame:
+    """A row a record, by name, and the columns by their keys; NaN where a record lacks one."""
+    flat = pd.json_normalize(records, sep="/").reindex(columns=[c.path for c in columns.values()])
+    return pd.DataFrame(flat.to_numpy(float), [record["name"] for record in records], list(columns))
 
 
 def unmarked(texts: pd.DataFrame) -> Table:
@@ -44,19 +44,20 @@ def unmarked(texts: pd.DataFrame) -> Table:
 
 def table(records: list[dict], columns: Iterable[Column]) -> Table:
     """A row a record, the best values of each column marked; last the values of doing nothing."""
-    columns = list(columns)
-    values = numbers(records, [column.path for column in columns])
-    content = unmarked(pd.DataFrame("", values.index, [column.label for column in columns]))
-    for column in columns:
-        found = values[column.path]
-        texts = content.texts[column.label] = found.map(column.shown)
-        finite = found[found.map(math.isfinite)]
-        if column.best and len(finite) > 1 and texts.nunique() > 1:
-            content.best[column.label] = texts == column.shown(finite.agg(column.best))
-    if records and any(column.nothing for column in columns):
-        nothing = numbers(records[:1], [column.nothing for column in columns]).iloc[0]
+    by_label = {column.label: column for column in columns}
+    values = numbers(records, by_label)
+    shown = {label: values[label].map(column.shown) for label, column in by_label.items()}
+    content = unmarked(pd.DataFrame(shown))
+    for label, column in by_label.items():
+        finite = values[label][values[label].map(math.isfinite)]
+        if column.best and len(finite) > 1 and shown[label].nunique() > 1:
+            content.best[label] = shown[label] == column.shown(finite.agg(column.best))
+    if records and any(column.nothing for column in by_label.values()):
+        paths = {label: column._replace(path=column.nothing) for label, column in by_label.items()}
+        before = numbers(records[:1], paths).iloc[0]
         content.texts.loc["do nothing"] = [
-            column.shown(value) if column.nothing else "" for column, value in zip(columns, nothing)
+            column.shown(before[label]) if column.nothing else ""
+            for label, column in by_label.items()
         ]
         content.best.loc["do nothing"] = False
     return content

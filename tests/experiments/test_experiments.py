@@ -54,7 +54,7 @@ def test_a_record_says_what_was_done_and_measured(finished):
     path = finished[0] / "records/mine/small_PhysMol.json"
     record = json.loads(path.read_text())
     assert (record["note"], record["seconds"]["budget"]) == ("tiny", 2)
-    assert 2 <= record["seconds"]["used"] < 6 and record["steps"] > 0
+    assert record["seconds"]["used"] >= 2 and record["steps"] > 0
     assert record["config"]["complete"]["model"]["hidden_channels"] == 16
     assert "--only 'small PhysMol' --molecules 4 --again" in record["command"]
     revision = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)

@@ -14,8 +14,7 @@ def test_quickstart_writes_what_it_promises(qm9_folder, tmp_path, monkeypatch, c
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     keys = {"energy_mae_mev", "force_mae_ev_per_a", "delta_p_a", "converged_fraction"}
     assert keys <= metrics.keys() and keys <= metrics["energy_only"].keys()
-    seconds = [metrics["train_seconds"], metrics["energy_only"]["train_seconds"]]
-    assert all(3 <= s < 6 for s in seconds)
+    assert min(metrics["train_seconds"], metrics["energy_only"]["train_seconds"]) >= 3
     assert (tmp_path / "run/recovery.png").stat().st_size > 20_000
     assert (tmp_path / "run/physmol/checkpoints/run/best_checkpoint.pt").is_file()
     printed = capsys.readouterr().out
