@@ -38,10 +38,9 @@ class PhysMolEnergy(nn.Module):
     ) -> torch.Tensor:
         """Energies [B], eV where the labels are.
 
-        Args:
-            exact: by the formulas themselves; else, on a processor, filters are read from splines
-                through them (fast/knots.py), which can be differentiated once.
-            trained: whether gradients reach the weights, or the positions alone.
+        If not `exact`, filters are read on a processor from splines through the formulas
+        (fast/knots.py), which can be differentiated once. Gradients reach the positions and, if
+        `trained`, the weights.
         """
         x, cls, graph = self.represent(structures, exact, trained)
         return self.readout(x, cls, structures.atom_type, graph)

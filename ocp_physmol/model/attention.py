@@ -1,6 +1,7 @@
 """Section 3.3 and Fig. 1b: the Molecular Attention Block, the [CLS] token, the A-mask."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,7 +27,7 @@ class Context:
     center: torch.Tensor  # [E'], the token that attends
     neighbor: torch.Tensor  # [E'], the token attended to
     envelope: torch.Tensor  # [E', 1], phi of Eq. 3, 1 for [CLS]
-    radial: torch.Tensor | Knots  # psi [E, num_rbf], or its knots
+    radial: Any  # psi [E, num_rbf], a tensor or its Knots
     adjacency: torch.Tensor | None = None  # [E', 1], A in [0, 1]; None: no A-mask
 
 
@@ -78,20 +79,23 @@ class DistanceAttention(nn.Module):
         gate = context.envelope.expand(-1, self.num_heads)  # [E', H]
         if self.adjacency is not None:
             gate = gate * F.silu(self.adjacency(context.adjacency))
-        gather = self._gather_on_knots if isinstance(context.radial, Knots) else self._gather
-        gathered = gather(self.query(x), self.key_value(x), gate, context, context.radial)
-        return self.output(gathered)
+        query, key_value, radial = self.query(x), self.key_value(x), context.radial
+        on_knots = isinstance(radial, Knots)
+        filters = radial.table(self._filters, radial.psi) if on_knots else self._filters(radial)
+        if self.cls_distance is not None:  # as four rows of a table, or once for each of its edges
+            rows = 4 if on_knots else len(gate) - len(filters)
+            filters = torch.cat([filters, self.cls_distance.expand(rows, -1)])
+        if not on_knots:
+            return self.output(self._gather(query, key_value, filters, gate, context))
+        edges = Edges(context.center, context.neighbor, radial.first, radial.weight, gate)
+        return self.output(attend(query, key_value, filters, edges))
 
     def _filters(self, psi: torch.Tensor) -> torch.Tensor:
         """D^K and D^V side by side, [..., 2m]."""
         return F.silu(self.distance(psi))
 
-    def _gather(self, query, key_value, gate, context: Context, psi) -> torch.Tensor:
-        """The sum over edges by tensor operations: [T, m]."""
-        filters = self._filters(psi)  # [E, 2m]
-        if self.cls_distance is not None:
-            extra = len(context.center) - len(filters)
-            filters = torch.cat([filters, self.cls_distance.expand(extra, -1)])
+    def _gather(self, query, key_value, filters, gate, context: Context) -> torch.Tensor:
+        """The sum over edges by tensor operations, with `filters` [E', 2m]: [T, m]."""
         key_value = key_value.index_select(0, context.neighbor) * filters
         key, value = key_value.chunk(2, dim=-1)  # each [E', m]
         heads = (self.num_heads, -1)
@@ -100,14 +104,6 @@ class DistanceAttention(nn.Module):
         message = (value.unflatten(-1, heads) * weight[..., None]).flatten(1)  # [E', m]
         gathered = message.new_zeros(len(query), message.shape[-1])
         return gathered.index_add(0, context.center, message)
-
-    def _gather_on_knots(self, query, key_value, gate, context: Context, knots) -> torch.Tensor:
-        """The same sum with filters read from a spline, in a compiled loop: [T, m]."""
-        table = knots.table(self._filters, knots.psi)
-        if self.cls_distance is not None:
-            table = torch.cat([table, self.cls_distance.expand(4, -1)])
-        edges = Edges(context.center, context.neighbor, knots.first, knots.weight, gate)
-        return attend(query, key_value, table, edges)
 
 
 class MolecularAttentionBlock(nn.Module):

@@ -34,8 +34,7 @@ class PhysMolConfig(Section, validate_default=True, title="model"):
     )
     use_adjacency: bool = Field(False, description="the A-mask on attention weights")
     use_masking: bool = Field(
-        False,
-        description="the classifier of Masked Atomic Modeling; switched on with the loss",
+        False, description="the classifier of Masked Atomic Modeling; switched on with the loss"
     )
     regress_forces: bool = Field(True, description="forces as the exact derivative -dE/dx")
     otf_graph: Literal[True] = Field(True, description="neighbours are always found by the model")

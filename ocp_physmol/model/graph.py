@@ -67,8 +67,7 @@ def find_neighbors(
     all at once; structures with neighbours across a boundary and very large ones, one by one.
 
     Args:
-        pos: [N, 3], Angstrom, the structures one after the other.
-        natoms: [B], atoms of each structure.
+        pos: [N, 3], Angstrom, of structures of `natoms` [B] atoms, one structure after the other.
         cutoff: tau, Angstrom.
         cell: [B, 3, 3], lattice vectors as rows, Angstrom; None for no periodicity.
         pbc: [B, 3], which of them are periodic; None for all (that are not zero).

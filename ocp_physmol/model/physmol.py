@@ -21,13 +21,7 @@ from ocp_physmol.model.masking import MaskedAtomClassifier, mask_types
 
 @registry.register_model("physmol")
 class PhysMol(nn.Module, GraphModelMixin):
-    """Transformer over atoms with a parametric pair energy on top.
-
-    Args: the options of `PhysMolConfig`.
-
-    Raises:
-        ValueError: for a value out of range; the message names the option.
-    """
+    """Transformer over atoms with a parametric pair energy. `PhysMolConfig` has its options."""
 
     Config = PhysMolConfig
 
@@ -66,7 +60,6 @@ class PhysMol(nn.Module, GraphModelMixin):
         return out
 
     def _structures(self, data: Batch) -> Structures:
-        """The structures of a batch, and their neighbours."""
         atom_type = data.atomic_numbers.long()
         unknown = atom_type[(atom_type < 1) | (atom_type > MAX_ATOMIC_NUMBER)]
         if len(unknown) > 0:
@@ -96,8 +89,8 @@ class PhysMol(nn.Module, GraphModelMixin):
     def _must_be_exact(self, pos: torch.Tensor) -> bool:
         """Whether only the formulas themselves and exact second derivatives will do.
 
-        That is where somebody else differentiates by the positions, perhaps more than once, and in
-        reduced precision, which differences of energies do not survive.
+        So it is where a caller differentiates by the positions, perhaps more than once, and in
+        reduced precision, where differences of energies are noise.
         """
         device = pos.device.type
         rough = device == "cuda" and torch.get_float32_matmul_precision() != "highest"

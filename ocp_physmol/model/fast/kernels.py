@@ -217,10 +217,8 @@ def attend(
 ) -> torch.Tensor:
     """sum_j SiLU(q_i . k_j * D^K_ij) gate_ij (v_j * D^V_ij), for each head: [N, m].
 
-    Args:
-        query: [N, m].
-        key_value: [N, 2m], keys and values side by side, as are D^K and D^V.
-        table: [T * R, 2m].
+    Of `query` [N, m], `key_value` [N, 2m] (keys and values side by side) and the `table`
+    [T * R, 2m] of D^K and D^V, side by side too.
     """
     num_heads = edges.gate.shape[1]
     kernels = _attention_kernels(num_heads, query.shape[1] // num_heads)
