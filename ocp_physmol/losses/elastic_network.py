@@ -26,10 +26,7 @@ SOFTEST = 1.0  # eV/A^2, added to all stiffnesses where displacements and errors
 class ElasticNetwork:
     """The springs of a batch of molecules, on padded arrays of n atoms each.
 
-    Args:
-        pos: [N, 3], the minima, Angstrom.
-        atomic_numbers: [N].
-        natoms: [B], atoms of each molecule.
+    Molecules have `natoms` [B] atoms with `atomic_numbers` [N], and minima `pos` [N, 3] (Angstrom).
     """
 
     def __init__(self, pos, atomic_numbers, natoms) -> None:

@@ -72,13 +72,9 @@ class Push:
     further along soft directions, by root mean squares between noise / SCALES and noise
     (Angstrom), log-uniform.
 
-    Args:
-        chosen: [B] bool, the molecules; they are at their minima.
-        generators: one for each of the B structures of the batch.
-
-    Attributes:
-        pos: [M, 3], the positions of the pushed atoms, Angstrom.
-        target: [D, 3n], the forces there as `weighed` returns them.
+    The molecules are those `chosen` [B] (bool), which are at their minima; each structure of the
+    batch has a generator. `pos` [M, 3] are the pushed positions (Angstrom), and `target` [D, 3n]
+    the forces there as `weighed` returns them.
 
     Raises:
         UserError: if an atom cannot move; the network is one of free molecules.

@@ -1,8 +1,7 @@
 """Terms of the objective (Eq. 10) beside fairchem's losses, which compare an output with its label.
 
-A term is one class in one file. It declares its options, says which copy of the batch the model
-evaluates for it, and returns prediction and target. `fn` in `loss_functions` names it: by its name
-in fairchem's registry, or by its import path.
+A term is one class in one file: its options, the copy of the batch that the model evaluates for it,
+prediction and target. `fn` in `loss_functions` is its name in fairchem's registry, or import path.
 """
 
 from typing import Any, ClassVar, Literal
@@ -45,9 +44,7 @@ class Term(nn.Module):
     def problem(self, entry: Data, labels: set[str]) -> str | None:
         """Why the term cannot use the training data, and the cure; None if it can.
 
-        Args:
-            entry: the first entry of the data.
-            labels: names of the outputs that the data have labels for.
+        The data begin with `entry`, and have labels for the outputs named by `labels`.
         """
         return None
 
@@ -60,9 +57,7 @@ class Term(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Prediction and target, of one shape.
 
-        Args:
-            out: the model's outputs for the batch, in eV and eV/Angstrom, and by the copy's name
-                those for the copy.
+        `out` holds the batch's outputs (eV, eV/Angstrom), and under the copy's name those of it.
         """
         raise NotImplementedError
 
