@@ -75,7 +75,6 @@ def _curves(ax: Axes, curves: dict, colors: dict) -> None:
 
 
 def _terms(ax: Axes, molecules: dict) -> None:
-    """The parts of the energies of molecules."""
     energies = [molecules[term] for term in TERM_LABELS]
     ax.boxplot(energies, widths=0.5, boxprops={"facecolor": "#9a9a9a"})
     ax.axhline(0, **GUIDE, zorder=-1)

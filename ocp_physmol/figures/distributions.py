@@ -15,11 +15,9 @@ BINS = 32
 
 
 def recovery_figure(path: Path, results: dict[str, dict], molecules: Sequence[dict]) -> None:
-    """Draw relaxations of single molecules above the distributions over all of them.
+    """Draw relaxations of `molecules`, rows of `molecules_figure`, above distributions over all.
 
-    Args:
-        results: for each model the dictionaries of `energy_and_force_errors` and `recover` in one.
-        molecules: as the rows of `molecules_figure`.
+    `results` hold, for each model, the keys of `energy_and_force_errors` and of `recover`.
     """
     width, height = figure_size(molecules)
     with drawn(path, max(9.3, width), height + 3.6) as fig:
@@ -27,9 +25,8 @@ def recovery_figure(path: Path, results: dict[str, dict], molecules: Sequence[di
         draw_molecules(top, molecules)
         left, middle, right = bottom.subplots(1, 3)
         _distribution(left, results, "energy_errors_mev", "energy error (meV)", (0.1, 1e4))
-        _distribution(
-            middle, results, "force_norms_ev_per_a", "force at the minimum (eV/Å)", (1e-3, 10)
-        )
+        force = "force at the minimum (eV/Å)"
+        _distribution(middle, results, "force_norms_ev_per_a", force, (1e-3, 10))
         _distribution(right, results, "displacements", "ΔP after relaxation (Å)", (0.01, 3))
         _mark(right, float(np.mean(next(iter(results.values()))["start_displacements"])))
         _name_models(bottom, left, len(results))
@@ -40,10 +37,9 @@ def distribution_figure(
 ) -> None:
     """Distributions of |Delta E_g| and Delta P on logarithmic axes (the paper's Fig. 2b, c).
 
-    Args:
-        results: for each model its `displacements` (Angstrom) and `energy_changes_ev`. What lies
-            outside the axes, infinity too, counts at their ends.
-        do_nothing: mean displacement before relaxation, to mark; not marked if 0 or None.
+    `results` hold, for each model, `displacements` (Angstrom) and `energy_changes_ev`; values off
+    the axes, infinity too, count at their ends. The mean displacement before relaxation,
+    `do_nothing`, is marked unless 0 or None.
     """
     with drawn(path, 8.4, 3.7) as fig:
         left, right = fig.subplots(1, 2)
@@ -92,7 +88,6 @@ def _distribution(
 
 
 def _mark(ax: Axes, displacement: float) -> None:
-    """The do-nothing line."""
     ax.axvline(displacement, color=GREY, ls="--", lw=1.2)
     ax.annotate("do nothing", (displacement, 1.01), xycoords=("data", "axes fraction"), ha="center",
                 va="bottom", color=GREY, fontsize=8)  # fmt: skip

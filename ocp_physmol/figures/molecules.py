@@ -30,10 +30,8 @@ THUMBNAIL_TILT = np.array([[0.98, 0.05, -0.2], [0, 0.97, 0.25], [0.2, -0.24, 0.9
 def molecules_figure(path: Path, rows: Sequence[dict]) -> None:
     """Draw molecules, a row each, in several states side by side, all at one scale.
 
-    Args:
-        path: the file to write, its kind by its suffix (.png, .svg, .pdf).
-        rows: each with `title`, `numbers` and, by panel title, `panels` of positions [n, 3] in
-            Angstrom. A panel whose positions are not finite says so.
+    Each row has a `title`, `numbers` and, by panel title, `panels` of positions [n, 3] in Angstrom.
+    A panel whose positions are not finite says so.
     """
     with drawn(path, *figure_size(rows)) as fig:
         draw_molecules(fig, rows)
@@ -41,7 +39,7 @@ def molecules_figure(path: Path, rows: Sequence[dict]) -> None:
 
 def figure_size(rows: Sequence[dict]) -> tuple[float, float]:
     """Width and height, in inches, that `draw_molecules` needs."""
-    extents = np.array([_extent(_projected(row)) for row in rows])
+    extents = np.array([_seen(row)[1] for row in rows])
     width, heights = 2 * INCHES_PER_ANGSTROM * extents[:, 0].max(), extents[:, 1]
     columns = max(len(row["panels"]) for row in rows)
     titles = 0.55 * len(rows)  # of two lines
@@ -50,8 +48,8 @@ def figure_size(rows: Sequence[dict]) -> tuple[float, float]:
 
 def draw_molecules(fig: FigureBase, rows: Sequence[dict]) -> None:
     """Draw the rows of `molecules_figure` and a legend of their elements in a figure or a part."""
-    projected = [_projected(row) for row in rows]
-    extents = np.array([_extent(positions) for positions in projected])
+    projected, halves = zip(*map(_seen, rows))
+    extents = np.array(halves)
     half_width = extents[:, 0].max()
     shape = len(rows), max(map(len, projected))
     axes = fig.subplots(*shape, squeeze=False, gridspec_kw={"height_ratios": extents[:, 1]})
@@ -120,18 +118,16 @@ def _widest_side(positions: np.ndarray) -> np.ndarray:
     return axes * [1, 1, np.sign(np.linalg.det(axes))]  # no mirror image
 
 
-def _projected(row: dict) -> np.ndarray:
-    """Positions [panels, n, 3], seen from the side on which the molecule of the first is widest."""
+def _seen(row: dict) -> tuple[np.ndarray, np.ndarray]:
+    """Positions [panels, n, 3] from the widest side of the first panel; half the width and height.
+
+    All panels fit in them, but for atoms more than twice as far out as any of the first panel. The
+    half width is at least 3 Angstrom, for titles.
+    """
     positions = np.array([*row["panels"].values()], dtype=float)
     positions -= positions[0].mean(axis=0)
-    return positions @ (_widest_side(positions[0]) @ TILT)
-
-
-def _extent(projected: np.ndarray) -> np.ndarray:
-    """Half of width and height (Angstrom) that all panels fit in, 3 at least in width for titles.
-
-    Atoms further away than twice as far as any of the first panel are left outside.
-    """
+    projected = positions @ (_widest_side(positions[0]) @ TILT)
     distances = np.abs(projected[..., :2])
     furthest = distances[np.isfinite(projected).all(axis=-1)].max(axis=0)
-    return np.maximum(np.minimum(furthest, 2 * distances[0].max()) + MARGIN, [3.0, 1.3])
+    half = np.maximum(np.minimum(furthest, 2 * distances[0].max()) + MARGIN, [3.0, 1.3])
+    return projected, half
