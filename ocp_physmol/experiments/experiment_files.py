@@ -62,7 +62,6 @@ class Run:
     seconds: float
 
     def as_yaml(self) -> str:
-        """The config, as its file has it."""
         return yaml.safe_dump(self.config, sort_keys=False)
 
     def chain(self, folder: Path, seed: int, **more: list[str]) -> Chain:
@@ -76,15 +75,12 @@ class Run:
 def read_experiment(
     path: Path, data: Path, seconds: float | None = None
 ) -> tuple[str, dict[str, Run]]:
-    """The title and the runs, by name, of a file of the form `Experiment`.
+    """The title and the runs, by name, of an experiment file; `path` may be of a shipped one.
 
-    Args:
-        path: of a file, or of a shipped one, as for configs.
-        data: the folder with the splits to train and judge on.
-        seconds: of training of each run, instead of what the file says.
+    Runs train on the splits in the folder `data`, for `seconds` if given instead of the file's.
 
     Raises:
-        UserError: if the file, or one that it names, is missing or not of the form.
+        UserError: if the file, or one that it names, is missing or not of the form `Experiment`.
     """
     with blame(f"experiment {path} cannot be read", OSError, yaml.YAMLError, ValueError):
         tree = yaml.load(find_config(path).read_text(), Loader=UniqueKeyLoader)

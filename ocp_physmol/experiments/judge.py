@@ -13,7 +13,7 @@ from torch_geometric.data import Data
 from ocp_physmol.checkpoint import read_checkpoint, seconds_used
 from ocp_physmol.datasets.identifiers import identifier
 from ocp_physmol.datasets.qm9 import SPLITS
-from ocp_physmol.errors import UserError
+from ocp_physmol.errors import blame
 from ocp_physmol.evaluation import assembly, recovery, vibrations
 from ocp_physmol.evaluation.bond_parameters import bond_parameters, has_pair_energy
 from ocp_physmol.evaluation.energy_force_errors import energy_and_force_errors
@@ -42,15 +42,10 @@ PROTOCOLS = {  # in words, for the captions of tables and figures
 
 
 def judge(run: Path, data: Path, molecules: int) -> dict:
-    """Measure the best checkpoint of a training; the last one knows how long the training took.
+    """The measured part of a record: of the training in the folder `run`, on the test split.
 
-    Args:
-        run: the folder of the training.
-        data: the folder of the splits; the test split is measured on.
-        molecules: to relax, half of them the smallest.
-
-    Returns:
-        The keys of a record that are known after training.
+    The best checkpoint is measured; the last one knows how long the training took. Half of the
+    `molecules` that are relaxed are the smallest.
     """
     predictor, state = Predictor.open(run / BEST), read_checkpoint(run / LAST)
     structures = open_labelled(data / "test")
@@ -114,28 +109,25 @@ def pictures(predictor: Predictor, data: Path, structures: Sequence[Data]) -> di
     (the smallest molecules are mostly in the training split), and for recovery the first of the
     largest of `structures`, the test split. Positions are relative to the centre of the minimum.
     """
-    found: dict[int | str, tuple[Data, str]] = {}
-    for split in SPLITS:
-        for entry in open_labelled(data / split):
-            if identifier(entry.sid) in (*RECOVERED, *ASSEMBLED):
-                found[identifier(entry.sid)] = (entry, split)
     large = max(structures, key=lambda s: int((s.atomic_numbers > 1).sum()))
-    found.setdefault(identifier(large.sid), (large, "test"))
+    recovered = (*RECOVERED, identifier(large.sid))
+    everything = ((entry, split) for split in SPLITS for entry in open_labelled(data / split))
+    found = {identifier(entry.sid): (entry, split) for entry, split in everything
+             if identifier(entry.sid) in (*recovered, *ASSEMBLED)}  # fmt: skip
     tasks: dict[str, Any] = {
-        "recovery": ((*RECOVERED, identifier(large.sid)), recovery.recover, recovery.Protocol(),
-                     "perturbed", "relaxed"),
+        "recovery": (recovered, recovery.recover, recovery.Protocol(), "perturbed", "relaxed"),
         "assembly": (ASSEMBLED, assembly.assemble, assembly.Protocol(), "cut", "assembled"),
     }  # fmt: skip
     drawn: dict[str, list[dict]] = {task: [] for task in tasks}
     for task, (indices, function, protocol, before, after) in tasks.items():
-        chosen = [(i, *found[i]) for i in indices if i in found]
-        entries = [entry for _, entry, _ in chosen]
+        chosen = [i for i in indices if i in found]
+        entries = [found[i][0] for i in chosen]
         result = function(predictor, entries, protocol, name="drawn") if entries else {}
-        for k, (i, entry, split) in enumerate(chosen):
+        for k, (i, entry) in enumerate(zip(chosen, entries)):
             minimum = entry.pos.numpy()
             states = {"reference": minimum, "start": result[before][k], "end": result[after][k]}
             drawn[task].append({
-                "gdb": i, "split": split, "numbers": entry.atomic_numbers.int().numpy(),
+                "gdb": i, "split": found[i][1], "numbers": entry.atomic_numbers.int().numpy(),
                 "displacement": result["displacements"][k], "broken": result["broken"][k],
                 **{key: (pos - minimum.mean(axis=0)).round(3) for key, pos in states.items()},
             })  # fmt: skip
@@ -160,12 +152,9 @@ def pair_energies(predictor: Predictor, structures: Sequence[Data]) -> dict:
 def command(run: Path, output: Path, data: Path, molecules: int) -> None:
     """Measure the model that `ocp-physmol experiments` has trained in the folder RUN."""
     vibrations.require_frequencies(data / "test")
-    try:
+    cure = "train the model with ocp-physmol experiments"
+    with blame(f"{run / 'run.json'} cannot be read; {cure}", OSError, ValueError):
         description = json.loads((run / "run.json").read_text())
-    except (OSError, ValueError) as e:
-        raise UserError(
-            f"{run / 'run.json'} cannot be read ({e}); train the model with ocp-physmol experiments"
-        ) from e
     measured = judge(run, data, molecules)
     seconds = {"budget": description["seconds"], "used": measured.pop("seconds_used")}
     write_json(output, {**description, **measured, "seconds": seconds})

@@ -55,7 +55,6 @@ class Chain:
         return None
 
     def end_of_log(self, lines: int) -> str:
-        """The last lines of the log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def __str__(self) -> str:
@@ -77,14 +76,8 @@ def launch(
 ) -> dict[str, str]:
     """Run all chains to their ends, `jobs` at a time. All are killed if an exception ends this.
 
-    Args:
-        chains: by name.
-        title: of the progress bar, which counts finished chains.
-        seconds: that all takes, if that is known; the bar counts them instead.
-        go_on: when a chain fails, run the others all the same.
-
-    Returns:
-        The last line of the log of each chain that failed, by name.
+    The progress bar counts finished chains, or `seconds`, if all takes so long. With `go_on`, a
+    chain that fails does not end the others; the last line of its log is returned, by its name.
 
     Raises:
         UserError: if a chain fails and `go_on` is not set. It quotes the end of the log.

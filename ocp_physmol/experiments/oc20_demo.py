@@ -98,23 +98,21 @@ class Demo:
     def predict(self, task: str, part: str, model: str) -> dict[str, Path]:
         """Predict all four splits; return the files written."""
         folders = {s: self.output / f"{task}_{model}" / f"{part}_{s}" for s in SPLITS}
-        chains = {}
-        for split, folder in folders.items():
-            source = f"--dataset.test.src={self.data / task / f'{part}_{split}'}"
-            chains[split] = self._chain("predict", task, model, folder, source)
+        source = f"--dataset.test.src={self.data}/{task}/{part}_"
+        chains = {s: self._chain("predict", task, model, f, source + s) for s, f in folders.items()}
         launch(chains, JOBS, f"Predicting {task} {part} with {model}")
         return {s: folder / "results/run/ocp_predictions.npz" for s, folder in folders.items()}
 
     def relax(self) -> dict[str, Path]:
         """Relax all four test splits with the S2EF model; return the folders of trajectories."""
-        folders = {split: self.output / "relaxations" / split for split in SPLITS}
+        targets = {s: self.output / "relaxations" / s / "trajectories" for s in SPLITS}
         chains = {}
-        for split, folder in folders.items():
-            source = f"--dataset.relax.src={self.data / 'is2re' / f'test_{split}'}"
-            target = f"--task.relax_opt.traj_dir={folder / 'trajectories'}"
-            chains[split] = self._chain("relax", "s2ef", "physmol", folder, source, target)
+        for split, target in targets.items():
+            source = f"--dataset.relax.src={self.data}/is2re/test_{split}"
+            options = (source, f"--task.relax_opt.traj_dir={target}")
+            chains[split] = self._chain("relax", "s2ef", "physmol", target.parent, *options)
         launch(chains, JOBS, "Relaxing")
-        return {split: folder / "trajectories" for split, folder in folders.items()}
+        return targets
 
     def submit(
         self, task: str, part: str, predictions: dict[str, Path], folder: Path
@@ -127,10 +125,8 @@ class Demo:
 
     def _chain(self, name: str, task: str, model: str, folder: Path, *options: object) -> Chain:
         """One command, with the best checkpoint of the model if it is not to be trained."""
-        sources = (
-            f"--dataset.train.src={self.data / task / 'train'}",
-            f"--dataset.val.src={self.data / task / 'val_id'}",
-        )
+        data = self.data / task
+        sources = (f"--dataset.train.src={data}/train", f"--dataset.val.src={data}/val_id")
         best = self.output / f"{task}_{model}" / BEST
         start = () if name == "train" else ("--checkpoint", best)
         path = f"configs/{task}/{'relaxation' if name == 'relax' else model}.yml"

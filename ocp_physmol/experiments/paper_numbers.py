@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ocp_physmol.experiments.tables import ABLATION, TABLE1, Table, numbers, table, unmarked
+from ocp_physmol.experiments.tables import ABLATION, TABLE1, Table, numbers, table
 
 FOLDER = Path(__file__).parent / "paper"
 # the paper's columns, and ours; it does not say how far its molecules were pushed
@@ -29,7 +29,8 @@ def paper_table(number: int, as_printed: bool = False) -> pd.DataFrame:
 def paper_table1() -> Table:
     """The paper's Table 1 for people."""
     labels = ["energy MAE (meV)", "force MAE (eV/Å)", "ΔP (Å)"]
-    return unmarked(paper_table(1, as_printed=True).set_axis(labels, axis=1).rename_axis(None))
+    texts = paper_table(1, as_printed=True).set_axis(labels, axis=1).rename_axis(None)
+    return Table(texts, pd.DataFrame(False, texts.index, texts.columns))
 
 
 def table1_csv(records: list[dict]) -> pd.DataFrame:
@@ -66,16 +67,16 @@ def effects(records: list[dict]) -> Table:
     printed, paper = paper_table(2, as_printed=True), paper_table(2)
     ours = numbers(records, METRICS).reindex(paper.index)
     rows = []
-    for _, *pair, key in EFFECTS:
+    for component, *pair, key in EFFECTS:
         (before, after), (paper_before, paper_after) = ours.loc[pair, key], paper.loc[pair, key]
         same = (after < before) == (paper_after < paper_before)
         rows.append({
+            "component": COMPONENTS[component],
             "rows": " → ".join(pair),
             "number": METRICS[key].label,
             "paper": " → ".join(printed.loc[pair, key]),
             "here": " → ".join(ours.loc[pair, key].map(METRICS[key].shown)),
             "same direction": "–" if ours.loc[pair, key].isna().any() else "yes" if same else "no",
         })  # fmt: skip
-    names = pd.Index([COMPONENTS[component] for component, *_ in EFFECTS], name="component")
-    texts = pd.DataFrame(rows, names)
+    texts = pd.DataFrame(rows).set_index("component")
     return Table(texts, texts == "yes")

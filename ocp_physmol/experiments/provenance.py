@@ -3,11 +3,11 @@
 import os
 import platform
 import re
-import subprocess
 import time
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
+from subprocess import DEVNULL, CalledProcessError, check_output
 
 import click
 import torch
@@ -17,14 +17,10 @@ from ocp_physmol.files import write_json
 
 def provenance(jobs: int) -> dict:
     """`machine`, `versions`, `git` and `date` of a measurement, `jobs` of which run together."""
-    cores = len(os.sched_getaffinity(0))  # that this process may use
     return {
-        "machine": {"processor": _processor(), "cores": cores, "threads": threads(jobs)},
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "fairchem-core": version("fairchem-core"),
-        },
+        "machine": {"processor": _processor(), "cores": threads(1), "threads": threads(jobs)},
+        "versions": {"python": platform.python_version(), "torch": torch.__version__,
+                     "fairchem-core": version("fairchem-core")},
         "git": {"revision": _git("rev-parse", "HEAD"),
                 "dirty": bool(_git("status", "--porcelain", "--untracked-files=no"))},
         "date": date.today().isoformat(),
@@ -53,8 +49,6 @@ def _processor() -> str:
 def _git(*arguments: str) -> str | None:
     """Git's output; None without git or a repository."""
     try:
-        return subprocess.check_output(
-            ["git", *arguments], stderr=subprocess.DEVNULL, text=True
-        ).strip()
-    except (OSError, subprocess.CalledProcessError):
+        return check_output(["git", *arguments], stderr=DEVNULL, text=True).strip()
+    except (OSError, CalledProcessError):
         return None

@@ -37,30 +37,25 @@ def numbers(records: list[dict], columns: dict[str, Column]) -> pd.DataFrame:
     return pd.DataFrame(flat.to_numpy(float), [record["name"] for record in records], list(columns))
 
 
-def unmarked(texts: pd.DataFrame) -> Table:
-    """A table without best values."""
-    return Table(texts, pd.DataFrame(False, texts.index, texts.columns))
-
-
 def table(records: list[dict], columns: Iterable[Column]) -> Table:
     """A row a record, the best values of each column marked; last the values of doing nothing."""
     by_label = {column.label: column for column in columns}
     values = numbers(records, by_label)
-    shown = {label: values[label].map(column.shown) for label, column in by_label.items()}
-    content = unmarked(pd.DataFrame(shown))
+    texts = pd.DataFrame({label: values[label].map(c.shown) for label, c in by_label.items()})
+    best = pd.DataFrame(False, texts.index, texts.columns)
     for label, column in by_label.items():
         finite = values[label][values[label].map(math.isfinite)]
-        if column.best and len(finite) > 1 and shown[label].nunique() > 1:
-            content.best[label] = shown[label] == column.shown(finite.agg(column.best))
+        if column.best and len(finite) > 1 and texts[label].nunique() > 1:
+            best[label] = texts[label] == column.shown(finite.agg(column.best))
     if records and any(column.nothing for column in by_label.values()):
         paths = {label: column._replace(path=column.nothing) for label, column in by_label.items()}
         before = numbers(records[:1], paths).iloc[0]
-        content.texts.loc["do nothing"] = [
+        texts.loc["do nothing"] = [
             column.shown(before[label]) if column.nothing else ""
             for label, column in by_label.items()
         ]
-        content.best.loc["do nothing"] = False
-    return content
+        best.loc["do nothing"] = False
+    return Table(texts, best)
 
 
 def plain(content: Table) -> str:
@@ -88,8 +83,6 @@ def _outcomes(noise: str) -> tuple[Column, Column, Column]:
     )
 
 
-ENERGY = Column("errors/energy_mae_mev", "energy MAE (meV)", ".1f", "min")
-FORCE = Column("errors/force_mae_ev_per_a", "force MAE (eV/Å)", ".3f", "min")
 DELTA_P = _delta_p("0.1", "ΔP, pushed by 0.1 Å (Å)")
 IMAGINARY = Column("vibrations/minimum/imaginary_fraction", "imaginary modes", ".1%", "min")
 RATIO = Column("vibrations/minimum/median_ratio", "frequency ratio to DFT", ".2f")
@@ -98,8 +91,8 @@ ASSEMBLED = Column("assembly/success_fraction", "assembled", ".0%", "max",
 
 # by the names of columns in CSV files
 TABLE1 = {
-    "energy_mae_mev": ENERGY,
-    "force_mae_ev_per_a": FORCE,
+    "energy_mae_mev": Column("errors/energy_mae_mev", "energy MAE (meV)", ".1f", "min"),
+    "force_mae_ev_per_a": Column("errors/force_mae_ev_per_a", "force MAE (eV/Å)", ".3f", "min"),
     "delta_p_0_a": _delta_p("0", "ΔP, not pushed (Å)"),
     "delta_p_0.05_a": _delta_p("0.05", "ΔP, pushed by 0.05 Å (Å)"),
     "delta_p_0.1_a": DELTA_P,
@@ -123,11 +116,10 @@ ASSEMBLY = (
 
 def recovery_columns(noise: str) -> list[Column]:
     """All about the relaxations after one noise."""
-    change = f"recovery/{noise}/median_energy_change_ev"
     return [
         _delta_p(noise, "ΔP, mean (Å)"),
         _delta_p(noise, "ΔP, median (Å)", "median_delta_p_a"),
-        Column(change, "|ΔE_g|, median (eV)", ".3g", "min"),
+        Column(f"recovery/{noise}/median_energy_change_ev", "|ΔE_g|, median (eV)", ".3g", "min"),
         *_outcomes(noise),
         Column(f"recovery/{noise}/exploded_fraction", "exploded", ".0%", "min"),
     ]
