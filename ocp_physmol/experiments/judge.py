@@ -111,9 +111,9 @@ def pictures(predictor: Predictor, data: Path, structures: Sequence[Data]) -> di
     """
     large = max(structures, key=lambda s: int((s.atomic_numbers > 1).sum()))
     recovered = (*RECOVERED, identifier(large.sid))
+    wanted = {*recovered, *ASSEMBLED}
     everything = ((entry, split) for split in SPLITS for entry in open_labelled(data / split))
-    found = {identifier(entry.sid): (entry, split) for entry, split in everything
-             if identifier(entry.sid) in (*recovered, *ASSEMBLED)}  # fmt: skip
+    found = {identifier(e.sid): (e, split) for e, split in everything if identifier(e.sid) in wanted}
     tasks: dict[str, Any] = {
         "recovery": (recovered, recovery.recover, recovery.Protocol(), "perturbed", "relaxed"),
         "assembly": (ASSEMBLED, assembly.assemble, assembly.Protocol(), "cut", "assembled"),
