@@ -112,8 +112,8 @@ def pictures(predictor: Predictor, data: Path, structures: Sequence[Data]) -> di
     large = max(structures, key=lambda s: int((s.atomic_numbers > 1).sum()))
     recovered = (*RECOVERED, identifier(large.sid))
     wanted = {*recovered, *ASSEMBLED}
-    everything = ((entry, split) for split in SPLITS for entry in open_labelled(data / split))
-    found = {identifier(e.sid): (e, split) for e, split in everything if identifier(e.sid) in wanted}
+    entries = ((entry, split) for split in SPLITS for entry in open_labelled(data / split))
+    found = {identifier(e.sid): (e, split) for e, split in entries if identifier(e.sid) in wanted}
     tasks: dict[str, Any] = {
         "recovery": (recovered, recovery.recover, recovery.Protocol(), "perturbed", "relaxed"),
         "assembly": (ASSEMBLED, assembly.assemble, assembly.Protocol(), "cut", "assembled"),
@@ -121,9 +121,9 @@ def pictures(predictor: Predictor, data: Path, structures: Sequence[Data]) -> di
     drawn: dict[str, list[dict]] = {task: [] for task in tasks}
     for task, (indices, function, protocol, before, after) in tasks.items():
         chosen = [i for i in indices if i in found]
-        entries = [found[i][0] for i in chosen]
-        result = function(predictor, entries, protocol, name="drawn") if entries else {}
-        for k, (i, entry) in enumerate(zip(chosen, entries)):
+        minima = [found[i][0] for i in chosen]
+        result = function(predictor, minima, protocol, name="drawn") if minima else {}
+        for k, (i, entry) in enumerate(zip(chosen, minima)):
             minimum = entry.pos.numpy()
             states = {"reference": minimum, "start": result[before][k], "end": result[after][k]}
             drawn[task].append({

@@ -1,6 +1,7 @@
 """Copies of a batch that a model evaluates beside the batch itself, in the same call."""
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,8 +51,18 @@ class Copy:
         return changed
 
 
-def merged(copies: list[Copy]) -> list[Copy]:
-    """The copies with each name once, and all outputs that are wanted under it."""
+def renamed(copies: dict[str, Copy]) -> dict[str, Copy]:
+    """The copies by the terms that need them, named by the term where one name means two copies."""
+
+    def is_shared(copy: Copy) -> bool:
+        same_name = [other for other in copies.values() if other.name == copy.name]
+        return all(c.pos is copy.pos and c.masked is copy.masked for c in same_name)
+
+    return {n: c if is_shared(c) else replace(c, name=n) for n, c in copies.items()}
+
+
+def merged(copies: Iterable[Copy]) -> list[Copy]:
+    """One copy for each name, with all outputs that are wanted under it."""
     by_name: dict[str, Copy] = {}
     for one in copies:
         former = by_name.get(one.name, one)

@@ -16,7 +16,7 @@ from ocp_physmol.errors import UserError
 from ocp_physmol.files import move_into_place
 from ocp_physmol.losses.draws import structure_generators
 from ocp_physmol.losses.term import MeanOverRanks, Term, active_entries
-from ocp_physmol.model.copies import merged
+from ocp_physmol.model.copies import merged, renamed
 from ocp_physmol.training.budget import BudgetScheduler, BudgetSpent
 from ocp_physmol.training.preemption import DeferredSignal, warning_signal
 from ocp_physmol.training.resolve import resolve
@@ -106,11 +106,12 @@ class PhysMolTrainer(SharedEvaluation):
         batch = batch.to(self.device)
         seed = self.config["cmd"]["seed"] or 0
         terms = {name: loss.loss_fn for name, loss in self.terms.items()}
-        copies = {
+        wanted = {
             name: term.copy(batch, structure_generators(batch, seed, self.step, name))
             for name, term in terms.items()
         }
-        asked = merged([copy for copy in copies.values() if copy is not None])
+        copies = renamed({name: copy for name, copy in wanted.items() if copy is not None})
+        asked = merged(copies.values())
         model = self._unwrapped_model
         if "copies" in inspect.signature(model.forward).parameters:
             out = self.model(batch, outputs=tuple(self.trained_targets), copies=asked)
@@ -124,7 +125,7 @@ class PhysMolTrainer(SharedEvaluation):
         physical = self._in_ev(out)
         rows = {"atom": len(batch.pos), "system": len(batch.natoms)}
         own = {n: out[n].view(rows[t["level"]], -1) for n, t in self.trained_targets.items()}
-        compared = {n: term.compare(physical, batch, copies[n]) for n, term in terms.items()}
+        compared = {n: term.compare(physical, batch, copies.get(n)) for n, term in terms.items()}
         return {**own, "terms": compared}
 
     def _in_ev(self, out: dict) -> dict:

@@ -8,7 +8,7 @@ from fairchem.core.common.registry import registry
 
 from ocp_physmol.losses.draws import structure_generators
 from ocp_physmol.losses.term import MeanOverRanks, Term, active_entries, term_class
-from ocp_physmol.model.copies import Copy, merged
+from ocp_physmol.model.copies import Copy, merged, renamed
 
 NAMES = {"masked_atoms": {"mask_ratio": 0.3}, "zero_force": {}, "bound": {"noise": 0.5},
          "restoring_force": {"noise": 0.1}}  # fmt: skip
@@ -95,6 +95,19 @@ def test_copies_of_one_name_are_evaluated_once():
     one, other = Copy("relaxed", ("forces",), pos), Copy("relaxed", ("energy",), pos)
     (both,) = merged([one, other])
     assert both.pos is pos and set(both.outputs) == {"energy", "forces"}
+
+
+@pytest.mark.parametrize("name", ["bound", "restoring_force", "masked_atoms"])
+def test_two_terms_of_one_class_have_copies_of_their_own(name):
+    batch = labelled(molecule("H2O"), molecule("CH4"))
+    copies = {
+        entry: make(name).copy(batch, structure_generators(batch, 0, 0, entry))
+        for entry in ("near", "far")
+    }
+    own = renamed(copies)
+    assert {n: c.name for n, c in own.items()} == {"near": "near", "far": "far"}
+    assert len(merged(own.values())) == 2
+    assert renamed({"near": copies["near"]})["near"] is copies["near"]
 
 
 # ---- which data a term is for
