@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from ase.data import covalent_radii
 
-REACH = 1.25  # sums of radii, of a bond; a hydrogen bond is half as long again
-SOFT_REACH = 1.3  # sums of radii, where the smooth ones are 1/2
+REACH = 1.25  # longest bond, in sums of two covalent radii; a hydrogen bond has about 1.9
+SOFT_REACH = 1.3  # the same, where the smooth decisions are 1/2
 
 
 def align(

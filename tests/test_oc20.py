@@ -18,7 +18,7 @@ from fairchem.core.preprocessing import AtomsToGraphs
 
 from ocp_physmol.datasets.lmdb_writer import write_lmdb
 from ocp_physmol.datasets.splits import EVALUATION as SPLITS
-from ocp_physmol.leaderboard.splits import gather, score
+from ocp_physmol.leaderboard.gather_and_check import gather, score
 from ocp_physmol.relaxation.predictor import Predictor
 
 SMALL = [

@@ -24,8 +24,8 @@ def deviations(
 ) -> dict:
     """Compare relaxed structures with the minima that `structures` are.
 
-    A relaxation has exploded if its positions, energy or forces are not finite. It counts as
-    unconverged, with other bonds and infinitely far away in all medians and fractions. The mean
+    A relaxation has exploded if its positions, energy or forces are not finite. In medians and
+    fractions it counts as unconverged, broken and infinitely far from the minimum. The mean
     `delta_p_a` leaves it out, so read it together with `exploded_fraction`.
 
     Returns:

@@ -13,8 +13,8 @@ from ocp_physmol.datasets import emt
 from ocp_physmol.datasets.splits import EVALUATION as SPLITS
 from ocp_physmol.experiments.launch import BEST, LAST, Chain, launch, model_command
 from ocp_physmol.experiments.provenance import write_result
+from ocp_physmol.leaderboard.gather_and_check import gather, score
 from ocp_physmol.leaderboard.scores import table
-from ocp_physmol.leaderboard.splits import gather, score
 from ocp_physmol.option_types import COUNT, PATH, SECONDS, SEED
 
 TASKS = ("s2ef", "is2re")

@@ -1,1 +1,1 @@
-"""What bends fairchem 1.10: each place says why."""
+"""Adaptations of fairchem 1.10; each file says why."""

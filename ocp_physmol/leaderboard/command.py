@@ -6,8 +6,8 @@ import click
 
 from ocp_physmol.datasets.splits import EVALUATION as SPLITS
 from ocp_physmol.files import write_json
+from ocp_physmol.leaderboard.gather_and_check import check, gather, score
 from ocp_physmol.leaderboard.scores import table
-from ocp_physmol.leaderboard.splits import check, gather, score
 from ocp_physmol.leaderboard.submission import FIELDS
 from ocp_physmol.option_types import PATH
 

@@ -11,7 +11,7 @@ from tabulate import tabulate
 from ocp_physmol.datasets.splits import EVALUATION as SPLITS
 from ocp_physmol.errors import UserError
 from ocp_physmol.leaderboard.submission import ATOMS, boundaries, system_id
-from ocp_physmol.relaxation.predictor import chunks
+from ocp_physmol.progress import chunks
 
 # The Evaluator's property, the submission's field, the LMDB's label.
 COMPARED = {

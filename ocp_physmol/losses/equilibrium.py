@@ -1,7 +1,7 @@
 """Which structures are at a minimum, and where the minimum of the others is.
 
-IS2RE's data hold `pos_relaxed`, where a structure relaxes to. All others hold forces: a structure
-is at a minimum where none acts on a free atom.
+IS2RE's data hold `pos_relaxed`, the minimum of each structure. All others hold forces: a structure
+is at a minimum where no force on a free atom reaches EQUILIBRIUM_FORCE.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""Terms of the objective (Eq. 10) beside fairchem's losses, which compare an output with its label.
+"""Terms of the objective (Eq. 10) that need more than an output and its label.
 
 A term is one class in one file: its options, the copy of the batch that the model evaluates for it,
 prediction and target. `fn` in `loss_functions` is its name in fairchem's registry, or import path.

@@ -21,8 +21,8 @@ def energy_and_forces(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Energies [B] and their exact forces [N, 3].
 
-    In training they are differentiable in the model's parameters: once, or, if `exact`, as often as
-    anybody wants, in the positions too.
+    In training, gradients reach the parameters once; with `exact`, they reach parameters and
+    positions any number of times.
 
     Raises:
         RuntimeError: in backward, if a second derivative is asked for where there is only a first.

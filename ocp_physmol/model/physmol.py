@@ -87,10 +87,10 @@ class PhysMol(nn.Module, GraphModelMixin):
         return out
 
     def _must_be_exact(self, pos: torch.Tensor) -> bool:
-        """Whether only the formulas themselves and exact second derivatives will do.
+        """Whether the formulas themselves are needed, with all their derivatives.
 
-        So it is where a caller differentiates by the positions, perhaps more than once, and in
-        reduced precision, where differences of energies are noise.
+        They are where the caller differentiates by the positions, and in reduced precision, where
+        differences of energies are noise.
         """
         device = pos.device.type
         rough = device == "cuda" and torch.get_float32_matmul_precision() != "highest"

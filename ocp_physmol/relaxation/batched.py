@@ -15,7 +15,8 @@ from fairchem.core.common.relaxation.optimizers.lbfgs_torch import LBFGS
 from fairchem.core.datasets import data_list_collater
 from torch_geometric.data import Batch, Data
 
-from ocp_physmol.relaxation.predictor import Predictor, chunks, split
+from ocp_physmol.progress import chunks
+from ocp_physmol.relaxation.predictor import Predictor, split
 
 # fairchem's, on batches, and ASE's, which take one structure at a time and are many times slower
 OPTIMIZERS = ("lbfgs", "BFGS", "LBFGS", "FIRE")

@@ -24,8 +24,9 @@ from ocp_physmol.errors import UserError
 from ocp_physmol.files import complete_or_absent, write_json
 from ocp_physmol.leaderboard.scores import has_labels, score_split
 from ocp_physmol.leaderboard.submission import read_predictions, system_id
+from ocp_physmol.progress import chunks
 from ocp_physmol.relaxation.batched import Descent, Frame, placed, relax_batch, to_atoms
-from ocp_physmol.relaxation.predictor import Predictor, chunks
+from ocp_physmol.relaxation.predictor import Predictor
 
 
 def run(

@@ -12,11 +12,11 @@ from fairchem.core.common.utils import setup_imports, update_config
 from fairchem.core.datasets import data_list_collater
 from fairchem.core.trainers.base_trainer import BaseTrainer
 from torch_geometric.data import Batch, Data
-from tqdm import tqdm
 
 from ocp_physmol.checkpoint import read_checkpoint
 from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
 from ocp_physmol.errors import UserError
+from ocp_physmol.progress import chunks
 
 
 class Predictor:
@@ -101,17 +101,6 @@ def batches(
     """fairchem batches of the structures, in their order."""
     for chunk in chunks(structures, batch_size, title):
         yield data_list_collater(chunk, otf_graph=True)
-
-
-def chunks(
-    items: Sequence, size: int, title: str | None = None, unit: str = "molecules"
-) -> Iterator[list]:
-    """Lists of `size` items, in their order; a progress bar over all items, if it has a title."""
-    hidden = title is None
-    with tqdm(total=len(items), desc=title, unit=f" {unit}", mininterval=1, disable=hidden) as bar:
-        for first in range(0, len(items), size):
-            yield [items[i] for i in range(first, min(first + size, len(items)))]
-            bar.update(min(size, len(items) - first))
 
 
 def split(values: torch.Tensor, batch: Batch) -> list[np.ndarray]:

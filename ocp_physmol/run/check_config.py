@@ -1,6 +1,6 @@
 """Checks before a run starts, in the command itself, where a message is still readable.
 
-Each says which key of which file is wrong, and the cure. They change nothing.
+Each says which key of which file is wrong, and the cure. They start nothing.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Signals that wait for the end of a training step.
+"""Signals that wait for the end of a training step; the trainer asks for them before each step.
 
 SLURM's warning of a preemption or of the time limit may come in the middle of an optimiser step, or
 while a validation uses the averaged weights. A checkpoint written then would belong to no step.

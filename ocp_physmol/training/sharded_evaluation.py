@@ -10,8 +10,9 @@ from fairchem.core.common import distutils
 from fairchem.core.trainers.ocp_trainer import OCPTrainer
 
 from ocp_physmol.errors import UserError
+from ocp_physmol.progress import chunks
 from ocp_physmol.relaxation import dataset as relaxations
-from ocp_physmol.relaxation.predictor import Predictor, chunks
+from ocp_physmol.relaxation.predictor import Predictor
 from ocp_physmol.training.preemption import DeferredSignal
 
 

@@ -14,7 +14,7 @@ from fairchem.core.datasets import LmdbDataset
 from fairchem.core.trainers.base_trainer import BaseTrainer
 
 from ocp_physmol.datasets.splits import EVALUATION as SPLITS
-from ocp_physmol.leaderboard.splits import gather
+from ocp_physmol.leaderboard.gather_and_check import gather
 
 TASKS = ("s2ef", "is2re", "is2re-relaxations", "is2rs")
 

@@ -20,7 +20,7 @@ from predictions import (
 from ocp_physmol.datasets.lmdb_writer import write_lmdb
 from ocp_physmol.datasets.splits import EVALUATION as SPLITS
 from ocp_physmol.errors import UserError
-from ocp_physmol.leaderboard.splits import check, gather, score
+from ocp_physmol.leaderboard.gather_and_check import check, gather, score
 from ocp_physmol.leaderboard.submission import FIELDS
 
 

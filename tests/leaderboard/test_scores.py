@@ -11,7 +11,7 @@ from predictions import TASKS, changed, data_of, entries, gathered, name
 from ocp_physmol.datasets.lmdb_writer import write_lmdb
 from ocp_physmol.datasets.splits import EVALUATION as SPLITS
 from ocp_physmol.leaderboard import scores
-from ocp_physmol.leaderboard.splits import score
+from ocp_physmol.leaderboard.gather_and_check import score
 
 
 @pytest.mark.parametrize("task", TASKS)
