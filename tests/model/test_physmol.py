@@ -213,63 +213,6 @@ def test_autocast_loses_little(variant, structures):
         assert all(torch.isfinite(value).all() for value in values.values())
 
 
-# ---- masking
-
-
-def masked_logits(model, batch, masked):
-    copy = Copy("hidden", ("masked_logits",), masked=masked)
-    return model(batch, copies=[copy])["hidden"]["masked_logits"]
-
-
-def test_identity_of_a_masked_atom_is_unreachable(variant):
-    """Whatever is masked, every output of the masked copy is the same, to the last bit."""
-    model = small_model(use_masking=True, **variant)
-    logits = []
-    for symbol in ("C", "H", "Pt"):
-        atoms = slab()
-        atoms.symbols[-2] = symbol
-        masked = torch.zeros(len(atoms), dtype=torch.bool)
-        masked[-2] = True
-        with torch.no_grad():
-            logits.append(masked_logits(model, to_batch(atoms), masked))
-    assert torch.equal(logits[0], logits[1]) and torch.equal(logits[0], logits[2])
-
-
-def test_visible_atoms_are_seen_by_the_masked_one():
-    model = small_model(use_masking=True)
-    logits = []
-    for symbol in ("O", "S"):
-        batch = to_batch(Atoms(f"C{symbol}", [[0, 0, 0], [0, 0, 1.2]]))
-        logits.append(masked_logits(model, batch, torch.tensor([True, False]))[0])
-    assert not torch.allclose(logits[0], logits[1])
-
-
-def test_copies_are_structures_of_their_own():
-    """They leave the energy alone, and get what they would get by themselves."""
-    model = small_model(use_masking=True)
-    batch, moved = (to_batch(molecule("H2O"), slab(), molecule("CH4")) for _ in range(2))
-    alone = model(batch)
-    moved.pos = batch.pos + 0.1 * torch.randn_like(batch.pos)
-    expected = model(moved)
-    copies = [
-        Copy("hidden", ("masked_logits",), masked=torch.ones(len(batch.pos), dtype=torch.bool)),
-        Copy("all", ("energy", "forces"), pos=moved.pos),
-        Copy("some", ("energy",), pos=moved.pos[3:], chosen=torch.tensor([False, True, True])),
-    ]
-    out = model(batch, copies=copies)
-    assert torch.equal(out["energy"], alone["energy"])
-    assert torch.equal(out["forces"], alone["forces"])
-    torch.testing.assert_close(out["some"]["energy"], expected["energy"][1:])
-    torch.testing.assert_close(out["all"]["energy"], expected["energy"])
-    torch.testing.assert_close(out["all"]["forces"], expected["forces"])
-    assert out["some"].keys() == {"energy"} and out["hidden"].keys() == {"masked_logits"}
-
-
-def test_a_batch_may_have_nothing_to_copy():
-    copy = Copy("none", ("energy",), pos=torch.zeros(0, 3), chosen=torch.tensor([False]))
-    assert small_model()(to_batch(molecule("H2O")), copies=[copy])["none"]["energy"].shape == (0,)
-
-
 # ---- outputs and configuration
 
 
