@@ -169,15 +169,20 @@ def convert(
     }  # fmt: skip
     with complete_folder(output, report) as folder:  # opened first: is `output` ours to replace?
         usable = usable_frames(files, source, max_force or np.inf, left_out)
-        bar = tqdm(usable, "Reading", unit=" frames", mininterval=1)
-        if not write_lmdb(folder / "all", bar):
+        sids: list[int] = []  # of the usable frames
+
+        def reading() -> Iterator[Data]:
+            for frame in tqdm(usable, "Reading", unit=" frames", mininterval=1):
+                sids.append(frame.sid)
+                yield frame
+
+        if not write_lmdb(folder / "all", reading()):
             reason, entry = max(left_out.items(), key=lambda item: item[1]["count"])
             raise UserError(
                 f"{source} holds no usable frame; most often ({entry['count']} times): {reason}; "
                 f"first: {entry['examples'][0]}"
             )
         frames = PhysMolLmdbDataset({"src": str(folder / "all/data.lmdb")})
-        sids = [frame.sid for frame in frames]
         divided = len(set(sids)) < len(fractions)
         parts = cut(len(sids), fractions) if divided else deal(sids, fractions, seed)
         report.update(systems_divided=divided, splits={}, left_out=left_out)
