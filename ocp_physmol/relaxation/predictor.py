@@ -1,7 +1,6 @@
 """A trained model, opened for evaluation, and the data to evaluate it on."""
 
 import copy
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from torch_geometric.data import Batch, Data
 from ocp_physmol.checkpoint import read_checkpoint
 from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
 from ocp_physmol.errors import UserError
+from ocp_physmol.fairchem_compat.warnings_filter import without_fairchems_warnings
 from ocp_physmol.progress import chunks
 
 
@@ -33,8 +33,7 @@ class Predictor:
         object, and changes logging and random numbers.)
         """
         content = read_checkpoint(checkpoint)
-        with warnings.catch_warnings():  # of how some of fairchem's models load their tables
-            warnings.filterwarnings("ignore", category=FutureWarning, module="fairchem")
+        with without_fairchems_warnings():
             setup_imports()  # registers fairchem's models and trainers
         config = copy.deepcopy(content["config"])
         if "model_attributes" in config:  # in old checkpoints
@@ -105,4 +104,6 @@ def batches(
 
 def split(values: torch.Tensor, batch: Batch) -> list[np.ndarray]:
     """Copies of the values of all atoms of a batch, structure by structure."""
-    return [v.detach().cpu().numpy().copy() for v in torch.split(values, batch.natoms.tolist())]
+    ends = batch.natoms.cumsum(0).tolist()
+    # one transfer from the device: relaxations do this at every step
+    return np.split(values.detach().cpu().numpy().copy(), ends[:-1])

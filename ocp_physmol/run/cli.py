@@ -11,10 +11,10 @@ from fairchem.core.common.flags import flags
 from fairchem.core.common.utils import setup_logging
 
 from ocp_physmol.errors import UserError, blame, exit_on_user_error
+from ocp_physmol.fairchem_compat.warnings_filter import without_fairchems_warnings
 from ocp_physmol.run.check_config import SPLIT_OF_MODE, check_config
 from ocp_physmol.run.config_file import read_config
 from ocp_physmol.run.local import run_here, run_in_turn
-from ocp_physmol.run.runner import without_fairchems_warnings
 from ocp_physmol.run.slurm import submit
 from ocp_physmol.run.sweep import sweep
 

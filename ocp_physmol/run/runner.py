@@ -8,9 +8,6 @@ import os
 import signal
 import threading
 import time
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +15,7 @@ from fairchem.core import _cli
 from submitit.helpers import DelayedSubmission, TorchDistributedEnvironment
 
 from ocp_physmol.errors import exit_on_user_error
+from ocp_physmol.fairchem_compat.warnings_filter import without_fairchems_warnings
 from ocp_physmol.training.preemption import warning_signal
 
 
@@ -73,14 +71,6 @@ def run_rank(config: dict) -> None:
         # gloo's thread needs the interpreter to free its last tensor; torch 2.4 hangs if the
         # process group is freed before that, together with the runner that holds the trainer
         time.sleep(0.2)
-
-
-@contextmanager
-def without_fairchems_warnings() -> Iterator[None]:
-    """Hide torch's warnings of how fairchem loads its own files; no user can act on them."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=FutureWarning, module="fairchem")
-        yield
 
 
 def end_with_parent() -> None:
