@@ -28,6 +28,7 @@ class Context:
     neighbor: torch.Tensor  # [E'], the token attended to
     envelope: torch.Tensor  # [E', 1], phi of Eq. 3, 1 for [CLS]
     radial: Any  # psi [E, num_rbf], a tensor or its Knots
+    direction: torch.Tensor  # [E', 3], r_ij, zero for [CLS]; [0, 3] without vectors
     adjacency: torch.Tensor | None = None  # [E', 1], A in [0, 1]; None: no A-mask
 
 
@@ -49,6 +50,9 @@ class ClsToken(nn.Module):
         context.envelope = torch.cat([context.envelope, ones])
         if isinstance(context.radial, Knots):
             context.radial = context.radial.append(len(ones))
+        if len(context.direction) > 0:
+            zeros = context.direction.new_zeros(len(ones), 3)
+            context.direction = torch.cat([context.direction, zeros])
         if context.adjacency is not None:
             context.adjacency = torch.cat([context.adjacency, ones])
         return torch.cat([x, self.embedding.expand(len(tokens), -1)])
@@ -61,21 +65,36 @@ class DistanceAttention(nn.Module):
     SiLU(w A_ij + b), and x_i' = O sum_j a_ij (v_j * D^V_ij), where D^K and D^V are
     SiLU(linear(psi_ij)) between atoms and learned vectors where a [CLS] token takes part. The
     envelope multiplies weight and value together, so nothing is left of a pair at the cutoff.
+
+    With `vector_channels` c, a token also carries c vectors V_i, zero at first, which see angles:
+
+        V_i' = V_i + sum_j a_ij [r_ij (u_j * D^U_ij) + V_j * w_j * D^W_ij],
+        x_i' = O [sum_j a_ij (v_j * D^V_ij); <P V_i', Q V_i'>],
+
+    with r_ij the unit vector from i to j, u and w linear in x as v is, D^U and D^W as D^V, P and Q
+    linear maps of channels, and a product for each channel. Vectors turn with the structure and
+    products do not. The message is PaiNN's (Schuett et al., 2021, Eq. 8), weighted as in
+    TorchMD-NET's equivariant transformer; the product is that of PaiNN's update (Eq. 9).
     """
 
     def __init__(self, config: PhysMolConfig) -> None:
         super().__init__()
         hidden, width = config.hidden_channels, config.attention_width
+        num_vectors = config.vector_channels
+        filters = 2 * width + 2 * num_vectors
         self.num_heads = config.num_heads
         self.query = nn.Linear(hidden, width)
-        self.key_value = nn.Linear(hidden, 2 * width)
-        self.distance = nn.Linear(config.num_rbf, 2 * width)  # to D^K and D^V
-        self.cls_distance = nn.Parameter(torch.ones(2 * width)) if config.use_cls else None
+        self.key_value = nn.Linear(hidden, filters)  # to k, v, u and w
+        self.distance = nn.Linear(config.num_rbf, filters)  # to D^K, D^V, D^U and D^W
+        self.cls_distance = nn.Parameter(torch.ones(filters)) if config.use_cls else None
         self.adjacency = nn.Linear(1, config.num_heads) if config.use_adjacency else None
-        self.output = nn.Linear(width, hidden)
+        self.products = VectorProducts(num_vectors) if num_vectors > 0 else None
+        self.output = nn.Linear(width + num_vectors, hidden)
 
-    def forward(self, x: torch.Tensor, context: Context) -> torch.Tensor:
-        """Messages [T, d] to the tokens `x` [T, d]."""
+    def forward(
+        self, x: torch.Tensor, vectors: torch.Tensor, context: Context
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Messages [T, d] to the tokens `x` [T, d], and their new `vectors` [T, 3c]."""
         gate = context.envelope.expand(-1, self.num_heads)  # [E', H]
         if self.adjacency is not None:
             gate = gate * F.silu(self.adjacency(context.adjacency))
@@ -85,25 +104,53 @@ class DistanceAttention(nn.Module):
         if self.cls_distance is not None:  # as four rows of a table, or once for each of its edges
             rows = 4 if on_knots else len(gate) - len(filters)
             filters = torch.cat([filters, self.cls_distance.expand(rows, -1)])
-        if not on_knots:
-            return self.output(self._gather(query, key_value, filters, gate, context))
-        edges = Edges(context.center, context.neighbor, radial.first, radial.weight, gate)
-        return self.output(attend(query, key_value, filters, edges))
+        if on_knots:
+            knots, direction = (radial.first, radial.weight), context.direction
+            edges = Edges(context.center, context.neighbor, *knots, gate, direction)
+            gathered = attend(query, key_value, vectors, filters, edges)
+        else:
+            gathered = self._gather(query, key_value, vectors, filters, gate, context)
+        if self.products is None:
+            return self.output(gathered), vectors
+        gathered, received = gathered.split([query.shape[1], vectors.shape[1]], dim=-1)
+        vectors = vectors + received
+        return self.output(torch.cat([gathered, self.products(vectors)], dim=-1)), vectors
 
     def _filters(self, psi: torch.Tensor) -> torch.Tensor:
-        """D^K and D^V side by side, [..., 2m]."""
+        """D^K, D^V, D^U and D^W side by side, [..., 2m + 2c]."""
         return F.silu(self.distance(psi))
 
-    def _gather(self, query, key_value, filters, gate, context: Context) -> torch.Tensor:
-        """The sum over edges by tensor operations, with `filters` [E', 2m]: [T, m]."""
+    def _gather(self, query, key_value, vectors, filters, gate, context: Context) -> torch.Tensor:
+        """The sums over edges by tensor operations, with `filters` [E', 2m + 2c]: [T, m + 3c]."""
+        m, c = query.shape[1], vectors.shape[1] // 3
         key_value = key_value.index_select(0, context.neighbor) * filters
-        key, value = key_value.chunk(2, dim=-1)  # each [E', m]
+        key, value, along, carried = key_value.split([m, m, c, c], dim=-1)
         heads = (self.num_heads, -1)
         score = (query.index_select(0, context.center) * key).unflatten(-1, heads).sum(-1)
-        weight = F.silu(score) * gate  # [E', H]
-        message = (value.unflatten(-1, heads) * weight[..., None]).flatten(1)  # [E', m]
+        weight = (F.silu(score) * gate)[..., None]  # [E', H, 1]
+        message = (value.unflatten(-1, heads) * weight).flatten(1)  # [E', m]
+        if c > 0:
+            along = (along.unflatten(-1, heads) * weight).flatten(1)  # [E', c]
+            carried = (carried.unflatten(-1, heads) * weight).flatten(1)
+            theirs = vectors.index_select(0, context.neighbor).unflatten(-1, (3, c))
+            vector = context.direction[:, :, None] * along[:, None] + theirs * carried[:, None]
+            message = torch.cat([message, vector.flatten(1)], dim=-1)
         gathered = message.new_zeros(len(query), message.shape[-1])
         return gathered.index_add(0, context.center, message)
+
+
+class VectorProducts(nn.Module):
+    """<P V_i, Q V_i>, for each of c channels."""
+
+    def __init__(self, num_vectors: int) -> None:
+        super().__init__()
+        self.num_vectors = num_vectors
+        self.left_right = nn.Linear(num_vectors, 2 * num_vectors, bias=False)  # P and Q
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Products [T, c] of `vectors` [T, 3c]."""
+        left, right = self.left_right(vectors.unflatten(-1, (3, self.num_vectors))).chunk(2, dim=-1)
+        return (left * right).sum(1)
 
 
 class MolecularAttentionBlock(nn.Module):
@@ -118,9 +165,12 @@ class MolecularAttentionBlock(nn.Module):
             nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width)
         )
 
-    def forward(self, x: torch.Tensor, context: Context) -> torch.Tensor:
-        x = x + self.attention(self.attention_norm(x), context)
-        return x + self.feed_forward(x)
+    def forward(
+        self, x: torch.Tensor, vectors: torch.Tensor, context: Context
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        message, vectors = self.attention(self.attention_norm(x), vectors, context)
+        x = x + message
+        return x + self.feed_forward(x), vectors
 
 
 class AttentionStack(nn.Module):
@@ -129,7 +179,7 @@ class AttentionStack(nn.Module):
     def __init__(self, config: PhysMolConfig) -> None:
         super().__init__()
         self.cls_token = ClsToken(config.hidden_channels) if config.use_cls else None
-        self.use_adjacency = config.use_adjacency
+        self.use_adjacency, self.num_vectors = config.use_adjacency, config.vector_channels
         self.register_buffer("covalent_radii", covalent_radii(), persistent=False)
         self.blocks = nn.ModuleList(
             MolecularAttentionBlock(config) for _ in range(config.num_layers)
@@ -142,13 +192,16 @@ class AttentionStack(nn.Module):
         energies need to know that number.
         """
         num_atoms = len(x)
-        context = Context(graph.center, graph.neighbor, graph.envelope[:, None], radial)
+        direction = graph.direction() if self.num_vectors > 0 else graph.pair_vector[:0]
+        envelope = graph.envelope[:, None]
+        context = Context(graph.center, graph.neighbor, envelope, radial, direction)
         if self.use_adjacency:
             radii = self.covalent_radii[atom_type]
             bond_length = radii[graph.center] + radii[graph.neighbor]
             context.adjacency = soft_bonds(graph.distance, bond_length)[:, None]
         if self.cls_token is not None:
             x = self.cls_token(x, context, graph)
+        vectors = x.new_zeros(len(x), 3 * self.num_vectors)
         for block in self.blocks:
-            x = block(x, context)
+            x, vectors = block(x, vectors, context)
         return x[:num_atoms], x[num_atoms:]

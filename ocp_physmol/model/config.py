@@ -22,6 +22,11 @@ class PhysMolConfig(Section, validate_default=True, title="model"):
         "edge (default: hidden_channels)",
     )  # fmt: skip
     num_heads: int = Field(8, ge=1, description="attention heads, a divisor of the width m")
+    vector_channels: int = Field(
+        0, ge=0,
+        description="width c of the vectors that each token carries beside its embedding, a "
+        "multiple of num_heads (0: none, as in the paper)",
+    )  # fmt: skip
     num_rbf: int = Field(32, ge=1, description="radial basis functions n_b")
     cutoff: float = Field(5.0, gt=0, description="tau of Eq. 3, Angstrom")
     readout: Literal["atom", "cls", "physics"] = Field(
@@ -50,6 +55,14 @@ class PhysMolConfig(Section, validate_default=True, title="model"):
         width = info.data.get("attention_channels") or info.data.get("hidden_channels")
         if width and width % value != 0:
             raise ValueError(f"it must be a divisor of the width {width}")
+        return value
+
+    @field_validator("vector_channels")
+    @classmethod
+    def _heads_share_the_vectors(cls, value: int, info: ValidationInfo) -> int:
+        heads = info.data.get("num_heads")
+        if heads and value % heads != 0:
+            raise ValueError(f"it must be a multiple of num_heads, {heads}")
         return value
 
     @field_validator("use_cls")

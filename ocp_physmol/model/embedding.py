@@ -34,7 +34,9 @@ class AtomEmbedding(nn.Module):
             # the envelope stays outside of what is interpolated: nothing is left at the cutoff
             table = radial.table(self.radial_projection, radial.gaussians)
             gate = graph.envelope[edges]
-            around = embed(own, table, Edges(center, neighbor, radial.first, radial.weight, gate))
+            nothing = gate.new_zeros(0, 3)
+            links = Edges(center, neighbor, radial.first, radial.weight, gate, nothing)
+            around = embed(own, table, links)
         else:
             message = own.index_select(0, neighbor) * self.radial_projection(radial[edges])
             around = torch.zeros_like(own).index_add(0, center, message)

@@ -45,12 +45,18 @@ class Graph(Neighbors):
     zero from each atom to itself, since an atom's context holds the atom (3.3).
     """
 
+    pair_vector: torch.Tensor  # [P, 3], from i to j, Angstrom
     pair_distance: torch.Tensor  # [P], Angstrom
     pair_envelope: torch.Tensor  # [P], phi of Eq. 3
     center: torch.Tensor  # [E], atom i that looks
     neighbor: torch.Tensor  # [E], atom j that is looked at
     distance: torch.Tensor  # [E], Angstrom
     envelope: torch.Tensor  # [E]
+
+    def direction(self) -> torch.Tensor:
+        """Unit vectors [E, 3] from center to neighbor, and zero from an atom to itself."""
+        unit = self.pair_vector / self.pair_distance[:, None]
+        return torch.cat([unit, -unit, unit.new_zeros(len(self.batch), 3)])
 
 
 @torch.no_grad()
@@ -108,6 +114,7 @@ def measure(pos: torch.Tensor, neighbors: Neighbors, cutoff: float) -> Graph:
         natoms=neighbors.natoms,
         pair_index=neighbors.pair_index,
         shift=neighbors.shift,
+        pair_vector=vector,
         pair_distance=distance,
         pair_envelope=envelope,
         center=torch.cat([i, j, atoms]),

@@ -67,36 +67,46 @@ def embed(model, atoms):
     return np.array(x)
 
 
-def block(module, x, model, atoms, use_cls, use_adjacency):
-    """Section 3.3 for one structure; with [CLS] its token is the last row of x."""
+def block(module, x, vectors, model, atoms, use_cls, use_adjacency):
+    """Section 3.3 for one structure; with [CLS] its token is the last row of x and vectors."""
     att, n, z, d = module.attention, len(atoms), atoms.numbers, distances(atoms)
-    width, heads = att.query.out_features, att.num_heads
+    width, heads, channels = att.query.out_features, att.num_heads, vectors.shape[2]
+    sizes = np.cumsum([width, width, channels])
     h = layer_norm(module.attention_norm, x)
     query = linear(att.query, h)
-    key, value = np.split(linear(att.key_value, h), 2, axis=1)
-    out = np.zeros((len(x), width))
+    key, value, along, carried = np.split(linear(att.key_value, h), sizes, axis=1)
+    out, new = np.zeros((len(x), width)), vectors.copy()
     for i in range(len(x)):
         for j in range(len(x)):
             is_cls = i >= n or j >= n
+            direction = np.zeros(3)
             if is_cls:
-                both, phi, bonded = array(att.cls_distance), 1.0, 1.0
+                filters, phi, bonded = array(att.cls_distance), 1.0, 1.0
             elif d[i, j] < CUTOFF:
-                both = silu(linear(att.distance, psi(model, z[i], d[i, j])))
+                filters = silu(linear(att.distance, psi(model, z[i], d[i, j])))
                 phi = envelope(d[i, j])
                 length = d[i, j] / (ase_radii[z[i]] + ase_radii[z[j]])
                 bonded = 1 / (1 + np.exp(-(1.3 - length) / 0.05))
+                if i != j:
+                    direction = (atoms.positions[j] - atoms.positions[i]) / d[i, j]
             else:
                 continue
-            d_key, d_value = both[:width], both[width:]
-            for head in np.split(np.arange(width), heads):
-                weight = silu((query[i] * key[j] * d_key)[head].sum()) * phi
+            d_key, d_value, d_along, d_carried = np.split(filters, sizes)
+            for head in range(heads):
+                own = np.split(np.arange(width), heads)[head]
+                weight = silu((query[i] * key[j] * d_key)[own].sum()) * phi
                 if use_adjacency:
-                    mask = silu(linear(att.adjacency, np.array([bonded])))
-                    weight *= mask[head[0] // (width // heads)]
-                out[i, head] += weight * (value[j] * d_value)[head]
+                    weight *= silu(linear(att.adjacency, np.array([bonded])))[head]
+                out[i, own] += weight * (value[j] * d_value)[own]
+                own = np.split(np.arange(channels), heads)[head]
+                new[i][:, own] += weight * np.outer(direction, (along[j] * d_along)[own])
+                new[i][:, own] += weight * vectors[j][:, own] * (carried[j] * d_carried)[own]
+    if channels:
+        left, right = np.split(linear(att.products.left_right, new), 2, axis=-1)
+        out = np.hstack([out, (left * right).sum(1)])
     x = x + linear(att.output, out)
     norm, first, _, second = module.feed_forward
-    return x + linear(second, silu(linear(first, layer_norm(norm, x))))
+    return x + linear(second, silu(linear(first, layer_norm(norm, x)))), new
 
 
 def lennard_jones_and_coulomb(d, beta):
@@ -104,13 +114,14 @@ def lennard_jones_and_coulomb(d, beta):
     return -b1 * b0 / d + b2 * ((b4 / d) ** (2 * b3) - 2 * (b4 / d) ** b3)
 
 
-def energy(model, atoms, readout, use_cls, use_adjacency):
+def energy(model, atoms, readout, use_cls, use_adjacency, vector_channels):
     """The whole forward pass, Eq. 1-6."""
     x = embed(model, atoms)
     if use_cls:
         x = np.vstack([x, array(model.energy.attention.cls_token.embedding)])
+    vectors = np.zeros((len(x), 3, vector_channels))
     for module in model.energy.attention.blocks:
-        x = block(module, x, model, atoms, use_cls, use_adjacency)
+        x, vectors = block(module, x, vectors, model, atoms, use_cls, use_adjacency)
     if readout == "cls":
         return linear(model.energy.readout.f_mol, x[-1])[0]
     total = linear(model.energy.readout.f_atom, x[: len(atoms)]).sum()
@@ -131,7 +142,7 @@ def energy(model, atoms, readout, use_cls, use_adjacency):
 @pytest.mark.parametrize("name", ["H2O", "CH3CH2OH", "NaCl", "H"])
 def test_energy_is_that_of_the_equations(variant, name):
     model, atoms = small_model(**variant), molecule(name)
-    options = {"readout": "physics", "use_cls": False, "use_adjacency": False, **variant}
+    options = {"use_cls": False, "use_adjacency": False, "vector_channels": 0, **variant}
     with torch.no_grad():
         predicted = float(model(to_batch(atoms))["energy"])
     # the smooth caps on the exponent and on 1/d still reach down here, by less than 1e-5

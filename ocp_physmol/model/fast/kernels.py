@@ -28,6 +28,7 @@ class Edges(NamedTuple):
     first: torch.Tensor  # [E], the first of four consecutive rows of the table
     weight: torch.Tensor  # [E, 4], of these rows in the filter
     gate: torch.Tensor  # [E] or [E, num_heads], multiplies the message
+    direction: torch.Tensor  # [E, 3], of unit length, from i to j; [0, 3] without vectors
 
 
 def jit(function):
@@ -66,7 +67,7 @@ def _add_gradient(e, grad_filter, table, first, weight, grad_table, grad_weight)
 
 @jit
 def _embed(span, edges, x, table, out):
-    center, neighbor, first, weight, gate = edges
+    center, neighbor, first, weight, gate, _ = edges
     filter_ = np.empty(table.shape[1], table.dtype)
     for e in range(span[0], span[1]):
         x_j, out_i = x[neighbor[e]], out[center[e]]
@@ -76,8 +77,10 @@ def _embed(span, edges, x, table, out):
 
 
 @jit
-def _embed_gradient(span, edges, x, table, grad, grad_x, grad_table, grad_weight, grad_gate):
-    center, neighbor, first, weight, gate = edges
+def _embed_gradient(
+    span, edges, x, table, grad, grad_x, grad_table, grad_weight, grad_gate, grad_direction
+):
+    center, neighbor, first, weight, gate, _ = edges
     filter_ = np.empty(table.shape[1], table.dtype)
     grad_filter = np.empty(table.shape[1], table.dtype)
     for e in range(span[0], span[1]):
@@ -93,19 +96,20 @@ def _embed_gradient(span, edges, x, table, grad, grad_x, grad_table, grad_weight
 
 
 @cache
-def _attention_kernels(num_heads: int, head_width: int):
+def _attention_kernels(num_heads: int, head_width: int, num_vectors: int):
     """Compiled for these sizes: a loop over a head of known width is a few vectors."""
-    width = num_heads * head_width
+    width, share = num_heads * head_width, num_vectors // num_heads
+    along, carried = 2 * width, 2 * width + num_vectors  # where the filters of vectors begin
 
     @jit
-    def attend(span, edges, query, key_value, table, out):
-        center, neighbor, first, weight, gate = edges
+    def attend(span, edges, query, key_value, vectors, table, out):
+        center, neighbor, first, weight, gate, direction = edges
         zero, one = table.dtype.type(0), table.dtype.type(1)
-        filtered = np.empty(2 * width, table.dtype)  # k * D^K and v * D^V
+        filtered = np.empty(table.shape[1], table.dtype)  # k * D^K, v * D^V, u * D^U, w * D^W
         for e in range(span[0], span[1]):
             q, kv, out_i = query[center[e]], key_value[neighbor[e]], out[center[e]]
             _read_filter(table, first[e], weight[e], filtered)
-            for c in range(2 * width):
+            for c in range(len(filtered)):
                 filtered[c] *= kv[c]
             for h in range(num_heads):
                 score = zero
@@ -114,25 +118,50 @@ def _attention_kernels(num_heads: int, head_width: int):
                 a = gate[e, h] * score / (one + math.exp(-score))
                 for c in range(h * head_width, (h + 1) * head_width):
                     out_i[c] += a * filtered[width + c]
+                for c in range(h * share, (h + 1) * share):
+                    filtered[along + c] *= a
+                    filtered[carried + c] *= a
+            if num_vectors > 0:
+                vectors_j = vectors[neighbor[e]]
+                for axis in range(3):
+                    r, here = direction[e, axis], axis * num_vectors
+                    for c in range(num_vectors):
+                        vector = r * filtered[along + c] + vectors_j[here + c] * filtered[carried + c]
+                        out_i[width + here + c] += vector
 
     @jit
     def attend_gradient(
-        span, edges, query, key_value, table, grad,
-        grad_query, grad_key_value, grad_table, grad_weight, grad_gate,
+        span, edges, query, key_value, vectors, table, grad,
+        grad_query, grad_key_value, grad_vectors, grad_table,
+        grad_weight, grad_gate, grad_direction,
     ):  # fmt: skip
-        center, neighbor, first, weight, gate = edges
+        center, neighbor, first, weight, gate, direction = edges
         zero, one = table.dtype.type(0), table.dtype.type(1)
-        filter_ = np.empty(2 * width, table.dtype)
-        grad_filter = np.empty(2 * width, table.dtype)
+        filter_ = np.empty(table.shape[1], table.dtype)
+        grad_filter = np.empty(table.shape[1], table.dtype)
+        filtered = np.empty(2 * num_vectors, table.dtype)  # a (u * D^U) and a (w * D^W)
         for e in range(span[0], span[1]):
             q, grad_q, grad_i = query[center[e]], grad_query[center[e]], grad[center[e]]
             kv, grad_kv = key_value[neighbor[e]], grad_key_value[neighbor[e]]
+            vectors_j, grad_vectors_j = vectors[neighbor[e]], grad_vectors[neighbor[e]]
             _read_filter(table, first[e], weight[e], filter_)
+            if num_vectors > 0:  # what the message's gradient is along r_ij and along V_j
+                for c in range(num_vectors):
+                    grad_filter[along + c] = grad_filter[carried + c] = zero
+                for axis in range(3):
+                    r, here = direction[e, axis], axis * num_vectors
+                    for c in range(num_vectors):
+                        grad_vector = grad_i[width + here + c]
+                        grad_filter[along + c] += r * grad_vector
+                        grad_filter[carried + c] += vectors_j[here + c] * grad_vector
             for h in range(num_heads):
                 score, grad_a = zero, zero
                 for c in range(h * head_width, (h + 1) * head_width):
                     score += q[c] * kv[c] * filter_[c]
                     grad_a += grad_i[c] * kv[width + c] * filter_[width + c]
+                for c in range(h * share, (h + 1) * share):
+                    grad_a += grad_filter[along + c] * kv[along + c] * filter_[along + c]
+                    grad_a += grad_filter[carried + c] * kv[carried + c] * filter_[carried + c]
                 sigmoid = one / (one + math.exp(-score))
                 silu = score * sigmoid
                 a = gate[e, h] * silu
@@ -142,7 +171,20 @@ def _attention_kernels(num_heads: int, head_width: int):
                     grad_q[c] += grad_score * kv[c] * filter_[c]
                     grad_filter[c] = grad_score * q[c]
                     grad_filter[width + c] = a * grad_i[c]
-            for c in range(2 * width):
+                for c in range(h * share, (h + 1) * share):
+                    grad_filter[along + c] *= a
+                    grad_filter[carried + c] *= a
+                    filtered[c] = a * kv[along + c] * filter_[along + c]
+                    filtered[num_vectors + c] = a * kv[carried + c] * filter_[carried + c]
+            if num_vectors > 0:
+                for axis in range(3):
+                    grad_r, here = zero, axis * num_vectors
+                    for c in range(num_vectors):
+                        grad_vector = grad_i[width + here + c]
+                        grad_r += filtered[c] * grad_vector
+                        grad_vectors_j[here + c] += filtered[num_vectors + c] * grad_vector
+                    grad_direction[e, axis] = grad_r
+            for c in range(len(filter_)):
                 grad_kv[c] += grad_filter[c] * filter_[c]
                 grad_filter[c] *= kv[c]
             _add_gradient(e, grad_filter, table, first, weight, grad_table, grad_weight)
@@ -181,11 +223,11 @@ class _EdgeSum(torch.autograd.Function):
     """A pair of kernels, one for the sums and one for their gradients; the table comes last."""
 
     @staticmethod
-    def forward(ctx, kernels, *tensors):
+    def forward(ctx, kernels, channels, *tensors):
         ctx.kernels = kernels
         ctx.save_for_backward(*tensors)
-        edges, values = tensors[:5], tensors[5:]
-        out = values[0].new_zeros(values[0].shape)
+        edges, values = tensors[: len(Edges._fields)], tensors[len(Edges._fields) :]
+        out = values[0].new_zeros(len(values[0]), channels)
         _run(kernels[0], _arrays(edges), _arrays(values), _arrays([out]))
         return out
 
@@ -196,30 +238,42 @@ class _EdgeSum(torch.autograd.Function):
                 "compiled sums have first derivatives only; where the positions require grad, "
                 "PhysMol evaluates its formulas themselves, which have all of them"
             )
-        edges, (*nodes, table) = Edges(*ctx.saved_tensors[:5]), ctx.saved_tensors[5:]
-        wants_weight, wants_table = ctx.needs_input_grad[4], ctx.needs_input_grad[-1]
+        num_fields = len(Edges._fields)
+        edges = Edges(*ctx.saved_tensors[:num_fields])
+        *nodes, table = ctx.saved_tensors[num_fields:]
+        wants_weight, wants_table = ctx.needs_input_grad[5], ctx.needs_input_grad[-1]
         sums = [node.new_zeros(node.shape) for node in nodes]
         sums.append(table.new_zeros(table.shape if wants_table else (0, 0)))
-        weight = edges.weight.new_zeros(edges.weight.shape if wants_weight else (0, 0))
-        rows = [weight, edges.gate.new_zeros(edges.gate.shape)]
+        shapes = [t.shape for t in (edges.weight, edges.gate, edges.direction)]
+        rows = [grad.new_zeros(shape) for shape in shapes]
+        if not wants_weight:
+            rows[0] = grad.new_zeros(0, 0)
         inputs = _arrays([*nodes, table, grad])
         _run(ctx.kernels[1], _arrays(edges), inputs, _arrays(sums), _arrays(rows))
-        return None, None, None, None, *rows, *sums
+        return None, None, None, None, None, *rows, *sums
 
 
 def embed(x: torch.Tensor, table: torch.Tensor, edges: Edges) -> torch.Tensor:
     """Eq. 4: sum_j gate_ij x_j * F_ij, [N, C], from `x` [N, C] and the `table` [T * R, C] of F."""
-    return _EdgeSum.apply((_embed, _embed_gradient), *edges, x, table)
+    return _EdgeSum.apply((_embed, _embed_gradient), x.shape[1], *edges, x, table)
 
 
 def attend(
-    query: torch.Tensor, key_value: torch.Tensor, table: torch.Tensor, edges: Edges
+    query: torch.Tensor,
+    key_value: torch.Tensor,
+    vectors: torch.Tensor,
+    table: torch.Tensor,
+    edges: Edges,
 ) -> torch.Tensor:
-    """sum_j SiLU(q_i . k_j * D^K_ij) gate_ij (v_j * D^V_ij), for each head: [N, m].
+    """The sums over neighbours of attention.py, scalars and vectors side by side: [N, m + 3c].
 
-    Of `query` [N, m], `key_value` [N, 2m] (keys and values side by side) and the `table`
-    [T * R, 2m] of D^K and D^V, side by side too.
+    Args:
+        query: [N, m].
+        key_value: [N, 2m + 2c], k, v, u and w side by side.
+        vectors: [N, 3c], the x components of all c, then y, then z.
+        table: [T * R, 2m + 2c], D^K, D^V, D^U and D^W side by side.
     """
-    num_heads = edges.gate.shape[1]
-    kernels = _attention_kernels(num_heads, query.shape[1] // num_heads)
-    return _EdgeSum.apply(kernels, *edges, query, key_value, table)
+    num_heads, num_vectors = edges.gate.shape[1], vectors.shape[1] // 3
+    kernels = _attention_kernels(num_heads, query.shape[1] // num_heads, num_vectors)
+    channels = query.shape[1] + vectors.shape[1]
+    return _EdgeSum.apply(kernels, channels, *edges, query, key_value, vectors, table)
