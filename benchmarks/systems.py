@@ -25,9 +25,12 @@ def models(width: int, layers: int, cutoff: float) -> dict[str, tuple[str, dict]
     graph = {"cutoff": cutoff, "use_pbc": True, "otf_graph": True, "regress_forces": True}
     conservative = {**graph, "direct_forces": False, "max_neighbors": 50}
     physmol = {"hidden_channels": width, "num_layers": layers, "cutoff": cutoff}
+    # half the scalars along an edge: what vectors cost is saved there
+    vectors = {"attention_channels": width // 2, "vector_channels": width // 4}
     return {
         "PhysMol": ("physmol", physmol),
         "PhysMol [CLS]": ("physmol", {**physmol, "use_cls": True}),
+        "PhysMol vectors": ("physmol", {**physmol, **vectors}),
         "SchNet": ("schnet", {**graph, "hidden_channels": width, "num_filters": width,
                               "num_interactions": layers}),
         "PaiNN": ("painn", {**conservative, "hidden_channels": width, "num_layers": layers,
