@@ -30,11 +30,7 @@ class Knots:
     def table(self, network, psi: torch.Tensor) -> torch.Tensor:
         """Spline coefficients [T * R, C] of a `network` from psi (on the knots) to C channels."""
         with torch.set_grad_enabled(self.trained and torch.is_grad_enabled()):
-            v = network(psi)
-            # the inverse of the spline's own smoothing, 1 + D/6 with D the second difference, is
-            # 1 - D/6 + D^2/36 up to sixth order; only neighbouring knots take part
-            near, far = v[:, 1:-3] + v[:, 3:-1], v[:, :-4] + v[:, 4:]
-            return ((54 * v[:, 2:-2] - 10 * near + far) / 36).flatten(0, 1)
+            return _Unsmooth.apply(network(psi)).flatten(0, 1)
 
     def append(self, count: int) -> "Knots":
         """With `count` more edges, which read four equal rows after the last one of a table."""
@@ -44,6 +40,32 @@ class Knots:
             first=torch.cat([self.first, self.first.new_full((count,), num_rows)]),
             weight=torch.cat([self.weight, self.weight.new_full((count, 4), 0.25)]),
         )
+
+
+class _Unsmooth(torch.autograd.Function):
+    """Coefficients of the spline through values on the knots: [T, R + 4, C] to [T, R, C].
+
+    The inverse of the spline's own smoothing, 1 + D/6 with D the second difference, is
+    1 - D/6 + D^2/36 up to sixth order; only neighbouring knots take part.
+    """
+
+    STENCIL = (1 / 36, -10 / 36, 54 / 36, -10 / 36, 1 / 36)
+
+    @staticmethod
+    def forward(ctx, values):
+        count = values.shape[1] - 4
+        out = values.new_zeros(len(values), count, values.shape[2])
+        for k, weight in enumerate(_Unsmooth.STENCIL):
+            out.add_(values[:, k : k + count], alpha=weight)
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):
+        count = grad.shape[1]
+        out = grad.new_zeros(len(grad), count + 4, grad.shape[2])
+        for k, weight in enumerate(_Unsmooth.STENCIL):
+            out[:, k : k + count].add_(grad, alpha=weight)
+        return out
 
 
 def place_on_knots(
