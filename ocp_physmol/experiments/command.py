@@ -13,6 +13,7 @@ from ocp_physmol.experiments.experiment_files import Experiment, Run, read_exper
 from ocp_physmol.experiments.launch import Chain, launch
 from ocp_physmol.experiments.provenance import provenance
 from ocp_physmol.experiments.records import read_record
+from ocp_physmol.experiments.surface_table import table_of
 from ocp_physmol.experiments.tables import plain
 from ocp_physmol.experiments.tasks import task_of
 from ocp_physmol.files import write_json
@@ -81,7 +82,7 @@ def command(
     failed = launch(chains, jobs, "Experiment", go_on=True) if chains else {}
     done = [read_record(path) for path in paths.values() if path.is_file()]
     if done:
-        shown = plain(task.table(done))
+        shown = plain(table_of(done))
         click.echo(f"\n{content.title}\n\n{shown}\n\nRecords: {records}")
     if failed:
         reasons = "; ".join(f"'{name}' ({end.strip()})" for name, end in failed.items())

@@ -125,6 +125,8 @@ def read_experiment(
 def _runs(experiment: Experiment, data: Path, seconds: float | None) -> Iterator[Run]:
     """Each config with each seed and on each part of the data."""
     parts = experiment.surfaces.parts if experiment.surfaces else [""]
+    # fairchem predicts a test split after training, which on surfaces takes minutes
+    splits = ("train", "val") if experiment.surfaces else tuple(SPLITS)
     place = count()
     for model, entry, config in _configs(experiment):
         for seed, part in product(experiment.seeds or [entry.seed], parts):
@@ -133,7 +135,7 @@ def _runs(experiment: Experiment, data: Path, seconds: float | None) -> Iterator
             folder = part_folder(data, part) if part else data
             budget = seconds or entry.seconds or experiment.seconds
             own = {
-                "dataset": {split: {"src": str(folder / split)} for split in SPLITS},
+                "dataset": {split: {"src": str(folder / split)} for split in splits},
                 "optim": {"max_seconds": budget},
             }
             complete = merge_dicts(config, own)[0]

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ocp_physmol.datasets.surfaces import SEEN
-from ocp_physmol.experiments.tables import Column, Table, table
+from ocp_physmol.experiments.tables import TABLE1, Column, Table, table
 
 KINDS = (SEEN, "unseen")
 # path in a record, path of the same without a model, label, form, what is best
@@ -17,7 +17,6 @@ MEASURED = (
     ("errors/force_cosine", "nothing/force_cosine", "force cosine", ".3f", "max"),
     ("relaxations/adwt", "relaxations/do_nothing_adwt", "ADwT", ".0%", "max"),
     ("relaxations/energy_mae_ev", "", "energy MAE at the end (eV)", ".2f", "min"),
-    ("relaxations/converged_fraction", "", "converged", ".0%", "max"),
 )
 COLUMNS = [
     *(
@@ -25,14 +24,24 @@ COLUMNS = [
         for kind in KINDS
         for path, nothing, label, form, best in MEASURED
     ),
-    *(Column(f"{kind}/steps", f"{kind}: steps", ",.0f") for kind in KINDS),
+    Column(f"{SEEN}/steps", f"{SEEN}: steps", ",.0f"),
     Column("parameters", "weights", ",.0f"),
 ]
 
 
-def surface_table(records: list[dict]) -> Table:
-    """A row a model: medians over seeds, for "unseen" of the means over folds."""
-    return table(one_a_model(records), COLUMNS)
+def on_surfaces(records: list[dict]) -> bool:
+    """Whether an experiment's records are of trainings on surfaces, not on molecules."""
+    return "part" in records[0]
+
+
+def table_of(records: list[dict]) -> Table:
+    """All records of an experiment of either kind.
+
+    On surfaces a row is a model: medians over seeds, for "unseen" of the means over folds.
+    """
+    if on_surfaces(records):
+        return table(one_a_model(records), COLUMNS)
+    return table(records, TABLE1.values())
 
 
 def one_a_model(records: list[dict]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What differs between experiments on molecules and on surfaces: data, judging, table."""
+"""What differs between experiments on molecules and on surfaces: data and judging."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +11,6 @@ from ocp_physmol.evaluation.vibrations import require_frequencies
 from ocp_physmol.experiments.experiment_files import Experiment, Run, Surfaces
 from ocp_physmol.experiments.launch import ocp_physmol
 from ocp_physmol.experiments.quickstart import make_data
-from ocp_physmol.experiments.surface_table import surface_table
-from ocp_physmol.experiments.tables import TABLE1, Table, table
 
 
 class Task(Protocol):
@@ -23,9 +21,6 @@ class Task(Protocol):
 
     def judging(self, run: Run, folder: Path, record: Path) -> list[str]:
         """The command that judges the model trained in `folder` and writes the record."""
-
-    def table(self, records: list[dict]) -> Table:
-        """All records of the experiment."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +37,6 @@ class OnMolecules:
     def judging(self, run: Run, folder: Path, record: Path) -> list[str]:
         options = ("--output", record, "--data", self.data, "--molecules", self.molecules)
         return ocp_physmol("judge", folder, *options)
-
-    def table(self, records: list[dict]) -> Table:
-        return table(records, TABLE1.values())
 
 
 @dataclass(frozen=True)
@@ -63,9 +55,6 @@ class OnSurfaces:
         part = surfaces.part_folder(self.data, run.part)
         options = ("--steps", self.options.steps, "--fmax", self.options.fmax)
         return ocp_physmol("judge-surfaces", folder, "--output", record, "--data", part, *options)
-
-    def table(self, records: list[dict]) -> Table:
-        return surface_table(records)
 
 
 def task_of(
