@@ -69,13 +69,14 @@ def make(source: Path | None, output: Path, splitting: Splitting) -> None:
 def _require_same(frames: Path, source: Path | None, max_force: float) -> None:
     """Refuse frames that were made of another folder, or with another limit."""
     report = json.loads((frames / REPORT).read_text())
-    wanted: dict[str, Any] = {"max_force": max_force}
+    former: dict[str, Any] = {"max_force": report["max_force"]}
+    now: dict[str, Any] = {"max_force": max_force}
     if source is not None:
-        wanted["source"] = str(source)
-    for key, value in wanted.items():
-        if report[key] != value:
+        former["source"], now["source"] = Path(report["source"]).resolve(), source.resolve()
+    for key, value in now.items():
+        if former[key] != value:
             raise UserError(
-                f"{frames} was made with {key} {report[key]}, not {value}; name another folder "
+                f"{frames} was made with {key} {former[key]}, not {value}; name another folder "
                 f"with --data, or remove {frames.parent}"
             )
 

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -98,12 +99,14 @@ def test_relaxations_lead_from_the_first_to_the_last_frame(made):
         assert entry.force_relaxed[1, 2] == 1.0 and "y" not in entry
 
 
-def test_what_is_there_is_kept(source, made):
+def test_what_is_there_is_kept(source, made, monkeypatch):
     (made / "unseen_2/report.json").unlink()
     for file in sorted((made / "unseen_2").rglob("*"), reverse=True):
         file.rmdir() if file.is_dir() else file.unlink()
     before = {p: p.stat().st_mtime_ns for p in made.rglob("*.lmdb")}
     surfaces.make(None, made, TWO_FOLDS)
+    monkeypatch.chdir(source.parent)
+    surfaces.make(Path(source.name), made, TWO_FOLDS)  # the same folder by another path
     assert (made / "unseen_2/test/data.lmdb").is_file()
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
 
