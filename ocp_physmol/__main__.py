@@ -39,7 +39,10 @@ COMMANDS = {
         "leaderboard": ("leaderboard.command", "Gather, check or score a submission."),
     },
 }
-HIDDEN = {"judge": ("experiments.judge", "Judge one checkpoint; what `experiments` calls.")}
+HIDDEN = {  # what `experiments` calls
+    "judge": ("experiments.judge", "Judge one checkpoint on molecules."),
+    "judge-surfaces": ("experiments.judge_surfaces", "Judge one checkpoint on surfaces."),
+}
 
 
 class LazyGroup(click.Group):

@@ -3,7 +3,7 @@
 import re
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,8 @@ def to_data(atoms: Atoms | Exception, max_force: float = np.inf) -> Data:
     data.force = torch.tensor(forces, dtype=torch.float32)
     if problem := find_problem(data, []):
         raise UserError(problem)
+    if data.fixed.all():
+        raise UserError("no free atom")
     largest = float((data.force.norm(dim=1) * (data.fixed == 0)).max())
     if largest > max_force:
         raise UserError(f"a force of {largest:.1f} eV/Angstrom, above --max-force")
@@ -102,28 +104,50 @@ def _label(name: str, computed: Callable, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def usable_frames(
-    files: list[Path], root: Path, max_force: float, left_out: dict[str, dict]
-) -> Iterator[Data]:
+    files: list[Path], root: Path, max_force: float, left_out: dict[str, dict],
+    relaxations: bool = False,
+) -> Iterator[Data]:  # fmt: skip
     """The frames that can be trained on, numbered by `sid` and, in their file, by `fid`.
 
-    Number and first examples of the other frames go to `left_out`, by reason.
+    Number and first examples of the other frames go to `left_out`, by reason. Of `relaxations`, the
+    energies are relative to the last usable frame of each.
     """
     numbers = count()
     for path in files:
         name = path.name if path == root else path.relative_to(root)
         same = ["atomic_numbers", "pbc"]  # in all frames of a system
-        if path.suffix.lower() != ".traj":  # of a relaxation, in which the cell may change
+        if path.suffix.lower() != ".traj" and not relaxations:  # in which the cell may change
             same.append("cell")
-        sids: dict[bytes, int] = defaultdict(numbers.__next__)
-        for fid, atoms in enumerate(read(path)):
-            try:
-                data = to_data(atoms, max_force)
-            except UserError as e:
-                _note(left_out, str(e), f"{name}, frame {fid}")
-                continue
-            system = torch.cat([data[key].flatten() for key in same]) + 0.0  # no -0.0
-            data.sid, data.fid = sids[system.numpy().tobytes()], fid
-            yield data
+        frames = _frames_of(path, str(name), same, numbers, max_force, left_out)
+        yield from _relative_to_last(frames) if relaxations else frames
+
+
+def _frames_of(
+    path: Path, name: str, same: list[str], numbers: count, max_force: float, left_out: dict
+) -> Iterator[Data]:
+    """The usable frames of a file; those that agree in the keys `same` are one system."""
+    sids: dict[bytes, int] = defaultdict(numbers.__next__)
+    for fid, atoms in enumerate(read(path)):
+        try:
+            data = to_data(atoms, max_force)
+        except UserError as e:
+            _note(left_out, str(e), f"{name}, frame {fid}")
+            continue
+        system = torch.cat([data[key].flatten() for key in same]) + 0.0  # no -0.0
+        data.sid, data.fid = sids[system.numpy().tobytes()], fid
+        yield data
+
+
+def _relative_to_last(frames: Iterable[Data]) -> Iterator[Data]:
+    """The frames of a file, system by system, less the energy of the last frame of each."""
+    systems: dict[int, list[Data]] = defaultdict(list)
+    for frame in frames:
+        systems[frame.sid].append(frame)
+    for members in systems.values():
+        last = members[-1].y.clone()
+        for frame in members:
+            frame.y = frame.y - last
+            yield frame
 
 
 def _note(left_out: dict, problem: str, where: str) -> None:
@@ -146,15 +170,20 @@ def _note(left_out: dict, problem: str, where: str) -> None:
     "--max-force", type=click.FloatRange(0, min_open=True), show_default="no limit",
     help="leave out frames with a larger force on a free atom, eV/Angstrom",
 )  # fmt: skip
+@click.option(
+    "--relaxations", is_flag=True,
+    help="take off each energy that of the last frame of the same relaxation",
+)  # fmt: skip
 def convert(
     source: Path, output: Path, val: float = 0.1, test: float = 0.1, seed: int = 0,
-    max_force: float | None = None,
+    max_force: float | None = None, relaxations: bool = False,
 ) -> dict:  # fmt: skip
     """Convert SOURCE, a file that ASE reads or a folder of such files, to OCP LMDBs.
 
     Takes the frames that have an energy and forces, and says what it leaves out, and why. A folder
     is searched with its subfolders for .traj, .xyz, .extxyz and .db files. Frames of one file with
-    the same atoms, cell and periodicity are one system and go into one split together.
+    the same atoms, cell and periodicity are one system and go into one split together. With
+    --relaxations the cell may differ, as it may in every .traj file.
     """
     if not (val >= 0 and test >= 0 and val + test < 1):
         raise UserError(
@@ -166,9 +195,10 @@ def convert(
     left_out: dict[str, dict] = {}
     report: dict[str, Any] = {
         "source": str(source), "val": val, "test": test, "seed": seed, "max_force": max_force,
+        "relaxations": relaxations,
     }  # fmt: skip
     with complete_folder(output, report) as folder:  # opened first: is `output` ours to replace?
-        usable = usable_frames(files, source, max_force or np.inf, left_out)
+        usable = usable_frames(files, source, max_force or np.inf, left_out, relaxations)
         sids: list[int] = []  # of the usable frames
 
         def reading() -> Iterator[Data]:

@@ -38,3 +38,34 @@ def cut(number: int, fractions: dict[str, float]) -> dict[str, Sequence[int]]:
         )
     ends = np.cumsum(list(counts.values())).tolist()
     return {split: range(end - counts[split], end) for split, end in zip(counts, ends)}
+
+
+def every_nth(trajectories: Sequence[Sequence[int]], n: int) -> dict[str, list[int]]:
+    """Frames of every trajectory in each split: every `n`-th is test, one in 2 `n` validation.
+
+    A trajectory is the indices of its frames, in order. Validation frames lie between two of test.
+    """
+    parts: dict[str, list[int]] = {"train": [], "val": [], "test": []}
+    for trajectory in trajectories:
+        for k, index in enumerate(trajectory):
+            split = "test" if k % n == 0 else "val" if k % (2 * n) == n // 2 else "train"
+            parts[split].append(index)
+    return parts
+
+
+def fold(trajectories: Sequence[Sequence[int]], number: int, folds: int) -> dict[str, list[int]]:
+    """Whole trajectories in each split; every one is test in one of the folds 0, 1, ...
+
+    The test trajectories are every `folds`-th, beginning with the one that `number` counts. Every
+    third of the next fold's validates. A UserError if none is left to train on.
+    """
+    test = trajectories[number::folds]
+    val = trajectories[(number + 1) % folds :: folds][::3]
+    train = [t for t in trajectories if t not in test and t not in val]
+    if not (train and val and test):
+        raise UserError(
+            f"{len(trajectories)} relaxations are too few for {folds} folds; give more of them, or "
+            "lower surfaces.folds in the experiment file"
+        )
+    parts = {"train": train, "val": val, "test": test}
+    return {split: [k for t in members for k in t] for split, members in parts.items()}

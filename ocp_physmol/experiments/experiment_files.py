@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count, product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ from fairchem.core.common.utils import UniqueKeyLoader, load_config, merge_dicts
 from pydantic import Field, create_model, model_validator
 
 from ocp_physmol.datasets.qm9 import SPLITS
+from ocp_physmol.datasets.surfaces import Splitting, part_folder
 from ocp_physmol.errors import UserError, blame
 from ocp_physmol.experiments.launch import Chain, model_command
 from ocp_physmol.run.config_file import UNREADABLE, find_config
@@ -34,11 +36,24 @@ SECTIONS: Any = {name: (Any, None) for name in Config.model_fields}
 EntryWithSections = create_model("EntryWithSections", __base__=Entry, **SECTIONS)
 
 
+class Surfaces(Splitting):
+    """How relaxations on surfaces are split, and how the trained models relax them."""
+
+    steps: Annotated[int, Field(ge=1)] = 100  # at most
+    fmax: Annotated[float, Field(gt=0)] = 0.03  # eV/Angstrom
+
+
 class Experiment(Section):
-    """A file: `title`, `seconds`, and either `runs` by name, or `config` and `sweep`."""
+    """A file: `title`, `seconds`, and either `runs` by name, or `config` and `sweep`.
+
+    With `seeds`, each run is trained with each of them. With `surfaces`, the data are relaxations
+    on surfaces, and each run is trained on each of their parts.
+    """
 
     title: str = Field(examples=["'Models, trained for the same time'"])
     seconds: Seconds
+    seeds: list[Seed] = Field([], min_length=1)
+    surfaces: Surfaces | None = None
     runs: dict[Any, EntryWithSections] = Field({}, min_length=1)  # type: ignore[valid-type]
     config: str = ""
     sweep: str = ""  # the path of a sweep file, each of whose rows is a run
@@ -47,7 +62,15 @@ class Experiment(Section):
     def _one_kind(self) -> "Experiment":
         if bool(self.runs) == bool(self.sweep) or bool(self.config) != bool(self.sweep):
             raise ValueError("give either 'runs', each with a config, or 'config' and 'sweep'")
+        entries: list[Any] = list(self.runs.values())
+        if self.seeds and any("seed" in entry.model_fields_set for entry in entries):
+            raise ValueError("give either 'seeds' or the 'seed' of a run")
         return self
+
+    @property
+    def default_data(self) -> Path:
+        """The folder of the splits, where none is named."""
+        return Path("data/surfaces" if self.surfaces else "data/quickstart")
 
 
 @dataclass(frozen=True)
@@ -60,6 +83,9 @@ class Run:
     entry: Entry
     config: dict  # complete: with includes, changes, data and budget
     seconds: float
+    model: str  # its name in the file, which runs on other parts or with other seeds share
+    part: str  # of the data; empty where they have none
+    seed: int
 
     def as_yaml(self) -> str:
         return yaml.safe_dump(self.config, sort_keys=False)
@@ -73,11 +99,11 @@ class Run:
 
 
 def read_experiment(
-    path: Path, data: Path, seconds: float | None = None
-) -> tuple[str, dict[str, Run]]:
-    """The title and the runs, by name, of an experiment file; `path` may be of a shipped one.
+    path: Path, data: Path | None = None, seconds: float | None = None
+) -> tuple[Experiment, dict[str, Run]]:
+    """An experiment file, which may be a shipped one, and its runs by name.
 
-    Runs train on the splits in the folder `data`, for `seconds` if given instead of the file's.
+    Runs train on the splits in the folder `data`, for `seconds`, if given instead of the file's.
 
     Raises:
         UserError: if the file, or one that it names, is missing or not of the form `Experiment`.
@@ -85,18 +111,36 @@ def read_experiment(
     with blame(f"experiment {path} cannot be read", OSError, yaml.YAMLError, ValueError):
         tree = yaml.load(find_config(path).read_text(), Loader=UniqueKeyLoader)
     runs: dict[str, Run] = {}
-    dataset = {split: {"src": str(data / split)} for split in SPLITS}
     with blame(f"experiment {path}", UserError):
         experiment = validate(Experiment, tree if isinstance(tree, dict) else {})
-        for name, entry, config in _configs(experiment):
-            slug, used = folder_name(name), seconds or entry.seconds or experiment.seconds
-            other = [run.name for run in runs.values() if run.slug == slug]
+        for run in _runs(experiment, data or experiment.default_data, seconds):
+            slug, other = run.slug, [name for name in runs if runs[name].slug == run.slug]
             if other or not slug:
                 problem = f"shares the folder '{slug}' with '{other[0]}'" if slug else "is empty"
-                raise UserError(f"run '{name}' {problem}; give it another name")
-            own = {"dataset": dataset, "optim": {"max_seconds": used}}
-            runs[name] = Run(name, slug, len(runs), entry, merge_dicts(config, own)[0], used)
-    return experiment.title, runs
+                raise UserError(f"run '{run.name}' {problem}; give it another name")
+            runs[run.name] = run
+    return experiment, runs
+
+
+def _runs(experiment: Experiment, data: Path, seconds: float | None) -> Iterator[Run]:
+    """Each config with each seed and on each part of the data."""
+    parts = experiment.surfaces.parts if experiment.surfaces else [""]
+    # fairchem predicts a test split after training, which on surfaces takes minutes
+    splits = ("train", "val") if experiment.surfaces else tuple(SPLITS)
+    place = count()
+    for model, entry, config in _configs(experiment):
+        for seed, part in product(experiment.seeds or [entry.seed], parts):
+            numbered = f"seed {seed}" if len(experiment.seeds) > 1 else ""
+            name = ", ".join(filter(None, [model, part, numbered]))
+            folder = part_folder(data, part) if part else data
+            budget = seconds or entry.seconds or experiment.seconds
+            own = {
+                "dataset": {split: {"src": str(folder / split)} for split in splits},
+                "optim": {"max_seconds": budget},
+            }
+            complete = merge_dicts(config, own)[0]
+            slug = folder_name(name)
+            yield Run(name, slug, next(place), entry, complete, budget, model, part, seed)
 
 
 def _configs(experiment: Experiment) -> Iterator[tuple[str, Entry, dict]]:

@@ -144,6 +144,13 @@ def pair_energies(predictor: Predictor, structures: Sequence[Data]) -> dict:
     return result
 
 
+def description_of(run: Path) -> dict:
+    """What `ocp-physmol experiments` has written about a training in the folder `run`."""
+    cure = "train the model with ocp-physmol experiments"
+    with blame(f"{run / 'run.json'} cannot be read; {cure}", OSError, ValueError):
+        return json.loads((run / "run.json").read_text())
+
+
 @click.command("judge", context_settings={"show_default": True})
 @click.argument("run", type=PATH)
 @click.option("--output", type=PATH, required=True, help="The record to write.")
@@ -152,9 +159,7 @@ def pair_energies(predictor: Predictor, structures: Sequence[Data]) -> dict:
 def command(run: Path, output: Path, data: Path, molecules: int) -> None:
     """Measure the model that `ocp-physmol experiments` has trained in the folder RUN."""
     vibrations.require_frequencies(data / "test")
-    cure = "train the model with ocp-physmol experiments"
-    with blame(f"{run / 'run.json'} cannot be read; {cure}", OSError, ValueError):
-        description = json.loads((run / "run.json").read_text())
+    description = description_of(run)
     measured = judge(run, data, molecules)
     seconds = {"budget": description["seconds"], "used": measured.pop("seconds_used")}
     write_json(output, {**description, **measured, "seconds": seconds})

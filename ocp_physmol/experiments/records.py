@@ -11,8 +11,9 @@ DIGITS = 4  # significant ones; no measurement here has more
 REQUIRED = {
     "name", "experiment", "title", "place", "note", "paper", "config", "command", "seed", "seconds",
     "steps", "parameters", "machine", "versions", "git", "date", "data", "protocol", "errors",
-    "recovery", "vibrations", "assembly", "pictures",
 }  # fmt: skip
+ON_MOLECULES = {"recovery", "vibrations", "assembly", "pictures"}
+ON_SURFACES = {"model", "part", "parts", "nothing", "relaxations"}
 
 
 def compact(value: Any) -> Any:
@@ -33,7 +34,9 @@ def read_record(path: Path) -> dict:
     cure = "restore it with git, or measure it anew with ocp-physmol experiments --again"
     with blame(f"record {path} cannot be read; {cure}", OSError, ValueError):
         record = json.loads(path.read_text())
-    missing = sorted(REQUIRED.difference(record if isinstance(record, dict) else ()))
+    record = record if isinstance(record, dict) else {}
+    required = REQUIRED | (ON_SURFACES if "part" in record else ON_MOLECULES)
+    missing = sorted(required.difference(record))
     if missing:
         raise UserError(f"record {path} has no '{missing[0]}'; {cure}")
     return record

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from ocp_physmol.experiments import paper_numbers, tables
 from ocp_physmol.experiments.records import read_records
+from ocp_physmol.experiments.surface_table import on_surfaces, table_of
 from ocp_physmol.figures.bond_parameters import bond_parameters_figure
 from ocp_physmol.figures.distributions import curve_figure, distribution_figure
 from ocp_physmol.figures.molecules import thumbnail
@@ -30,7 +31,7 @@ OWN_SECTIONS = ("table1", "ablation", "curve")  # all other experiments share on
 def command(records: Path, output: Path) -> None:
     """Show all records in one page, index.html, which needs nothing beside itself.
 
-    The tables are written as CSV files, too.
+    The paper's tables are written as CSV files, those of experiments on surfaces as Markdown, too.
     """
     experiments = read_records(records)
     as_csv = partial(pd.DataFrame.to_csv, index=False, float_format="%.10g")
@@ -39,6 +40,9 @@ def command(records: Path, output: Path) -> None:
         "table1.csv": as_csv(paper_numbers.table1_csv(experiments.get("table1", []))),
         "table2.csv": as_csv(paper_numbers.table2_csv(experiments.get("ablation", []))),
     }
+    for name, records_of in experiments.items():
+        if on_surfaces(records_of):
+            files[f"{name}.md"] = tables.markdown(table_of(records_of))
     for name, content in files.items():
         with complete_or_absent(output / name) as path:
             path.write_text(content)
@@ -56,7 +60,8 @@ def page(experiments: dict[str, list[dict]]) -> str:
         machine="{processor}, {threads} of {cores} cores".format_map,
     )  # fmt: skip
     environment.globals.update(
-        Atoms=Atoms, tables=tables, summary=tables.TABLE1.values(), paper=paper_numbers,
+        Atoms=Atoms, tables=tables, table_of=table_of, summary=tables.TABLE1.values(),
+        paper=paper_numbers,
         distributions=partial(as_data, ".svg", distribution_figure),
         vibrations=partial(as_data, ".png", vibrations_figure),
         bond_parameters=partial(as_data, ".png", bond_parameters_figure),

@@ -69,6 +69,13 @@ def plain(content: Table) -> str:
     return "\n".join([text, "", *legend])
 
 
+def markdown(content: Table) -> str:
+    """A table for the documentation, the best values in bold."""
+    texts = content.texts.mask(content.best, "**" + content.texts + "**")
+    cells = texts.reset_index(names="").astype(str)
+    return tabulate(cells, "keys", tablefmt="github", showindex=False, disable_numparse=True) + "\n"
+
+
 def _delta_p(noise: str, label: str, key: str = "delta_p_a") -> Column:
     nothing = f"recovery/{noise}/do_nothing_delta_p_a"
     return Column(f"recovery/{noise}/{key}", label, ".3f", "min", nothing)

@@ -1,6 +1,8 @@
 """Experiment files: those shipped, and what may be wrong with others."""
 
 import re
+from itertools import product
+from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
@@ -28,14 +30,39 @@ def read(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_files(name, monkeypatch, tmp_path):
     monkeypatch.chdir(REPOSITORY)
-    title, runs = read_experiment(FOLDER / f"{name}.yml", tmp_path)
-    assert title and [run.place for run in runs.values()] == list(range(len(runs)))
+    experiment, runs = read_experiment(FOLDER / f"{name}.yml", tmp_path)
+    assert experiment.title and [run.place for run in runs.values()] == list(range(len(runs)))
     for run in runs.values():
         assert run.config["optim"]["max_seconds"] == run.seconds >= 150
         assert run.config["dataset"]["test"]["src"] == str(tmp_path / "test")
         assert run.config["dataset"]["train"]["format"] == "physmol_lmdb"  # of the includes
     if name == "curve":
         assert sorted(run.seconds for run in runs.values()) == [150, 300, 600, 3600]
+
+
+def test_surfaces_train_every_model_on_every_part(monkeypatch, tmp_path):
+    monkeypatch.chdir(REPOSITORY)
+    path = REPOSITORY / "configs/s2ef/experiments/surfaces.yml"
+    experiment, runs = read_experiment(path, tmp_path)
+    models = ["PhysMol", "SchNet", "PaiNN", "eSEN", "EquiformerV2", "GemNet-dT"]
+    parts = ["seen", *(f"unseen {k}" for k in (1, 2, 3, 4))]
+    assert [(run.model, run.part) for run in runs.values()] == list(product(models, parts))
+    for run in runs.values():
+        folder = tmp_path / run.part.replace(" ", "_")
+        dataset = run.config["dataset"]
+        assert {split: own["src"] for split, own in dataset.items()} == {
+            "train": str(folder / "train"), "val": str(folder / "val")
+        }  # fmt: skip
+        assert run.config["optim"]["max_seconds"] == 1200 and run.seed == 0
+    assert runs["eSEN, unseen 2"].slug == "eSEN_unseen_2"
+    assert experiment.default_data == Path("data/surfaces")
+
+
+def test_each_seed_is_a_run(read):
+    runs = read(f"title: T\nseconds: 3\nseeds: [4, 7]\nruns: {{a: {RUN}}}")
+    assert [(name, run.model, run.seed) for name, run in runs.items()] == [
+        ("a, seed 4", "a", 4), ("a, seed 7", "a", 7)
+    ]  # fmt: skip
 
 
 def test_runs_are_completed_and_changed(read):
@@ -75,6 +102,9 @@ RUN = f"{{config: {SCHNET}}}"
     (f"title: T\nseconds: 3\nruns: {{a: {{config: {SCHNET}, modle: 1}}}}", "did you mean 'model'?"),
     (f"title: T\nseconds: 3\nconfig: {SCHNET}\nsweep: no.yml", "no.yml cannot be read"),
     (f"title: T\nseconds: 3\nrusn: {{a: {RUN}}}", "did you mean 'runs'?"),
+    (f"title: T\nseconds: 3\nseeds: [1]\nruns: {{a: {{config: {SCHNET}, seed: 2}}}}",
+     "give either 'seeds' or the 'seed' of a run"),
+    (f"title: T\nseconds: 3\nsurfaces: {{folds: 1}}\nruns: {{a: {RUN}}}", "surfaces.folds: 1"),
     (f"title: T\nseconds: 3\nruns: {{a b: {RUN}, a/b: {RUN}}}", "run 'a/b' shares the folder"),
 ])  # fmt: skip
 def test_bad_files(content, message, read, tmp_path):

@@ -239,7 +239,7 @@ CATALYSTS = [
     path.relative_to(REPOSITORY)
     for task in ("s2ef", "is2re")
     for path in sorted(REPOSITORY.glob(f"configs/{task}/*.yml"))
-    if path.name != "base.yml"
+    if not path.match("*base.yml")
 ]
 
 
