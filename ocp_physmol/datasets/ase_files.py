@@ -193,8 +193,8 @@ def convert(
         if not write_lmdb(folder / "all", reading()):
             reason, entry = max(left_out.items(), key=lambda item: item[1]["count"])
             raise UserError(
-                f"{report['source']} holds no usable frame; most often ({entry['count']} times): {reason}; "
-                f"first: {entry['examples'][0]}"
+                f"{report['source']} holds no usable frame; most often ({entry['count']} times): "
+                f"{reason}; first: {entry['examples'][0]}"
             )
         frames = PhysMolLmdbDataset({"src": str(folder / "all/data.lmdb")})
         divided = len(set(sids)) < len(fractions)

@@ -23,6 +23,7 @@ class BudgetedTraining(SharedEvaluation):
     """
 
     ema: ExponentialMovingAverage | None
+    budgeted = False  # where nothing is trained
 
     def load_extras(self) -> None:
         optim = self.config["optim"]
