@@ -3,7 +3,7 @@
 import re
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -80,8 +80,8 @@ def to_data(atoms: Atoms | Exception, max_force: float = np.inf) -> Data:
         share < 1 for species in sites.values() for share in species.values()
     ):
         raise UserError("partially occupied sites in info['occupancy']")
-    energy = _label("energy", atoms.get_potential_energy, ())
-    forces = _label("forces", atoms.get_forces, atoms.positions.shape)
+    energy = _label("energy", atoms.get_potential_energy, (), atoms.info)
+    forces = _label("forces", atoms.get_forces, atoms.positions.shape, atoms.arrays)
 
     bare = atoms.copy()
     given = bare.cell.any(1)
@@ -100,13 +100,20 @@ def to_data(atoms: Atoms | Exception, max_force: float = np.inf) -> Data:
     return data
 
 
-def _label(name: str, computed: Callable, shape: tuple[int, ...]) -> np.ndarray:
-    """Energy [] (eV) or forces [n, 3] (eV/Angstrom), no constraint applied."""
+def _label(
+    name: str, computed: Callable, shape: tuple[int, ...], others: Collection[str]
+) -> np.ndarray:
+    """Energy [] (eV) or forces [n, 3] (eV/Angstrom), no constraint applied.
+
+    Names of `others` that look like the label are in the message of the UserError for none.
+    """
     try:
         label = np.asarray(computed(apply_constraint=False), dtype=np.float64)
     # no calculator, not this property, or no number
     except (RuntimeError, NotImplementedError, TypeError, ValueError) as e:
-        raise UserError(f"no {name}") from e
+        found = [other for other in others if name[:5] in other.lower()]
+        hint = f" but '{found[0]}', which must be called '{name}'" if found else ""
+        raise UserError(f"no {name}{hint}") from e
     if label.shape != shape:
         raise UserError(f"{name} of shape {list(label.shape)}")
     if not np.isfinite(label).all():

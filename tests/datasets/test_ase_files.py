@@ -277,15 +277,19 @@ def test_a_model_reads_what_is_written(source, converted):
         (["good", "--max-force", "1e-9"], "most often (2 times): a force of # eV/Angstrom"),
         (["good"], "2 usable frames are too few for 3 splits"),
         (["unlabelled"], "most often (1 times): no energy; first: n2.xyz, frame 0"),
+        (["renamed"], "no energy but 'REF_energy', which must be called 'energy'; first: x.xyz"),
         (["good", "--output", "good"], "good exists and is no data set of ours"),
     ],
 )
 def test_wrong_input_is_explained(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    for folder in ("empty", "good", "unlabelled"):
+    for folder in ("empty", "good", "renamed", "unlabelled"):
         (tmp_path / folder).mkdir()
     write("good/two.xyz", [labelled(molecule("H2O"), seed) for seed in range(2)])
     write("unlabelled/n2.xyz", molecule("N2"))
+    renamed = molecule("N2")
+    renamed.info["REF_energy"] = -1.0
+    write("renamed/x.xyz", renamed, format="extxyz")
     ends(2, "data", "files", arguments[0], "--output", "data", *arguments[1:])
     assert message in capsys.readouterr().err
     assert not (tmp_path / "data").exists() and (tmp_path / "good/two.xyz").exists()

@@ -10,13 +10,17 @@ from ase.build import molecule
 from ase.io import read, write
 from conftest import REPOSITORY, ends
 from fairchem.core import OCPCalculator
+from fairchem.core.common.flags import flags
 from frames import crystals, ethanol
 
 from ocp_physmol.checkpoint import read_checkpoint
+from ocp_physmol.own_data import configuration
 from ocp_physmol.own_data.conversion import make_data
 from ocp_physmol.own_data.judgement import ROWS
 from ocp_physmol.own_data.reference import Reference
 from ocp_physmol.relaxation.predictor import open_labelled
+from ocp_physmol.run.check_config import check_config
+from ocp_physmol.run.config_file import read_config
 
 SMALL = ("--cpu", "--model.hidden_channels=16", "--model.attention_channels=8",
          "--model.num_layers=1", "--model.num_rbf=8", "--optim.batch_size=4")  # fmt: skip
@@ -108,6 +112,22 @@ def test_a_folder_of_other_data_is_refused(tmp_path, monkeypatch, capsys):
     ethanol(file, first_seed=100)
     ends(2, "train", file, "--output", output)
     assert "holds a training on other data (mine.xyz differs)" in capsys.readouterr().err
+
+
+def test_the_config_has_the_budget_and_no_more_to_validate_than_needed(tmp_path, monkeypatch):
+    monkeypatch.setattr(configuration, "MOST_TO_VALIDATE", 1)
+    report = make_data([ethanol(tmp_path / "mine.xyz")], tmp_path / "out", seed=0)
+    assert report["splits"]["val"]["frames"] == 2
+    given = configuration.read_base(tmp_path / "out", None, 7, ["--optim.lr_initial=0.1"])
+    path = configuration.write_config(*given, tmp_path / "out", report)
+    content = yaml.safe_load(path.read_text())
+    assert content["dataset"]["val"]["sample_n"] == 1
+    optim = content["optim"]
+    assert (optim["max_seconds"], optim["max_epochs"], optim["lr_initial"]) == (None, 7, 0.1)
+    args, _ = flags.get_parser().parse_known_args(
+        ["--mode", "train", "--config-yml", str(path), "--cpu"]
+    )
+    check_config(args, read_config(args, []))  # the file alone is enough
 
 
 def test_energies_without_a_model(tmp_path):
