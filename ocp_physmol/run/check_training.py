@@ -68,10 +68,15 @@ def _check_metric(where: str, metric: str, known: Collection[str]) -> None:
         raise UserError(f"{where} has the unknown metric '{metric}'; {did_you_mean(metric, known)}")
 
 
-def check_optim(config: dict) -> None:
-    """Check the section, the options of optimizer and scheduler with it."""
+def check_optim(config: dict, ours: bool) -> None:
+    """Check the section, the options of optimizer and scheduler with it.
+
+    Only a trainer of `ours` knows budgets.
+    """
     optim = config["optim"]
-    budgeted = follows_budget(optim)
+    if not ours:
+        _check_without_budget(optim)
+    budgeted = ours and follows_budget(optim)
     name = optim.get("scheduler") or ("Null" if budgeted else "LambdaLR")
     _check_budget(optim, budgeted)
     options: type[Section] = schema.Optim
@@ -95,8 +100,22 @@ def check_optim(config: dict) -> None:
         LRScheduler(optimizer, {**optim, "scheduler": "Null"} if name == "Null" else optim)
 
 
+def _check_without_budget(optim: dict) -> None:
+    """Raise a UserError where a trainer of fairchem would need to know budgets."""
+    for key in ("max_seconds", "max_steps", "evaluations"):
+        if optim.get(key) is not None:
+            raise UserError(f"optim.{key} needs trainer: physmol")
+    if follows_budget(optim):
+        raise UserError("optim.scheduler is missing; name one, or use trainer: physmol")
+
+
 def _check_budget(optim: dict, budgeted: bool) -> None:
     """Say which options of a budget have no effect, or exclude each other."""
+    if optim.get("scheduler") == "LambdaLR":  # takes a function, which no config can hold
+        raise UserError(
+            "optim.scheduler LambdaLR cannot be named; leave it out, and the learning rate falls "
+            "to the end of the training"
+        )
     if budgeted and optim.get("scheduler"):
         given = "max_seconds" if optim.get("max_seconds") is not None else "max_steps"
         logging.warning(

@@ -221,6 +221,11 @@ def test_budgets_and_what_contradicts_them(caplog):
     assert "optim.evaluations divides a budget; leave out optim.scheduler" in refusal(
         "optim.max_seconds=None", "optim.scheduler=Null", "optim.evaluations=5"
     )
+    energies = ("trainer=ocp", "loss_functions=[{'energy':{'fn':'mae','coefficient':1.0}}]")
+    assert "optim.max_seconds needs trainer: physmol" in refusal(*energies)
+    assert "optim.scheduler is missing; name one, or use trainer: physmol" in refusal(
+        *energies, "optim.max_seconds=None"
+    )
     args, config = read(CONFIG, "optim.scheduler=Null", "dataset.train.src=nowhere")
     with pytest.raises(UserError, match="nowhere does not exist"):
         check_config(args, config)
