@@ -18,7 +18,7 @@ DATA = {
 COMMANDS = {
     "Data": {"data": (DATA, "Make a data set: qm9, oc20, emt or files.")},
     "Train and use a model": {
-        "train": ("run.cli --mode train", "Train the model of a config."),
+        "train": ("own_data.command", "Train on your own files, or the model of a config."),
         "validate": ("run.cli --mode validate", "Errors of a checkpoint on dataset.val."),
         "predict": ("run.cli --mode predict", "Predictions for dataset.test."),
         "relax": ("run.cli --mode run-relaxations", "Relax the structures of dataset.relax."),

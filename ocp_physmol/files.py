@@ -1,5 +1,6 @@
 """Files and folders that are complete or not there. A UserError says why one is not written."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -38,6 +39,15 @@ def move_into_place(partial: str | Path, name: str) -> str:
     with open(partial, "rb") as f:
         os.fsync(f.fileno())
     return str(Path(partial).replace(Path(partial).with_name(name)))
+
+
+def checksum(path: Path) -> str:
+    """The SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def write_json(path: Path, content: Any, indent: int | None = None) -> None:

@@ -38,7 +38,10 @@ VARIANTS = {
     "physics, adjacency": {"readout": "physics", "use_adjacency": True},
     "atom, vectors": {"readout": "atom", "vector_channels": 4},
     "physics, cls, adjacency, vectors": {
-        "readout": "physics", "use_cls": True, "use_adjacency": True, "vector_channels": 8,
+        "readout": "physics",
+        "use_cls": True,
+        "use_adjacency": True,
+        "vector_channels": 8,
     },
 }
 

@@ -3,7 +3,7 @@
 import re
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset, find_problem
 from ocp_physmol.datasets.lmdb_writer import write_lmdb
 from ocp_physmol.datasets.splits import cut, deal
 from ocp_physmol.errors import UserError
-from ocp_physmol.files import complete_folder
+from ocp_physmol.files import checksum, complete_folder
 from ocp_physmol.option_types import PATH, SEED
 
 SUFFIXES = (".traj", ".xyz", ".extxyz", ".db")
@@ -31,14 +31,27 @@ EXAMPLES = 3  # of the frames that are left out for one reason
 CONVERTER = AtomsToGraphs(r_edges=False, r_fixed=True, r_pbc=True)
 
 
-def find_files(source: Path) -> list[Path]:
-    """The file itself, or all files of ASE's below a folder; a UserError if there are none."""
-    if source.is_file():
-        return [source]
-    files = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not files:
-        lack = f"holds no {', '.join(SUFFIXES)} file" if source.is_dir() else "does not exist"
-        raise UserError(f"{source} {lack}; give a folder or a file of any format that ASE reads")
+def find_files(sources: Sequence[Path]) -> dict[str, Path]:
+    """The sources that are files, and all files of ASE's below those that are folders, by name.
+
+    A name is short where no other file has it. A source without any file is a UserError.
+    """
+    files: dict[str, Path] = {}
+    for source in sources:
+        found = [source]
+        if not source.is_file():
+            below = source.rglob("*")
+            found = sorted(path for path in below if path.suffix.lower() in SUFFIXES)
+        if not found:
+            lack = f"holds no {', '.join(SUFFIXES)} file" if source.is_dir() else "does not exist"
+            raise UserError(
+                f"{source} {lack}; give a folder or a file of any format that ASE reads"
+            )
+        known = {path.resolve() for path in files.values()}
+        for path in found:
+            name = path.name if path == source else str(path.relative_to(source))
+            if path.resolve() not in known:
+                files[name if name not in files else str(path)] = path
     return files
 
 
@@ -67,8 +80,8 @@ def to_data(atoms: Atoms | Exception, max_force: float = np.inf) -> Data:
         share < 1 for species in sites.values() for share in species.values()
     ):
         raise UserError("partially occupied sites in info['occupancy']")
-    energy = _label("energy", atoms.get_potential_energy, ())
-    forces = _label("forces", atoms.get_forces, atoms.positions.shape)
+    energy = _label("energy", atoms.get_potential_energy, (), atoms.info)
+    forces = _label("forces", atoms.get_forces, atoms.positions.shape, atoms.arrays)
 
     bare = atoms.copy()
     given = bare.cell.any(1)
@@ -89,13 +102,20 @@ def to_data(atoms: Atoms | Exception, max_force: float = np.inf) -> Data:
     return data
 
 
-def _label(name: str, computed: Callable, shape: tuple[int, ...]) -> np.ndarray:
-    """Energy [] (eV) or forces [n, 3] (eV/Angstrom), no constraint applied."""
+def _label(
+    name: str, computed: Callable, shape: tuple[int, ...], others: Collection[str]
+) -> np.ndarray:
+    """Energy [] (eV) or forces [n, 3] (eV/Angstrom), no constraint applied.
+
+    Names of `others` that look like the label are in the message of the UserError for none.
+    """
     try:
         label = np.asarray(computed(apply_constraint=False), dtype=np.float64)
     # no calculator, not this property, or no number
     except (RuntimeError, NotImplementedError, TypeError, ValueError) as e:
-        raise UserError(f"no {name}") from e
+        found = [other for other in others if name[:5] in other.lower()]
+        hint = f" but '{found[0]}', which must be called '{name}'" if found else ""
+        raise UserError(f"no {name}{hint}") from e
     if label.shape != shape:
         raise UserError(f"{name} of shape {list(label.shape)}")
     if not np.isfinite(label).all():
@@ -104,7 +124,7 @@ def _label(name: str, computed: Callable, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def usable_frames(
-    files: list[Path], root: Path, max_force: float, left_out: dict[str, dict],
+    files: dict[str, Path], max_force: float, left_out: dict[str, dict],
     relaxations: bool = False,
 ) -> Iterator[Data]:  # fmt: skip
     """The frames that can be trained on, numbered by `sid` and, in their file, by `fid`.
@@ -113,12 +133,11 @@ def usable_frames(
     energies are relative to the last usable frame of each.
     """
     numbers = count()
-    for path in files:
-        name = path.name if path == root else path.relative_to(root)
+    for name, path in files.items():
         same = ["atomic_numbers", "pbc"]  # in all frames of a system
         if path.suffix.lower() != ".traj" and not relaxations:  # in which the cell may change
             same.append("cell")
-        frames = _frames_of(path, str(name), same, numbers, max_force, left_out)
+        frames = _frames_of(path, name, same, numbers, max_force, left_out)
         yield from _relative_to_last(frames) if relaxations else frames
 
 
@@ -161,7 +180,7 @@ def _note(left_out: dict, problem: str, where: str) -> None:
         entry["examples"].append(where + more)
 
 
-@click.argument("source", type=PATH)
+@click.argument("sources", metavar="SOURCE...", type=PATH, nargs=-1, required=True)
 @click.option("--output", type=PATH, required=True, help="folder to make")
 @click.option("--val", type=float, default=0.1, help="fraction to validate on")
 @click.option("--test", type=float, default=0.1, help="fraction to test on")
@@ -175,10 +194,10 @@ def _note(left_out: dict, problem: str, where: str) -> None:
     help="take off each energy that of the last frame of the same relaxation",
 )  # fmt: skip
 def convert(
-    source: Path, output: Path, val: float = 0.1, test: float = 0.1, seed: int = 0,
+    sources: Sequence[Path], output: Path, val: float = 0.1, test: float = 0.1, seed: int = 0,
     max_force: float | None = None, relaxations: bool = False,
 ) -> dict:  # fmt: skip
-    """Convert SOURCE, a file that ASE reads or a folder of such files, to OCP LMDBs.
+    """Convert each SOURCE, a file that ASE reads or a folder of such files, to OCP LMDBs.
 
     Takes the frames that have an energy and forces, and says what it leaves out, and why. A folder
     is searched with its subfolders for .traj, .xyz, .extxyz and .db files. Frames of one file with
@@ -191,14 +210,16 @@ def convert(
         )
     fractions = {"train": 1 - val - test, "val": val, "test": test}
     fractions = {split: share for split, share in fractions.items() if share > 0}
-    files = find_files(source)
+    files = find_files(sources)
     left_out: dict[str, dict] = {}
     report: dict[str, Any] = {
-        "source": str(source), "val": val, "test": test, "seed": seed, "max_force": max_force,
-        "relaxations": relaxations,
-    }  # fmt: skip
+        "source": ", ".join(map(str, sources)),
+        "files": {name: checksum(path) for name, path in files.items()},
+        **{"val": val, "test": test, "seed": seed},
+        **{"max_force": max_force, "relaxations": relaxations},
+    }
     with complete_folder(output, report) as folder:  # opened first: is `output` ours to replace?
-        usable = usable_frames(files, source, max_force or np.inf, left_out, relaxations)
+        usable = usable_frames(files, max_force or np.inf, left_out, relaxations)
         sids: list[int] = []  # of the usable frames
 
         def reading() -> Iterator[Data]:
@@ -209,8 +230,8 @@ def convert(
         if not write_lmdb(folder / "all", reading()):
             reason, entry = max(left_out.items(), key=lambda item: item[1]["count"])
             raise UserError(
-                f"{source} holds no usable frame; most often ({entry['count']} times): {reason}; "
-                f"first: {entry['examples'][0]}"
+                f"{report['source']} holds no usable frame; most often ({entry['count']} times): "
+                f"{reason}; first: {entry['examples'][0]}"
             )
         frames = PhysMolLmdbDataset({"src": str(folder / "all/data.lmdb")})
         divided = len(set(sids)) < len(fractions)

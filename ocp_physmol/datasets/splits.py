@@ -34,7 +34,7 @@ def cut(number: int, fractions: dict[str, float]) -> dict[str, Sequence[int]]:
     if counts["train"] < 1:
         raise UserError(
             f"{number} usable frames are too few for {len(fractions)} splits; give more data, "
-            "or smaller fractions --val and --test (0: no such split)"
+            "or to `ocp-physmol data files` smaller --val and --test (0: no such split)"
         )
     ends = np.cumsum(list(counts.values())).tolist()
     return {split: range(end - counts[split], end) for split, end in zip(counts, ends)}

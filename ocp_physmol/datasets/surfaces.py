@@ -54,7 +54,7 @@ def make(source: Path | None, output: Path, splitting: Splitting) -> None:
     if not (frames / REPORT).is_file():
         if source is None:
             raise UserError(f"{output} holds no data; give a folder of relaxations with --source")
-        ase_files.convert(source, frames, 0, 0, max_force=splitting.max_force, relaxations=True)
+        ase_files.convert([source], frames, 0, 0, max_force=splitting.max_force, relaxations=True)
     _require_same(frames, source, splitting.max_force)
     missing = [part for part in splitting.parts if not _is_made(output, part, splitting)]
     if missing:

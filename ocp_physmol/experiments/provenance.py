@@ -18,7 +18,8 @@ from ocp_physmol.files import write_json
 def provenance(jobs: int) -> dict:
     """`machine`, `versions`, `git` and `date` of a measurement, `jobs` of which run together."""
     return {
-        "machine": {"processor": _processor(), "cores": threads(1), "threads": threads(jobs)},
+        "machine": {"processor": _processor(), "cores": len(os.sched_getaffinity(0)),
+                    "threads": threads(jobs)},
         "versions": {"python": platform.python_version(), "torch": torch.__version__,
                      "fairchem-core": version("fairchem-core")},
         "git": {"revision": _git("rev-parse", "HEAD"),
@@ -35,8 +36,13 @@ def write_result(path: Path, content: dict, jobs: int, started: float, beside: s
 
 
 def threads(jobs: int) -> int:
-    """For each of `jobs` processes at the same time, of the cores that this process may use."""
-    return max(1, len(os.sched_getaffinity(0)) // jobs)
+    """For each of `jobs` processes at the same time, of the cores that this process may use.
+
+    Not more than OMP_NUM_THREADS, where it is set: on a busy machine, threads wait for each other.
+    """
+    share = max(1, len(os.sched_getaffinity(0)) // jobs)
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return min(share, int(limit)) if limit.isdigit() and int(limit) else share
 
 
 def _processor() -> str:

@@ -55,7 +55,7 @@ def _check_sections(config: dict) -> None:
     model_class = lookup("model", "model.name", config["model"]["name"])
     check_losses(config, model_class, issubclass(trainer, PhysMolTrainer))
     check_metrics(config["evaluation_metrics"])
-    check_optim(config)
+    check_optim(config, issubclass(trainer, PhysMolTrainer))
     check_task(config)
     _check_model(config["model"])
     for split, options in _splits(config).items():

@@ -1,6 +1,7 @@
 """Checks of what is trained for, and how: losses, metrics, optimizer, scheduler, relaxations."""
 
 import inspect
+import logging
 from collections.abc import Collection
 from typing import Any
 
@@ -13,6 +14,7 @@ from ocp_physmol.errors import UserError, blame, did_you_mean
 from ocp_physmol.losses.term import Term, active_entries, term_class
 from ocp_physmol.run import schema
 from ocp_physmol.run.signatures import lookup, options_of
+from ocp_physmol.training.budget import follows_budget
 from ocp_physmol.training.resolve import model_options
 from ocp_physmol.validation import Section, validate
 
@@ -66,14 +68,17 @@ def _check_metric(where: str, metric: str, known: Collection[str]) -> None:
         raise UserError(f"{where} has the unknown metric '{metric}'; {did_you_mean(metric, known)}")
 
 
-def check_optim(config: dict) -> None:
-    """Check the section, the options of optimizer and scheduler with it."""
+def check_optim(config: dict, ours: bool) -> None:
+    """Check the section, the options of optimizer and scheduler with it.
+
+    Only a trainer of `ours` knows budgets.
+    """
     optim = config["optim"]
-    # fairchem warms up and then steps down at milestones where no scheduler is named
-    budgeted = optim.get("max_seconds") is not None
+    if not ours:
+        _check_without_budget(optim)
+    budgeted = ours and follows_budget(optim)
     name = optim.get("scheduler") or ("Null" if budgeted else "LambdaLR")
-    if name == "LambdaLR" and "lr_milestones" not in optim:
-        raise UserError("optim.scheduler is missing; name one, or give max_seconds")
+    _check_budget(optim, budgeted)
     options: type[Section] = schema.Optim
     if name not in ("LambdaLR", "Null"):
         scheduler = getattr(torch.optim.lr_scheduler, str(name), None)
@@ -93,6 +98,39 @@ def check_optim(config: dict) -> None:
     with blame("optim", Exception):  # torch knows the ranges
         optimizer = optimizer_class(weights, lr=optim["lr_initial"], **params)
         LRScheduler(optimizer, {**optim, "scheduler": "Null"} if name == "Null" else optim)
+
+
+def _check_without_budget(optim: dict) -> None:
+    """Raise a UserError where a trainer of fairchem would need to know budgets."""
+    for key in ("max_seconds", "max_steps", "evaluations"):
+        if optim.get(key) is not None:
+            raise UserError(f"optim.{key} needs trainer: physmol")
+    if follows_budget(optim):
+        raise UserError("optim.scheduler is missing; name one, or use trainer: physmol")
+
+
+def _check_budget(optim: dict, budgeted: bool) -> None:
+    """Say which options of a budget have no effect, or exclude each other."""
+    if optim.get("scheduler") == "LambdaLR":  # takes a function, which no config can hold
+        raise UserError(
+            "optim.scheduler LambdaLR cannot be named; leave it out, and the learning rate falls "
+            "to the end of the training"
+        )
+    if budgeted and optim.get("scheduler"):
+        given = "max_seconds" if optim.get("max_seconds") is not None else "max_steps"
+        logging.warning(
+            f"optim.scheduler {optim['scheduler']} is not used: with optim.{given} the learning "
+            "rate falls to the end of that budget"
+        )
+    if optim.get("evaluations") is None:
+        return
+    if not budgeted:
+        raise UserError(
+            "optim.evaluations divides a budget; leave out optim.scheduler, or give "
+            "optim.eval_every in its place"
+        )
+    if "eval_every" in optim:
+        raise UserError("optim.evaluations and optim.eval_every are both given; leave one out")
 
 
 def check_task(config: dict) -> None:

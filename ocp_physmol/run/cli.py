@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Parse the command line, check what it asks for, and start it here or on the cluster."""
     setup_logging()
     args, overrides = flags.get_parser().parse_known_args(arguments)
-    _check_arguments(args, overrides)
+    check_arguments(args, overrides)
     configs = checked_configs(args, read_config(args, overrides))
     if args.submit:
         submit(args, list(configs.values()))
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
         run_here(configs[""], args.num_gpus)
 
 
-def _check_arguments(args: argparse.Namespace, overrides: list[str]) -> None:
+def check_arguments(args: argparse.Namespace, overrides: list[str]) -> None:
     """Raise a UserError if the options contradict each other or this machine."""
     for text in overrides:  # which must look like --optim.batch_size=8
         if not text.startswith("--") or text.count("=") != 1:

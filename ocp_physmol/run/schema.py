@@ -159,6 +159,8 @@ class Optim(Section):
     lr_milestones: list[Positive] = []
     max_epochs: Positive = Field(examples=[100])
     max_seconds: float | None = Field(None, gt=0)
+    max_steps: Positive | None = None
+    evaluations: Positive | None = None
     eval_every: Positive = 1
     checkpoint_every: int = Field(1, ge=-1)
     ema_decay: float | None = Field(None, ge=0, le=1)

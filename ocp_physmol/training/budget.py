@@ -1,7 +1,8 @@
-"""Training for a given time: the learning rate falls with the time used, not with the steps."""
+"""Training for a given budget: the learning rate falls with the share of it that is used."""
 
 import math
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 
 import torch
@@ -12,22 +13,36 @@ WARMUP = 0.02  # share of the budget in which the learning rate rises linearly
 FINAL = 0.01  # share of the learning rate that is left at the end
 
 
+def follows_budget(optim: dict) -> bool:
+    """Whether the learning rate of a section `optim` follows the budget, not a named scheduler."""
+    if optim.get("max_seconds") is not None or optim.get("max_steps") is not None:
+        return True
+    # fairchem warms up and then steps down at milestones where no scheduler is named
+    return optim.get("scheduler") is None and "lr_milestones" not in optim
+
+
 class BudgetSpent(Exception):
     """Raised after the step that used up the budget; the trainer ends the run in good order."""
 
 
-class TimeBudget:
-    """Multiplier of the learning rate after a share of `seconds`: warm-up, then a half cosine.
+class Budget:
+    """Multiplier of the learning rate after a share of the budget: warm-up, then a half cosine.
 
+    The budget is a number of `seconds`, of `steps`, or both; then it ends with the first of them.
     As the `lr_lambda` of a LambdaLR it is saved and restored with the scheduler, so a resumed run
     has the seconds that were left.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds, self.used = seconds, 0.0
+    def __init__(self, seconds: float | None, steps: int | None) -> None:
+        self.seconds, self.steps, self.used = seconds, steps, 0.0
+
+    def share(self, step: int) -> float:
+        """The share of the budget that is used after so many steps, at most 1."""
+        of_time = self.used / self.seconds if self.seconds else 0.0
+        return min(max(of_time, step / self.steps if self.steps else 0.0), 1.0)
 
     def __call__(self, step: int) -> float:
-        share = min(self.used / self.seconds, 1.0)
+        share = self.share(step)
         if share < WARMUP:
             return max(share / WARMUP, 0.01)
         progress = (share - WARMUP) / (1 - WARMUP)
@@ -35,18 +50,28 @@ class TimeBudget:
 
 
 class BudgetScheduler(LRScheduler):
-    """A scheduler that looks at the clock; `paused` keeps validation out of the count."""
+    """A scheduler that looks at the clock and at the steps.
 
-    def __init__(self, optimizer, seconds: float, device: torch.device) -> None:
-        self.budget, self.device = TimeBudget(seconds), device
-        super().__init__(optimizer, {"scheduler": "LambdaLR", "lr_lambda": self.budget})
-        self.start()
+    `paused` keeps validation out of the count. `at_mark` is called, off the clock, after each of
+    `marks` equal parts of the budget but the last one.
+    """
+
+    def __init__(
+        self, optimizer, budget: Budget, device: torch.device, marks: int | None = None
+    ) -> None:
+        self.budget, self.device, self.marks = budget, device, marks or 1
+        self.at_mark: Callable[[], None] = lambda: None
+        super().__init__(optimizer, {"scheduler": "LambdaLR", "lr_lambda": budget})
+        self._since = time.perf_counter()
 
     def start(self) -> None:
-        """Count from now on; raises BudgetSpent if no time is left."""
+        """Count from now on; raises BudgetSpent if nothing of the budget is left."""
         self._since = time.perf_counter()
-        if self.budget.used >= self.budget.seconds:
+        if self._share() >= 1:
             raise BudgetSpent
+
+    def _share(self) -> float:
+        return self.budget.share(self.scheduler.last_epoch)
 
     @contextmanager
     def paused(self):
@@ -56,7 +81,22 @@ class BudgetScheduler(LRScheduler):
 
     def step(self, metrics=None, epoch=None) -> None:
         """Count the time since the last step. All ranks agree on it, so they stop together."""
+        before = self._share()
         seconds = time.perf_counter() - self._since
         self.budget.used += distutils.all_reduce(seconds, average=True, device=self.device)
         super().step()
+        if int(self.marks * before) < int(self.marks * self._share()) < self.marks:
+            self.at_mark()
         self.start()
+
+    def resume(self, budget: Budget, step: int, learning_rate: float) -> None:
+        """Go on after `step` with the seconds that a checkpoint has used, but with this budget.
+
+        A checkpoint is written between a step and the scheduler's; the learning rate is that of
+        the next step also then.
+        """
+        self.budget.seconds, self.budget.steps = budget.seconds, budget.steps
+        self.scheduler.last_epoch = step
+        self.scheduler.base_lrs = [learning_rate for _ in self.optimizer.param_groups]
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate * self.budget(step)

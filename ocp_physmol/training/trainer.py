@@ -1,6 +1,5 @@
 """Section 3.7: an OCPTrainer that trains with the physics terms beside fairchem's own losses."""
 
-import contextlib
 import importlib
 import inspect
 import logging
@@ -9,7 +8,6 @@ import torch
 from fairchem.core.common import distutils
 from fairchem.core.common.registry import registry
 from fairchem.core.modules.evaluator import Evaluator
-from fairchem.core.modules.exponential_moving_average import ExponentialMovingAverage
 
 from ocp_physmol.checkpoint import read_checkpoint, require_same_architecture
 from ocp_physmol.errors import UserError
@@ -17,10 +15,9 @@ from ocp_physmol.files import move_into_place
 from ocp_physmol.losses.draws import structure_generators
 from ocp_physmol.losses.term import MeanOverRanks, Term, active_entries
 from ocp_physmol.model.copies import merged, renamed
-from ocp_physmol.training.budget import BudgetScheduler, BudgetSpent
+from ocp_physmol.training.budgeted import BudgetedTraining
 from ocp_physmol.training.preemption import DeferredSignal, warning_signal
 from ocp_physmol.training.resolve import resolve
-from ocp_physmol.training.sharded_evaluation import SharedEvaluation
 
 
 def import_path(cls: type) -> str:
@@ -31,18 +28,15 @@ def import_path(cls: type) -> str:
 
 
 @registry.register_trainer("physmol")
-class PhysMolTrainer(SharedEvaluation):
+class PhysMolTrainer(BudgetedTraining):
     """Takes OCPTrainer's configuration, and terms under `loss_functions` (see `losses.term`).
 
-    A coefficient of 0 switches a term off, at no cost. `optim.max_seconds` ends the training after
-    so many seconds of steps, with a learning rate that falls with the time used; `max_epochs` is
-    then an upper limit.
+    A coefficient of 0 switches a term off, at no cost.
 
     Energies are kept in double precision outside the model: totals of 1e4 eV leave no room for meV.
     """
 
     output_targets: dict[str, dict]  # fairchem's, by name
-    ema: ExponentialMovingAverage | None
 
     def __init__(self, **config) -> None:
         # Gaussians far from their centre are denormal floats, several times slower on a CPU
@@ -167,56 +161,14 @@ class PhysMolTrainer(SharedEvaluation):
             metrics = evaluator.update(f"{name}_loss", float(loss.value), metrics)
         return metrics
 
-    # ---- training for a given time
-
-    def load_extras(self) -> None:
-        optim = self.config["optim"]
-        self.budgeted = optim.get("max_seconds") is not None
-        if self.budgeted:
-            optim["scheduler"] = "Null"  # fairchem's schedulers count steps, not time
-        super().load_extras()
-        if self.budgeted:
-            self.scheduler = BudgetScheduler(self.optimizer, optim["max_seconds"], self.device)
+    # ---- checkpoints
 
     def train(self, disable_eval_tqdm: bool = False) -> None:
         try:
             with DeferredSignal(warning_signal()) as self.interruption:
-                self._train(disable_eval_tqdm)
+                super().train(disable_eval_tqdm)
         finally:
             self.interruption = None
-
-    def _train(self, disable_eval_tqdm: bool) -> None:
-        if self.ema is None and self.ema_decay:  # a checkpoint of the best weights holds no average
-            self.ema = ExponentialMovingAverage(self.model.parameters(), self.ema_decay)
-        with contextlib.suppress(BudgetSpent):
-            if self.budgeted:
-                self.scheduler.start()
-            super().train(disable_eval_tqdm)
-        if self.budgeted:
-            used = self.scheduler.budget.used
-            logging.info(f"Trained for {used:.0f} seconds, {self.step} steps.")
-        # the end may lie between two validations
-        self.save(checkpoint_file="checkpoint.pt", training_state=True)
-        between = self.step % self.config["optim"].get("eval_every", len(self.train_loader)) != 0
-        if self.val_loader is not None and between:
-            metrics = self.validate(split="val", disable_tqdm=disable_eval_tqdm)
-            self.update_best(self.evaluation_metrics["primary_metric"], metrics, disable_eval_tqdm)
-
-    def validate(self, *args, **kwargs):
-        with self._off_the_clock():
-            return super().validate(*args, **kwargs)
-
-    def update_best(self, *args, **kwargs) -> None:
-        best = self.best_val_metric
-        with self._off_the_clock():
-            super().update_best(*args, **kwargs)
-            if self.best_val_metric != best:  # else a run that resumes forgets how good it was
-                self.save()
-
-    def _off_the_clock(self):
-        return self.scheduler.paused() if self.budgeted else contextlib.nullcontext()
-
-    # ---- checkpoints
 
     def save_if_training(self) -> None:
         """Save when the job is to end. Without a running training there is nothing to save, and

@@ -81,7 +81,7 @@ def source(tmp_path_factory):
 @pytest.fixture(scope="module")
 def converted(source, tmp_path_factory):
     output = tmp_path_factory.mktemp("lmdb") / "data"
-    ase_files.convert(source, output, val=0.2, max_force=30)
+    ase_files.convert([source], output, val=0.2, max_force=30)
     return output
 
 
@@ -117,6 +117,19 @@ def test_labels_round_trip(source, converted):
         )
 
 
+def test_sources_may_be_several_files_and_folders(source, tmp_path):
+    """Each file once, by its short name where no other has it."""
+    (tmp_path / "more").mkdir()
+    more = tmp_path / "more/Cu.traj"
+    more.write_bytes((source / "deeper/Pt.traj").read_bytes())
+    sources = [source / "Cu.traj", source, more]
+    report = ase_files.convert(sources, tmp_path / "data", max_force=30)
+    names = {"Cu.traj", "bad.extxyz", "deeper/Pt.traj", "deeper/crystals.db", "molecules.extxyz"}
+    assert names | {str(more)} <= report["files"].keys()
+    assert report["files"][str(more)] == report["files"]["deeper/Pt.traj"]
+    assert sum(split["frames"] for split in report["splits"].values()) == 46 + 10
+
+
 def test_constraints_and_tags(source, converted):
     for entry in entries(converted):
         on_slab = entry.natoms == 9
@@ -141,7 +154,7 @@ def test_no_system_is_in_two_splits(converted):
 
 def test_the_seed_decides(source, tmp_path):
     def train(name, seed):
-        ase_files.convert(source, tmp_path / name, seed=seed)
+        ase_files.convert([source], tmp_path / name, seed=seed)
         return [(entry.sid, entry.fid) for entry in open_labelled(tmp_path / name / "train")]
 
     assert train("a", 0) == train("b", 0) != train("c", 1)
@@ -179,7 +192,7 @@ def test_a_file_that_breaks_off_gives_what_it_has(tmp_path):
     path = tmp_path / "broken.extxyz"
     write(path, [labelled(molecule("H2O"), seed) for seed in range(6)])
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-2]))
-    report = ase_files.convert(path, tmp_path / "data")
+    report = ase_files.convert([path], tmp_path / "data")
     assert sum(split["frames"] for split in report["splits"].values()) == 5
     left_out = report["left_out"]["cannot be read from here on"]
     assert left_out["examples"][0].startswith("broken.extxyz, frame 5 (XYZError: ")
@@ -217,7 +230,7 @@ def test_the_cell_of_a_trajectory_may_change(tmp_path):
     with Trajectory(tmp_path / "pressed.traj", "w") as trajectory:
         for lattice in (3.5, 3.6, 3.7):
             trajectory.write(labelled(bulk("Cu", a=lattice)))
-    frames = ase_files.usable_frames([tmp_path / "pressed.traj"], tmp_path, np.inf, {})
+    frames = ase_files.usable_frames({"pressed.traj": tmp_path / "pressed.traj"}, np.inf, {})
     assert [(frame.sid, frame.fid) for frame in frames] == [(0, 0), (0, 1), (0, 2)]
 
 
@@ -264,15 +277,19 @@ def test_a_model_reads_what_is_written(source, converted):
         (["good", "--max-force", "1e-9"], "most often (2 times): a force of # eV/Angstrom"),
         (["good"], "2 usable frames are too few for 3 splits"),
         (["unlabelled"], "most often (1 times): no energy; first: n2.xyz, frame 0"),
+        (["renamed"], "no energy but 'REF_energy', which must be called 'energy'; first: x.xyz"),
         (["good", "--output", "good"], "good exists and is no data set of ours"),
     ],
 )
 def test_wrong_input_is_explained(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    for folder in ("empty", "good", "unlabelled"):
+    for folder in ("empty", "good", "renamed", "unlabelled"):
         (tmp_path / folder).mkdir()
     write("good/two.xyz", [labelled(molecule("H2O"), seed) for seed in range(2)])
     write("unlabelled/n2.xyz", molecule("N2"))
+    renamed = molecule("N2")
+    renamed.info["REF_energy"] = -1.0
+    write("renamed/x.xyz", renamed, format="extxyz")
     ends(2, "data", "files", arguments[0], "--output", "data", *arguments[1:])
     assert message in capsys.readouterr().err
     assert not (tmp_path / "data").exists() and (tmp_path / "good/two.xyz").exists()
@@ -282,10 +299,10 @@ def test_nothing_is_left_of_a_failed_conversion(source, tmp_path, monkeypatch):
     def failing(*args):
         raise UserError("broken")
 
-    ase_files.convert(source, tmp_path / "data")
+    ase_files.convert([source], tmp_path / "data")
     before = (tmp_path / "data/report.json").read_text()
     monkeypatch.setattr(ase_files, "deal", failing)
     with pytest.raises(UserError, match="broken"):
-        ase_files.convert(source, tmp_path / "data", seed=1)
+        ase_files.convert([source], tmp_path / "data", seed=1)
     assert (tmp_path / "data/report.json").read_text() == before
     assert [path.name for path in tmp_path.iterdir()] == ["data"]

@@ -214,12 +214,30 @@ def test_every_shipped_config_has_values_that_its_keys_may_have():
             assert "dataset.train.src: nowhere does not exist" in message, path
 
 
+def test_budgets_and_what_contradicts_them(caplog):
+    assert "optim.evaluations and optim.eval_every are both given" in refusal(
+        "optim.evaluations=5", "optim.eval_every=5"
+    )
+    assert "optim.evaluations divides a budget; leave out optim.scheduler" in refusal(
+        "optim.max_seconds=None", "optim.scheduler=Null", "optim.evaluations=5"
+    )
+    energies = ("trainer=ocp", "loss_functions=[{'energy':{'fn':'mae','coefficient':1.0}}]")
+    assert "optim.max_seconds needs trainer: physmol" in refusal(*energies)
+    assert "optim.scheduler is missing; name one, or use trainer: physmol" in refusal(
+        *energies, "optim.max_seconds=None"
+    )
+    args, config = read(CONFIG, "optim.scheduler=Null", "dataset.train.src=nowhere")
+    with pytest.raises(UserError, match="nowhere does not exist"):
+        check_config(args, config)
+    assert "optim.scheduler Null is not used: with optim.max_seconds" in caplog.text
+
+
 EMPTY = {
     "outputs": "outputs: {} is not possible; it must have at least 1 item",
     "model": "model.name is missing; a name that fairchem knows, or an import path",
     "dataset": "dataset.train.src is missing; for example data/qm9/train",
     "evaluation_metrics": "evaluation_metrics.primary_metric is missing; for example energy_mae",
-    "optim": "optim.scheduler is missing; name one, or give max_seconds",
+    "optim": "optim.batch_size is missing; for example 32",
 }
 
 

@@ -45,7 +45,7 @@ BAD_OPTIONS = {
     "optim.batch_size: 0 is not possible; it must be greater than or equal to 1",
     "--optim.lr_initial=fast": "optim.lr_initial: 'fast' is not possible",
     "--optim.optimizer=Adm": "torch.optim has no Adm",
-    "--optim.scheduler=LambdaLR": "optim.scheduler is missing; name one",
+    "--optim.scheduler=LambdaLR": "optim.scheduler LambdaLR cannot be named; leave it out",
     "--optim.scheduler=Cosine": "torch.optim.lr_scheduler has no Cosine",
     "--dataset.train.src=nowhere": "dataset.train.src: nowhere does not exist; make the data",
     "--dataset.train.format=lmbd": "did you mean 'lmdb'?",

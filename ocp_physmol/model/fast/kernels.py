@@ -126,8 +126,8 @@ def _attention_kernels(num_heads: int, head_width: int, num_vectors: int):
                 for axis in range(3):
                     r, here = direction[e, axis], axis * num_vectors
                     for c in range(num_vectors):
-                        vector = r * filtered[along + c] + vectors_j[here + c] * filtered[carried + c]
-                        out_i[width + here + c] += vector
+                        out_i[width + here + c] += r * filtered[along + c]
+                        out_i[width + here + c] += vectors_j[here + c] * filtered[carried + c]
 
     @jit
     def attend_gradient(

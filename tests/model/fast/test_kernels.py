@@ -127,9 +127,7 @@ def test_gradients_not_asked_for_are_left_out(compiled, plain, arguments):
 
 def test_no_edges():
     empty = torch.zeros(0, dtype=torch.long)
-    edges = kernels.Edges(
-        empty, empty, empty, torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, 3)
-    )
+    edges = kernels.Edges(empty, empty, empty, torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, 3))
     x = torch.randn(3, 4, requires_grad=True)
     out = kernels.embed(x, torch.randn(5, 4), edges)
     out.sum().backward()

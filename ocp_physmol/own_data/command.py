@@ -1,0 +1,112 @@
+"""From files that ASE reads to a trained and judged model: ocp-physmol train FILE..."""
+
+import shlex
+import time
+from pathlib import Path
+
+import click
+import torch
+
+from ocp_physmol.checkpoint import read_checkpoint
+from ocp_physmol.evaluation.structure_tasks import table
+from ocp_physmol.experiments.launch import BEST, LAST, Chain, launch, ocp_physmol
+from ocp_physmol.experiments.provenance import write_result
+from ocp_physmol.figures.parity import parity_figure
+from ocp_physmol.option_types import COUNT, DURATION, PATH, SEED
+from ocp_physmol.own_data.configuration import read_base, write_config
+from ocp_physmol.own_data.conversion import make_data
+from ocp_physmol.own_data.judgement import ROWS, Judgement, judge
+from ocp_physmol.own_data.reference import Reference
+from ocp_physmol.relaxation.predictor import Predictor, open_labelled
+from ocp_physmol.run import cli
+
+MINUTES = 10  # of a training without --time and --epochs
+CELLS = (
+    "The cells differ between frames of the same atoms. Stress is not trained, so relax positions "
+    "with this model, but no cells."
+)
+NEXT_STEPS = """
+To use the model, with energies in eV and forces in eV/Å:
+
+    import ocp_physmol
+    from fairchem.core import OCPCalculator
+    atoms.calc = OCPCalculator(checkpoint_path="{best}")
+
+To train it on, run the same command with a longer --time. To change anything, edit {config} and:
+
+    python main.py --mode train --config-yml {config} --run-dir {again}{device}
+"""
+
+
+class TrainCommand(click.Command):
+    """With --config-yml, this is fairchem's command line, which parses all its arguments."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if any(arg.startswith("--config") for arg in args):
+            cli.main(["--mode", "train", *args])
+            ctx.exit()
+        return super().parse_args(ctx, args)
+
+
+@click.command(
+    "train", cls=TrainCommand,
+    context_settings={"show_default": True, "ignore_unknown_options": True},
+    epilog="`ocp-physmol train --config-yml FILE` trains the model of a config, on any data. It is "
+    "fairchem's command line; `ocp-physmol train --config-yml FILE --help` lists its options.",
+)  # fmt: skip
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.option("--output", type=PATH, show_default="runs/NAME of the first file",
+              help="Folder to fill.")  # fmt: skip
+@click.option("--time", "seconds", type=DURATION, show_default=f"{MINUTES}m, without --epochs",
+              help="How long to train: 90s, 10m, 1.5h.")  # fmt: skip
+@click.option("--epochs", type=COUNT, help="How often to see each frame in training.")
+@click.option("--seed", type=SEED, default=0, help="Of the splits and of the training.")
+@click.option("--cpu", is_flag=True, help="Leave a GPU alone.")
+def command(
+    files: tuple[str, ...], output: Path | None, seconds: float | None, epochs: int | None,
+    seed: int, cpu: bool,
+) -> None:  # fmt: skip
+    """Train PhysMol on your own calculations, and judge it on a tenth of them that is held out.
+
+    Each FILE is of any format that ASE reads, or a folder of such files, with energies (eV) and
+    forces (eV/Å). The model and its training are those of configs/s2ef/own.yml; any key of it can
+    be overridden, as with --optim.batch_size=8. The same command again goes on where it was.
+    """
+    started, gpu = time.time(), torch.cuda.is_available() and not cpu
+    overrides = [text for text in files if text.startswith("-")]
+    sources = [Path(text) for text in files if not text.startswith("-")]
+    if not sources:
+        raise click.UsageError("Missing argument 'FILE...'.")
+    output = output or Path("runs", sources[0].stem)
+    seconds = seconds or (None if epochs else 60.0 * MINUTES)
+    base = read_base(output, seconds, epochs, overrides)  # a mistake in it comes first
+    config = write_config(*base, output, make_data(sources, output, seed))
+    device = () if gpu else ("--cpu",)
+    train = ocp_physmol(
+        "train", "--config-yml", config, "--run-dir", output, "--timestamp-id", "run",
+        "--seed", seed, "--print-every", 50, *device,
+    )  # fmt: skip
+    launch({output.name: Chain({"training": train}, output / "log.txt")}, 1, "Training", seconds)
+
+    result = _judged(output, gpu)
+    steps = read_checkpoint(output / LAST)["step"]
+    click.echo(
+        f"\n{result.frames} held-out frames, after {steps} steps of training\n\n"
+        f"{table(result.columns, ROWS)}"
+    )
+    content = {**result.columns, "frames": result.frames, "train_steps": steps, "seed": seed}
+    write_result(output / "results.json", content, 1, started, f" and {output / 'parity.png'}")
+    paths = {"config": config, "again": output / "next"}
+    quoted = {name: shlex.quote(str(path)) for name, path in paths.items()}
+    click.echo(NEXT_STEPS.format(best=output / BEST, device=" ".join(["", *device]), **quoted))
+
+
+def _judged(output: Path, gpu: bool) -> Judgement:
+    """Judge the best weights on the held-out frames, and draw them against their labels."""
+    reference = Reference.of(open_labelled(output / "data/train"))
+    if reference.cells_vary:
+        click.echo(CELLS)
+    predictor = Predictor.open(output / BEST, cpu=not gpu)
+    result = judge(predictor, open_labelled(output / "data/test"), reference)
+    parity_figure(output / "parity.png", *result.pairs)
+    return result
