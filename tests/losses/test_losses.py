@@ -54,7 +54,8 @@ def task(request, qm9_folder, emt_folder) -> Task:
 def make_trainer(task: Task, terms: dict) -> PhysMolTrainer:
     return PhysMolTrainer(
         task={},
-        model={"name": "physmol", "hidden_channels": 16, "num_layers": 1, "num_rbf": 8},
+        model={"name": "physmol", "hidden_channels": 16, "num_layers": 2, "num_rbf": 8,
+               "vector_channels": 8},
         outputs=task.outputs,
         dataset={"train": {"format": "physmol_lmdb", "src": f"{task.folder}/train",
                            "key_mapping": task.key_mapping}},
