@@ -72,7 +72,7 @@ CONFIGS = sorted(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "config", [c for c in CONFIGS if c.endswith(("physmol_paper.yml", "schnet.yml"))]
+    "config", [c for c in CONFIGS if c.endswith(("/physmol_paper.yml", "/schnet.yml"))]
 )
 def test_shipped_configs_train_on_two_ranks(config, emt_folder, tmp_path):
     """With their own losses, switches and schedulers; only smaller."""

@@ -102,6 +102,13 @@ def to_data(atoms: Atoms | Exception, max_force: float = np.inf) -> Data:
     return data
 
 
+def differing_file(report: dict, sources: Sequence[Path]) -> str | None:
+    """The name of a file that is not as it was when `report` was written, or came or went."""
+    before = report.get("files", {})
+    now = {name: checksum(path) for name, path in find_files(sources).items()}
+    return next((n for n in {**before, **now} if before.get(n) != now.get(n)), None)
+
+
 def _label(
     name: str, computed: Callable, shape: tuple[int, ...], others: Collection[str]
 ) -> np.ndarray:
@@ -113,8 +120,9 @@ def _label(
         label = np.asarray(computed(apply_constraint=False), dtype=np.float64)
     # no calculator, not this property, or no number
     except (RuntimeError, NotImplementedError, TypeError, ValueError) as e:
-        found = [other for other in others if name[:5] in other.lower()]
-        hint = f" but '{found[0]}', which must be called '{name}'" if found else ""
+        found = [other for other in others if name[:5] in str(other).lower()]
+        unit = "total energy in eV" if name == "energy" else "forces in eV/Angstrom"
+        hint = f" but '{found[0]}', to be called '{name}' if it is the {unit}" if found else ""
         raise UserError(f"no {name}{hint}") from e
     if label.shape != shape:
         raise UserError(f"{name} of shape {list(label.shape)}")
@@ -191,7 +199,8 @@ def _note(left_out: dict, problem: str, where: str) -> None:
 )  # fmt: skip
 @click.option(
     "--relaxations", is_flag=True,
-    help="take off each energy that of the last frame of the same relaxation",
+    help="take off each energy that of the last frame of the same relaxation; frames of one file "
+    "with the same atoms are one relaxation",
 )  # fmt: skip
 def convert(
     sources: Sequence[Path], output: Path, val: float = 0.1, test: float = 0.1, seed: int = 0,

@@ -67,18 +67,14 @@ def make(source: Path | None, output: Path, splitting: Splitting) -> None:
 
 
 def _require_same(frames: Path, source: Path | None, max_force: float) -> None:
-    """Refuse frames that were made of another folder, or with another limit."""
+    """Refuse frames that were made of other files, or with another limit."""
     report = json.loads((frames / REPORT).read_text())
-    former: dict[str, Any] = {"max_force": report["max_force"]}
-    now: dict[str, Any] = {"max_force": max_force}
-    if source is not None:
-        former["source"], now["source"] = Path(report["source"]).resolve(), source.resolve()
-    for key, value in now.items():
-        if former[key] != value:
-            raise UserError(
-                f"{frames} was made with {key} {former[key]}, not {value}; name another folder "
-                f"with --data, or remove {frames.parent}"
-            )
+    cure = f"name another folder with --data, or remove {frames.parent}"
+    if report["max_force"] != max_force:
+        former = report["max_force"]
+        raise UserError(f"{frames} was made with max_force {former}, not {max_force}; {cure}")
+    if source is not None and (differing := ase_files.differing_file(report, [source])):
+        raise UserError(f"{frames} was made of other files than {source} ({differing}); {cure}")
 
 
 def _is_made(output: Path, part: str, splitting: Splitting) -> bool:

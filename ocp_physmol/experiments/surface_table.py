@@ -75,5 +75,5 @@ def _averaged(records: list[dict]) -> dict[str, float]:
     """Numbers by their path in a record: the median over seeds of the mean over parts."""
     flat = pd.json_normalize(records, sep="/")
     keys = [key for path, nothing, *_ in MEASURED for key in (path, nothing) if key]
-    values = flat[[*keys, "steps"]].astype(float).groupby(flat["seed"]).mean()
-    return values.replace(np.nan, np.inf).median().to_dict()
+    values = flat[[*keys, "steps"]].astype(float).fillna(np.inf)  # NaN would be left out
+    return values.groupby(flat["seed"]).mean().median().to_dict()

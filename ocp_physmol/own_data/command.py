@@ -23,7 +23,7 @@ from ocp_physmol.run import cli
 MINUTES = 10  # of a training without --time and --epochs
 CELLS = (
     "The cells differ between frames of the same atoms. Stress is not trained, so relax positions "
-    "with this model, but no cells."
+    "with this model, but no cells. Held-out frames may be neighbours of those trained on."
 )
 NEXT_STEPS = """
 To use the model, with energies in eV and forces in eV/Å:
@@ -32,9 +32,10 @@ To use the model, with energies in eV and forces in eV/Å:
     from fairchem.core import OCPCalculator
     atoms.calc = OCPCalculator(checkpoint_path="{best}")
 
-To train it on, run the same command with a longer --time. To change anything, edit {config} and:
+To train it on, run the same command with a longer --time, or more --epochs. To change anything,
+edit {config} and:
 
-    python main.py --mode train --config-yml {config} --run-dir {again}{device}
+    ocp-physmol train --config-yml {config} --run-dir {again}{device}
 """
 
 

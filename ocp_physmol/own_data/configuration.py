@@ -6,7 +6,10 @@ from pathlib import Path
 import yaml
 from fairchem.core.common.flags import flags
 
+from ocp_physmol.errors import UserError
+from ocp_physmol.experiments.launch import LAST
 from ocp_physmol.fairchem_compat.warnings_filter import without_fairchems_warnings
+from ocp_physmol.files import complete_or_absent
 from ocp_physmol.run import cli, schema
 from ocp_physmol.run.check_config import check_config
 from ocp_physmol.run.config_file import read_config
@@ -23,18 +26,24 @@ def read_base(
 
     `overrides` are of the form --section.key=value; anything else is a UserError.
     """
+    for text in overrides:  # main.py's own options would be lost
+        if "." not in text.partition("=")[0]:
+            raise UserError(
+                f"unknown option '{text}'; a config key is overridden by --section.key=value, and "
+                "`ocp-physmol train --config-yml FILE` has all options of a training"
+            )
     budget = [f"--optim.max_seconds={seconds}", f"--optim.max_epochs={epochs or UNLIMITED}"]
     command_line = ["--mode", "train", "--config-yml", BASE, "--run-dir", str(output), "--cpu"]
-    args, unknown = flags.get_parser().parse_known_args([*command_line, *budget, *overrides])
-    cli.check_arguments(args, unknown)
-    return args, read_config(args, unknown)
+    args = flags.get_parser().parse_args(command_line)
+    cli.check_arguments(args, [*budget, *overrides])
+    return args, read_config(args, [*budget, *overrides])
 
 
 def write_config(args: argparse.Namespace, config: dict, output: Path, report: dict) -> Path:
     """Write `output`/config.yml, complete and without includes, and return its path.
 
-    `report` is that of the data in `output`/data. A config that no training can start with is a
-    UserError.
+    `report` is that of the data in `output`/data. A config that no training can start with, or go
+    on with where there is one, is a UserError.
     """
     for split in ("train", "val"):  # fairchem would predict a test split with each best model
         config["dataset"][split]["src"] = str((output / "data" / split).resolve())
@@ -45,5 +54,12 @@ def write_config(args: argparse.Namespace, config: dict, output: Path, report: d
     own = {key: config[key] for key in schema.Config.model_fields if key in config}
     about = f"# {BASE} for the data of {report['source']}; energies in eV, forces in eV/Angstrom"
     path = output / "config.yml"
-    path.write_text(f"{about}\n{yaml.safe_dump(own, sort_keys=False)}", encoding="utf-8")
+    trained = (output / LAST).is_file() and path.is_file()
+    if trained and yaml.safe_load(path.read_text(encoding="utf-8"))["model"] != own["model"]:
+        raise UserError(
+            f"{output} holds a training of another model, that of {path}; give the same --model "
+            "options, or choose another --output"
+        )
+    with complete_or_absent(path) as partial:
+        partial.write_text(f"{about}\n{yaml.safe_dump(own, sort_keys=False)}", encoding="utf-8")
     return path

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from ocp_physmol.datasets.ase_files import convert, find_files
+from ocp_physmol.datasets.ase_files import convert, differing_file
 from ocp_physmol.errors import UserError
-from ocp_physmol.files import REPORT, checksum
+from ocp_physmol.files import REPORT
 
 
 def make_data(sources: Sequence[Path], output: Path, seed: int) -> dict:
@@ -26,12 +26,9 @@ def make_data(sources: Sequence[Path], output: Path, seed: int) -> dict:
             )
         return convert(sources, output / "data", seed=seed)
     report = json.loads(written.read_text())
-    files = {name: checksum(path) for name, path in find_files(sources).items()}
-    before = report.get("files", {})
-    differing = [name for name in {**before, **files} if before.get(name) != files.get(name)]
     cure = "choose another --output, or remove this one to begin anew"
-    if differing:
-        raise UserError(f"{output} holds a training on other data ({differing[0]} differs); {cure}")
+    if differing := differing_file(report, sources):
+        raise UserError(f"{output} holds a training on other data ({differing} differs); {cure}")
     if report["seed"] != seed:
         raise UserError(f"{output} holds a training with --seed {report['seed']}; {cure}")
     click.echo(f"{output} holds the data of these files; going on with its training.")

@@ -116,10 +116,11 @@ def _check_budget(optim: dict, budgeted: bool) -> None:
             "optim.scheduler LambdaLR cannot be named; leave it out, and the learning rate falls "
             "to the end of the training"
         )
-    if budgeted and optim.get("scheduler"):
+    unused = [key for key in ("scheduler", "lr_milestones") if optim.get(key)]
+    if budgeted and unused:
         given = "max_seconds" if optim.get("max_seconds") is not None else "max_steps"
         logging.warning(
-            f"optim.scheduler {optim['scheduler']} is not used: with optim.{given} the learning "
+            f"optim.{unused[0]} {optim[unused[0]]} is not used: with optim.{given} the learning "
             "rate falls to the end of that budget"
         )
     if optim.get("evaluations") is None:
@@ -127,10 +128,13 @@ def _check_budget(optim: dict, budgeted: bool) -> None:
     if not budgeted:
         raise UserError(
             "optim.evaluations divides a budget; leave out optim.scheduler, or give "
-            "optim.eval_every in its place"
+            "optim.eval_every and --optim.evaluations=None"
         )
     if "eval_every" in optim:
-        raise UserError("optim.evaluations and optim.eval_every are both given; leave one out")
+        raise UserError(
+            "optim.evaluations and optim.eval_every are both given; leave one out, or add "
+            "--optim.evaluations=None"
+        )
 
 
 def check_task(config: dict) -> None:

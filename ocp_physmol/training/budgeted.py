@@ -96,8 +96,15 @@ class BudgetedTraining(SharedEvaluation):
     def load_checkpoint(self, checkpoint_path, checkpoint, inference_only=False) -> None:
         schedule = checkpoint.get("scheduler") or {}
         used = (schedule.get("lr_lambdas") or [None])[0]
-        if (used is not None) != self.budgeted:  # then one says nothing about the other
+        differs = (used is not None) != self.budgeted
+        if differs:  # then one schedule says nothing about the other
             checkpoint = {**checkpoint, "scheduler": None}
         super().load_checkpoint(checkpoint_path, checkpoint, inference_only)
-        if self.budgeted and not inference_only:
-            self.scheduler.resume(self._budget(), self.step, self.config["optim"]["lr_initial"])
+        if inference_only:
+            return
+        learning_rate = self.config["optim"]["lr_initial"]
+        if self.budgeted:
+            self.scheduler.resume(self._budget(), self.step, learning_rate)
+        elif differs:  # the optimizer's rate is what a budget has left of it
+            for group in self.optimizer.param_groups:
+                group["lr"] = group["initial_lr"] = learning_rate

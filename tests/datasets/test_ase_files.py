@@ -277,7 +277,7 @@ def test_a_model_reads_what_is_written(source, converted):
         (["good", "--max-force", "1e-9"], "most often (2 times): a force of # eV/Angstrom"),
         (["good"], "2 usable frames are too few for 3 splits"),
         (["unlabelled"], "most often (1 times): no energy; first: n2.xyz, frame 0"),
-        (["renamed"], "no energy but 'REF_energy', which must be called 'energy'; first: x.xyz"),
+        (["renamed"], "no energy but 'REF_energy', to be called 'energy' if it is the total"),
         (["good", "--output", "good"], "good exists and is no data set of ours"),
     ],
 )

@@ -118,7 +118,7 @@ def test_what_is_there_is_kept(source, made, monkeypatch):
 def test_other_data_are_refused(options, message, source, made):
     with pytest.raises(UserError, match=message):
         surfaces.make(source, made, surfaces.Splitting(**options))
-    with pytest.raises(UserError, match="was made with source"):
+    with pytest.raises(UserError, match="was made of other files"):
         surfaces.make(source / "1.traj", made, TWO_FOLDS)
 
 

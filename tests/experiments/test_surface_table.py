@@ -50,8 +50,9 @@ def test_a_model_without_all_folds_is_not_compared():
 
 
 def test_one_that_explodes_is_infinitely_wrong():
-    texts = table_of(trained("a", (0.1, 0.2), end=float("inf"))).texts
+    texts = table_of(trained("a", (0.1, float("nan")), end=float("inf"))).texts
     assert texts.loc["a", "unseen: energy MAE at the end (eV)"] == "∞"
+    assert texts.loc["a", "unseen: force MAE (eV/Å)"] == "∞"
 
 
 def test_the_best_is_bold_in_markdown():

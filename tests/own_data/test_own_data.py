@@ -14,6 +14,8 @@ from fairchem.core.common.flags import flags
 from frames import crystals, ethanol
 
 from ocp_physmol.checkpoint import read_checkpoint
+from ocp_physmol.errors import UserError
+from ocp_physmol.experiments.launch import LAST
 from ocp_physmol.own_data import configuration
 from ocp_physmol.own_data.conversion import make_data
 from ocp_physmol.own_data.judgement import ROWS
@@ -81,6 +83,8 @@ def test_help_tells_both_roads(capsys):
     (["good.xyz", "--output", "one.xyz"], "one.xyz is a file; choose another --output"),
     (["good.xyz", "--time", "soon"], "'soon' is no time; give one as 90s, 10m or 1.5h"),
     (["good.xyz", "--tiem", "9m"], "unknown option '--tiem'"),
+    (["good.xyz", "--checkpoint=a.pt"], "unknown option '--checkpoint=a.pt'; a config key is"),
+    (["good.xyz", "--optim.eval_every=9"], "leave one out, or add --optim.evaluations=None"),
     (["good.xyz", "--optim.batch_sise=9"], "optim.batch_sise is an unknown key; did you mean"),
     (["good.xyz", "--model.num_heads=5"], "own.yml: model.num_heads: 5 is not possible"),
     (["--cpu"], "Missing argument 'FILE...'"),
@@ -128,6 +132,22 @@ def test_the_config_has_the_budget_and_no_more_to_validate_than_needed(tmp_path,
         ["--mode", "train", "--config-yml", str(path), "--cpu"]
     )
     check_config(args, read_config(args, []))  # the file alone is enough
+
+
+def test_a_folder_with_another_model_keeps_its_config(tmp_path):
+    output = tmp_path / "out"
+    report = make_data([ethanol(tmp_path / "mine.xyz")], output, seed=0)
+    narrow = configuration.read_base(output, 60, None, ["--model.hidden_channels=16"])
+    path = configuration.write_config(*narrow, output, report)
+    (output / LAST).parent.mkdir(parents=True)
+    (output / LAST).touch()
+    before = path.read_text()
+    longer = configuration.read_base(output, 90, None, ["--model.hidden_channels=16"])
+    assert configuration.write_config(*longer, output, report) == path
+    assert path.read_text() == before.replace("max_seconds: 60", "max_seconds: 90")
+    with pytest.raises(UserError, match="holds a training of another model"):
+        configuration.write_config(*configuration.read_base(output, 90, None, []), output, report)
+    assert "hidden_channels: 16" in path.read_text()
 
 
 def test_energies_without_a_model(tmp_path):

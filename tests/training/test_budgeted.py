@@ -151,7 +151,11 @@ def test_a_budget_that_is_given_anew_wins(qm9_folder, tmp_path):
 def test_a_checkpoint_of_another_schedule_can_be_gone_on_from(first, then, qm9_folder, tmp_path):
     trained(qm9_folder, tmp_path, **first)
     checkpoint = tmp_path / "checkpoints/run/checkpoint.pt"
-    run = trained(qm9_folder, tmp_path, checkpoint, **then, max_epochs=2)
+    run = trainer(qm9_folder, tmp_path, **then, max_epochs=2)
+    run.load_checkpoint(str(checkpoint))
+    rate = run.optimizer.param_groups[0]["lr"]
+    assert rate > 0.4 * run.config["optim"]["lr_initial"]  # not what a finished budget has left
+    run.train(disable_eval_tqdm=True)
     assert run.step == 2 * EPOCH
 
 
