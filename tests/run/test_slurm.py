@@ -86,7 +86,7 @@ def test_a_preempted_run_goes_on_where_it_was(ranks, qm9_folder, uninterrupted, 
     slurm("scancel", run.job, "--signal", "SIGUSR2")
     run.wait_until_finished()
     log = run.log()
-    assert "Requeued job" in log
+    # only a job that was requeued loads a checkpoint; SLURM may end it before submitit says so
     stopped = int(re.search(r"Loaded .*checkpoint\.pt, step (\d+)", log)[1])
     assert 20 <= stopped < STEPS
     found, expected = losses_by_step(log), losses_by_step((uninterrupted / "log.txt").read_text())
