@@ -1,6 +1,5 @@
 """QM9 (section 4.1) as OCP LMDBs: ocp-physmol data qm9 --help"""
 
-import hashlib
 import importlib.util
 import re
 import tarfile
@@ -20,7 +19,7 @@ from tqdm import tqdm
 
 from ocp_physmol.datasets.lmdb_writer import write_lmdb
 from ocp_physmol.errors import UserError
-from ocp_physmol.files import complete_folder
+from ocp_physmol.files import checksum, complete_folder
 from ocp_physmol.option_types import COUNT, PATH, SEED
 
 SPLITS = {"train": 0.80, "val": 0.05, "test": 0.15}
@@ -62,7 +61,7 @@ def read_qm9pack() -> Iterator[Molecule]:
         raise UserError("the package qm9pack is not installed; pip install qm9pack==1.0.3")
     for name, expected in QM9PACK_SHA256.items():
         path = Path(spec.origin).parent / "data" / name
-        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+        if not path.is_file() or checksum(path) != expected:
             raise UserError(
                 f"{path} is missing or damaged; pip install --force-reinstall qm9pack==1.0.3"
             )

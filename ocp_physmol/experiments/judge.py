@@ -151,6 +151,12 @@ def description_of(run: Path) -> dict:
         return json.loads((run / "run.json").read_text())
 
 
+def write_record(output: Path, description: dict, measured: dict) -> None:
+    """Write the record of a training: what `description_of` gives, and what was measured."""
+    seconds = {"budget": description["seconds"], "used": measured.pop("seconds_used")}
+    write_json(output, {**description, **measured, "seconds": seconds})
+
+
 @click.command("judge", context_settings={"show_default": True})
 @click.argument("run", type=PATH)
 @click.option("--output", type=PATH, required=True, help="The record to write.")
@@ -160,6 +166,4 @@ def command(run: Path, output: Path, data: Path, molecules: int) -> None:
     """Measure the model that `ocp-physmol experiments` has trained in the folder RUN."""
     vibrations.require_frequencies(data / "test")
     description = description_of(run)
-    measured = judge(run, data, molecules)
-    seconds = {"budget": description["seconds"], "used": measured.pop("seconds_used")}
-    write_json(output, {**description, **measured, "seconds": seconds})
+    write_record(output, description, judge(run, data, molecules))

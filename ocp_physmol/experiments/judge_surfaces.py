@@ -14,10 +14,10 @@ from torch_geometric.data import Data
 from ocp_physmol.checkpoint import read_checkpoint, seconds_used
 from ocp_physmol.datasets.identifiers import identifier
 from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
-from ocp_physmol.experiments.judge import description_of
+from ocp_physmol.experiments.judge import description_of, write_record
 from ocp_physmol.experiments.launch import BEST, LAST
 from ocp_physmol.experiments.records import compact
-from ocp_physmol.files import REPORT, write_json
+from ocp_physmol.files import REPORT
 from ocp_physmol.leaderboard.scores import score_split
 from ocp_physmol.leaderboard.submission import Arrays, read_predictions, system_id
 from ocp_physmol.option_types import COUNT, PATH
@@ -172,6 +172,4 @@ def _largest_free(entry: Data) -> float:
 def command(run: Path, output: Path, data: Path, steps: int, fmax: float) -> None:
     """Measure the model that `ocp-physmol experiments` has trained in the folder RUN."""
     description = description_of(run)
-    measured = judge(run, data, steps, fmax)
-    seconds = {"budget": description["seconds"], "used": measured.pop("seconds_used")}
-    write_json(output, {**description, **measured, "seconds": seconds})
+    write_record(output, description, judge(run, data, steps, fmax))

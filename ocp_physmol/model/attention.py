@@ -192,7 +192,7 @@ class AttentionStack(nn.Module):
         energies need to know that number.
         """
         num_atoms = len(x)
-        direction = graph.direction() if self.num_vectors > 0 else graph.pair_vector[:0]
+        direction = graph.direction() if self.num_vectors > 0 else x.new_zeros(0, 3)
         envelope = graph.envelope[:, None]
         context = Context(graph.center, graph.neighbor, envelope, radial, direction)
         if self.use_adjacency:

@@ -4,7 +4,6 @@ fairchem's trainer reports only on the structures of the last call, hangs where 
 left to do, and drops the last frame of converged structures.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -21,7 +20,7 @@ from fairchem.core.datasets import LmdbDataset
 from torch_geometric.data import Data
 
 from ocp_physmol.errors import UserError
-from ocp_physmol.files import complete_or_absent, write_json
+from ocp_physmol.files import checksum, complete_or_absent, write_json
 from ocp_physmol.leaderboard.scores import has_labels, score_split
 from ocp_physmol.leaderboard.submission import read_predictions, system_id
 from ocp_physmol.progress import chunks
@@ -41,7 +40,7 @@ def run(
     task = json.loads(json.dumps(task))  # a copy that equals what its record is read as
     folder, write_pos = Path(task["relax_opt"].pop("traj_dir")), task.pop("write_pos", False)
     origin = {
-        "checkpoint": hashlib.sha256(Path(predictor.path).read_bytes()).hexdigest(),
+        "checkpoint": checksum(Path(predictor.path)),
         "src": [os.path.abspath(path) for path in dataset.paths],
         "task": task,
     }

@@ -16,7 +16,7 @@ from ase.optimize import LBFGS
 from conftest import ends, small_model
 from fairchem.core.datasets import data_list_collater
 
-from ocp_physmol.datasets import ase_files, splits
+from ocp_physmol.datasets import ase_files
 from ocp_physmol.errors import UserError
 from ocp_physmol.relaxation.predictor import open_labelled
 
@@ -232,20 +232,6 @@ def test_the_cell_of_a_trajectory_may_change(tmp_path):
             trajectory.write(labelled(bulk("Cu", a=lattice)))
     frames = ase_files.usable_frames({"pressed.traj": tmp_path / "pressed.traj"}, np.inf, {})
     assert [(frame.sid, frame.fid) for frame in frames] == [(0, 0), (0, 1), (0, 2)]
-
-
-def test_splits_get_their_share():
-    """Of frames, however many a system has; never none."""
-    rng = np.random.default_rng(0)
-    fractions = {"train": 0.8, "val": 0.1, "test": 0.1}
-    for systems in (3, 5, 200):
-        sizes = rng.integers(1, 50, systems)
-        sids = [system for system, size in enumerate(sizes) for _ in range(size)]
-        parts = splits.deal(sids, fractions, seed=1)
-        assert all(parts.values())
-        assert sorted(k for part in parts.values() for k in part) == list(range(len(sids)))
-    for split, share in fractions.items():
-        assert len(parts[split]) == pytest.approx(share * len(sids), abs=50)
 
 
 def test_a_model_reads_what_is_written(source, converted):

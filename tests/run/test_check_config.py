@@ -1,38 +1,20 @@
 """Every key of a config with values that it cannot have: its full path, the value, the cure."""
 
-import argparse
 import math
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import REPOSITORY
-from fairchem.core.common.flags import flags
 from fairchem.core.common.utils import setup_imports
+from refusals import CONFIG, read, refusal
 
 from ocp_physmol.errors import UserError
 from ocp_physmol.run.check_config import check_config
-from ocp_physmol.run.config_file import find_config, read_config
+from ocp_physmol.run.config_file import find_config
 from ocp_physmol.run.schema import Config
 
 MAPPING = "it must be a mapping of keys to values"
-CONFIG = "configs/qm9/quickstart.yml"
-
-
-def read(config: str, *overrides: str) -> tuple[argparse.Namespace, dict]:
-    args = ["--mode", "train", "--config-yml", str(REPOSITORY / config), "--cpu"]
-    args, _ = flags.get_parser().parse_known_args(args)
-    return args, read_config(args, [f"--{override}" for override in overrides])
-
-
-def refusal(*overrides: str, config: str = CONFIG) -> str:
-    args, content = read(config, *overrides)
-    with pytest.raises(UserError) as error:
-        check_config(args, content)
-    message = str(error.value)
-    assert message.startswith(f"config {REPOSITORY / config}: ") and "\n" not in message
-    return message
-
 
 SECTIONS = ("dataset", "model", "evaluation_metrics", "optim", "task")
 NESTED = ("dataset.train", "dataset.train.key_mapping", "dataset.train.transforms",
@@ -176,19 +158,6 @@ def test_impossible_values(override):
     assert VALUES[override] in refusal(override)
 
 
-PLATEAU = {
-    "optim.patience=few": "optim.patience: 'few' is not possible; it must be a valid number",
-    "optim.patiense=3": "optim.patiense is an unknown key; did you mean 'patience'?",
-    "optim.factor=2": "optim: Factor should be < 1.0.",
-    "optim.mode=down": "optim.mode: 'down' is not possible; it must be 'min' or 'max'",
-}
-
-
-@pytest.mark.parametrize("override", PLATEAU)
-def test_options_of_a_scheduler(override):
-    assert PLATEAU[override] in refusal(override, config="configs/qm9/physmol.yml")
-
-
 SCHNET = {
     "model.hidden_channels=wide": "model.hidden_channels: 'wide' is not possible; it must be a",
     "model.cutof=5": "model.cutof is an unknown key; did you mean 'cutoff'?",
@@ -212,24 +181,6 @@ def test_every_shipped_config_has_values_that_its_keys_may_have():
         if "base" not in path.stem and content.keys() & Config.model_fields.keys():
             message = refusal("dataset.train.src=nowhere", config=path.relative_to(REPOSITORY))
             assert "dataset.train.src: nowhere does not exist" in message, path
-
-
-def test_budgets_and_what_contradicts_them(caplog):
-    assert "optim.evaluations and optim.eval_every are both given" in refusal(
-        "optim.evaluations=5", "optim.eval_every=5"
-    )
-    assert "optim.evaluations divides a budget; leave out optim.scheduler" in refusal(
-        "optim.max_seconds=None", "optim.scheduler=Null", "optim.evaluations=5"
-    )
-    energies = ("trainer=ocp", "loss_functions=[{'energy':{'fn':'mae','coefficient':1.0}}]")
-    assert "optim.max_seconds needs trainer: physmol" in refusal(*energies)
-    assert "optim.scheduler is missing; name one, or use trainer: physmol" in refusal(
-        *energies, "optim.max_seconds=None"
-    )
-    args, config = read(CONFIG, "optim.scheduler=Null", "dataset.train.src=nowhere")
-    with pytest.raises(UserError, match="nowhere does not exist"):
-        check_config(args, config)
-    assert "optim.scheduler Null is not used: with optim.max_seconds" in caplog.text
 
 
 EMPTY = {

@@ -86,7 +86,8 @@ def test_a_preempted_run_goes_on_where_it_was(ranks, qm9_folder, uninterrupted, 
     slurm("scancel", run.job, "--signal", "SIGUSR2")
     run.wait_until_finished()
     log = run.log()
-    # only a job that was requeued loads a checkpoint; SLURM may end it before submitit says so
+    # SLURM's own count: it may end the job before submitit has logged that it asked for this
+    assert "Restarts=1 " in slurm("scontrol", "show", "job", run.job)
     stopped = int(re.search(r"Loaded .*checkpoint\.pt, step (\d+)", log)[1])
     assert 20 <= stopped < STEPS
     found, expected = losses_by_step(log), losses_by_step((uninterrupted / "log.txt").read_text())

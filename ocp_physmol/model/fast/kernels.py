@@ -244,10 +244,9 @@ class _EdgeSum(torch.autograd.Function):
         wants_weight, wants_table = ctx.needs_input_grad[5], ctx.needs_input_grad[-1]
         sums = [node.new_zeros(node.shape) for node in nodes]
         sums.append(table.new_zeros(table.shape if wants_table else (0, 0)))
-        shapes = [t.shape for t in (edges.weight, edges.gate, edges.direction)]
+        weight_shape = edges.weight.shape if wants_weight else (0, 0)
+        shapes = (weight_shape, edges.gate.shape, edges.direction.shape)
         rows = [grad.new_zeros(shape) for shape in shapes]
-        if not wants_weight:
-            rows[0] = grad.new_zeros(0, 0)
         inputs = _arrays([*nodes, table, grad])
         _run(ctx.kernels[1], _arrays(edges), inputs, _arrays(sums), _arrays(rows))
         return None, None, None, None, None, *rows, *sums
