@@ -17,6 +17,7 @@ from ocp_physmol.losses.term import MeanOverRanks, Term, active_entries
 from ocp_physmol.model.copies import merged, renamed
 from ocp_physmol.training.budgeted import BudgetedTraining
 from ocp_physmol.training.preemption import DeferredSignal, warning_signal
+from ocp_physmol.training.references import subtract_untrained
 from ocp_physmol.training.resolve import resolve
 
 
@@ -37,6 +38,7 @@ class PhysMolTrainer(BudgetedTraining):
     """
 
     output_targets: dict[str, dict]  # fairchem's, by name
+    checkpoint_path: str | None = None  # that was loaded
 
     def __init__(self, **config) -> None:
         # Gaussians far from their centre are denormal floats, several times slower on a CPU
@@ -166,6 +168,8 @@ class PhysMolTrainer(BudgetedTraining):
     def train(self, disable_eval_tqdm: bool = False) -> None:
         try:
             with DeferredSignal(warning_signal()) as self.interruption:
+                if self.checkpoint_path is None:
+                    subtract_untrained(self, super()._forward)
                 super().train(disable_eval_tqdm)
         finally:
             self.interruption = None

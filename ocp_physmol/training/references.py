@@ -1,0 +1,45 @@
+"""References of the elements to what an untrained model leaves of the labels."""
+
+from collections.abc import Callable
+
+import torch
+from fairchem.core.common import distutils
+from fairchem.core.modules.normalization.element_references import LinearReferences
+from torch_geometric.data import Batch
+
+SAMPLE = 256  # structures; compositions of a data set are far fewer than its frames
+RCOND = 1e-3  # combinations of elements that hardly occur are left alone
+
+
+def subtract_untrained(trainer, predict: Callable[[Batch], dict]) -> None:
+    """Subtract what a model predicts before training, as a sum over elements, from the references.
+
+    The references of "energy" (zero where the config has none) are then those of the labels less
+    the model's own energies: wherever a pair energy or random weights begin, the training begins
+    at the labels. Forces do not change. Checkpoints hold the references, as ever in fairchem.
+
+    Args:
+        predict: from a batch to {"energy": [B]}, in units of the normalizer of `trainer`.
+    """
+    sample = torch.randperm(len(trainer.train_dataset), generator=torch.Generator().manual_seed(0))
+    energies, counts = [], []
+    trainer.model.eval()
+    for indices in sample[:SAMPLE].split(trainer.config["optim"]["batch_size"]):
+        batch = trainer.collater([trainer.train_dataset[int(i)] for i in indices])
+        with torch.no_grad():
+            energies.append(predict(batch)["energy"].flatten().double().cpu())
+        counts.append(_counts(batch))
+    scale = trainer.normalizers["energy"].rmsd if "energy" in trainer.normalizers else 1.0
+    energy = torch.cat(energies)[:, None] * float(scale)
+    untrained = torch.linalg.lstsq(torch.cat(counts), energy, rcond=RCOND, driver="gelsd")
+    references = trainer.elementrefs.setdefault("energy", LinearReferences().to(trainer.device))
+    values = references.element_references
+    values -= untrained.solution[: len(values), 0].to(values)
+    distutils.broadcast(values, src=0)
+
+
+def _counts(batch) -> torch.Tensor:
+    """Atoms of each element, [B, 119]."""
+    counts = torch.zeros(len(batch.natoms), 119, dtype=torch.float64)
+    ones = torch.ones(len(batch.batch), dtype=counts.dtype)
+    return counts.index_put((batch.batch, batch.atomic_numbers.long()), ones, accumulate=True)

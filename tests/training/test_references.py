@@ -1,0 +1,89 @@
+"""References of the elements take up what an untrained model predicts."""
+
+import pytest
+import torch
+from torch.utils.data import Subset
+
+from ocp_physmol.relaxation.predictor import Predictor
+from ocp_physmol.training.references import subtract_untrained
+from ocp_physmol.training.trainer import PhysMolTrainer
+
+FITTED = {"element_references": {"fit": {"targets": ["energy"], "batch_size": 8}}}
+SCALED = {**FITTED, "normalizer": {"energy": {"mean": 0.5, "stdev": 2.0}}}
+SIZES = {"hidden_channels": 16, "num_layers": 1, "num_rbf": 8}
+PHYSMOL = {"name": "physmol", "readout": "physics", **SIZES}
+SCHNET = {"name": "conservative", "energy_model": {
+    "name": "fairchem.core.models.schnet.SchNetWrap", "hidden_channels": 16, "num_filters": 16,
+    "num_interactions": 1, "num_gaussians": 8, "cutoff": 5.0}}  # fmt: skip
+
+
+def trainer(qm9_folder, run_dir, model=PHYSMOL, transforms=FITTED) -> PhysMolTrainer:
+    return PhysMolTrainer(
+        task={}, model=dict(model), outputs={"energy": {"level": "system"}},
+        dataset={"train": {"format": "physmol_lmdb", "src": str(qm9_folder / "train"),
+                           "key_mapping": {"y": "energy"}, "transforms": transforms}},
+        optimizer={"batch_size": 4, "num_workers": 0, "lr_initial": 1e-3, "max_steps": 4,
+                   "max_epochs": 1},
+        loss_functions=[{"energy": {"fn": "mae", "coefficient": 1.0}}],
+        evaluation_metrics={"metrics": {"energy": ["mae"]}, "primary_metric": "energy_mae"},
+        identifier="", local_rank=0, run_dir=str(run_dir), timestamp_id="run", cpu=True, seed=0,
+        logger="tensorboard",
+    )  # fmt: skip
+
+
+def errors(run: PhysMolTrainer, share: float = 1) -> torch.Tensor:
+    """Of the energies of the training structures, in eV, with this share of the model's energy."""
+    data = run.train_dataset
+    batch = run.collater([data[k] for k in range(len(data))])
+    run.model.eval()
+    with torch.no_grad():
+        out = share * super(PhysMolTrainer, run)._forward(batch)["energy"].double()
+    return run._denorm_preds("energy", out, batch).flatten() - batch.energy
+
+
+def subtract(run: PhysMolTrainer) -> None:
+    subtract_untrained(run, super(PhysMolTrainer, run)._forward)
+
+
+@pytest.mark.parametrize("model", [PHYSMOL, SCHNET], ids=["physmol", "schnet"])
+@pytest.mark.parametrize("transforms", [FITTED, SCALED], ids=["plain", "normalized"])
+def test_untrained_predictions_are_nearly_the_references(qm9_folder, tmp_path, model, transforms):
+    run = trainer(qm9_folder, tmp_path, model, transforms)
+    without_model = errors(run, share=0)
+    energies = errors(run) - without_model
+    subtract(run)
+    left = errors(run) - without_model
+    assert left.norm() < 0.3 * energies.norm()
+
+
+def test_the_labels_have_no_say(qm9_folder, tmp_path):
+    """Without references in the config there are those of the model's energies alone."""
+    run = trainer(qm9_folder, tmp_path, transforms={})
+    labels, before = run.train_dataset[0].energy, errors(run)[0]
+    subtract(run)
+    assert errors(run)[0].item() != pytest.approx(before.item(), abs=0.1)
+    assert run.elementrefs["energy"].element_references.abs().max() < 0.1 * abs(float(labels))
+
+
+def test_elements_that_do_not_occur_keep_theirs(qm9_folder, tmp_path):
+    run = trainer(qm9_folder, tmp_path)
+    run.train_dataset = Subset(run.train_dataset, [0])
+    before = run.elementrefs["energy"].element_references.clone()
+    subtract(run)
+    changed = (run.elementrefs["energy"].element_references != before).nonzero().flatten()
+    assert set(changed.tolist()) == set(run.train_dataset[0].atomic_numbers.int().tolist())
+
+
+def test_only_a_new_training_takes_them(qm9_folder, tmp_path):
+    """A checkpoint keeps them, for whoever opens it and for a training that goes on from it."""
+    run = trainer(qm9_folder, tmp_path, transforms={})
+    run.train(disable_eval_tqdm=True)
+    taken = run.elementrefs["energy"].element_references
+    checkpoint = tmp_path / "checkpoints/run/checkpoint.pt"
+    opened = Predictor.open(checkpoint).trainer.elementrefs["energy"].element_references
+    assert torch.equal(opened, taken) and taken.abs().max() > 0
+    again = trainer(qm9_folder, tmp_path, transforms={})
+    again.load_checkpoint(str(checkpoint))
+    again.config["optim"]["max_steps"] = 8
+    again.train(disable_eval_tqdm=True)
+    assert torch.equal(again.elementrefs["energy"].element_references, taken)
