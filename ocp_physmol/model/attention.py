@@ -69,12 +69,14 @@ class DistanceAttention(nn.Module):
     With `vector_channels` c, a token also carries c vectors V_i, zero at first, which see angles:
 
         V_i' = V_i + sum_j a_ij [r_ij (u_j * D^U_ij) + V_j * w_j * D^W_ij],
-        x_i' = O [sum_j a_ij (v_j * D^V_ij); <P V_i', Q V_i'>],
+        x_i' = O [sum_j a_ij (v_j * D^V_ij); s(<P V_i', Q V_i'>)],
 
     with r_ij the unit vector from i to j, u and w linear in x as v is, D^U and D^W as D^V, P and Q
     linear maps of channels, and a product for each channel. Vectors turn with the structure and
-    products do not. The message is PaiNN's (Schuett et al., 2021, Eq. 8), weighted as in
-    TorchMD-NET's equivariant transformer; the product is that of PaiNN's update (Eq. 9).
+    products do not. s(p) = p / (1 + p^2)^(1/4) grows as the vectors do, not as their squares, which
+    explode from block to block where a structure is unlike all of the training. The message is
+    PaiNN's (Schuett et al., 2021, Eq. 8), weighted as in TorchMD-NET's equivariant transformer; the
+    product is that of PaiNN's update (Eq. 9).
     """
 
     def __init__(self, config: PhysMolConfig) -> None:
@@ -140,7 +142,7 @@ class DistanceAttention(nn.Module):
 
 
 class VectorProducts(nn.Module):
-    """<P V_i, Q V_i>, for each of c channels."""
+    """s(<P V_i, Q V_i>), for each of c channels."""
 
     def __init__(self, num_vectors: int) -> None:
         super().__init__()
@@ -150,7 +152,8 @@ class VectorProducts(nn.Module):
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
         """Products [T, c] of `vectors` [T, 3c]."""
         left, right = self.left_right(vectors.unflatten(-1, (3, self.num_vectors))).chunk(2, dim=-1)
-        return (left * right).sum(1)
+        product = (left * right).sum(1)
+        return product * (1 + product.square()).pow(-0.25)
 
 
 class MolecularAttentionBlock(nn.Module):

@@ -12,15 +12,18 @@ NUM_TYPES = MAX_ATOMIC_NUMBER + 1
 
 UNKNOWN_RADIUS = 1.5  # Angstrom, where ASE has no measured radius (Z > 96)
 MASK_RADIUS = 1.0  # Angstrom, the same whatever is masked
+MASK_PLACE = (-9.0, -9.0)  # period and group
 
 
 @cache
-def _pauling() -> list[float]:
+def _elements() -> list[tuple[float, int, int]]:
+    """Pauling electronegativity, period and group of each element."""
     from pymatgen.core.periodic_table import Element  # slow to import
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return [Element.from_Z(z).X for z in range(1, NUM_TYPES)]
+        elements = [Element.from_Z(z) for z in range(1, NUM_TYPES)]
+        return [(element.X, element.row, element.group) for element in elements]
 
 
 def electronegativities() -> torch.Tensor:
@@ -28,7 +31,15 @@ def electronegativities() -> torch.Tensor:
 
     Elements without a Pauling value (He, Ne, Ar and most of Z > 102) and the [mask] token have 0.
     """
-    return torch.tensor([0.0, *_pauling()]).nan_to_num()
+    return torch.tensor([0.0, *(x for x, _, _ in _elements())]).nan_to_num()
+
+
+def periods_and_groups() -> torch.Tensor:
+    """Period and group by type, from pymatgen; f elements are in group 3. Shape [119, 2].
+
+    The [mask] token is far from all elements.
+    """
+    return torch.tensor([MASK_PLACE, *((period, group) for _, period, group in _elements())])
 
 
 def covalent_radii() -> torch.Tensor:

@@ -1,12 +1,28 @@
 """Section 3.2, Eq. 1 and 4: what an atom is, and what it has around it."""
 
+import math
+
 import torch
 from torch import nn
 
-from ocp_physmol.model.elements import NUM_TYPES, electronegativities
+from ocp_physmol.model.elements import electronegativities, periods_and_groups
 from ocp_physmol.model.fast.kernels import Edges, embed
 from ocp_physmol.model.fast.knots import Knots
 from ocp_physmol.model.graph import Graph
+
+PERIOD_SCALE, GROUP_SCALE = 1.0, 1.8  # over which elements grow different
+
+
+def similar_for_similar_elements(num_channels: int) -> torch.Tensor:
+    """Random embeddings [119, num_channels], alike for neighbours in the periodic table.
+
+    Random Fourier features (Rahimi & Recht, 2007) of period and group, of unit variance: elements D
+    periods and G groups apart correlate by exp(-(D^2 / PERIOD_SCALE^2 + G^2 / GROUP_SCALE^2) / 2).
+    So a model treats an element that it was not trained on like those around it.
+    """
+    place = periods_and_groups() / torch.tensor([PERIOD_SCALE, GROUP_SCALE])
+    phase = 2 * math.pi * torch.rand(num_channels)
+    return math.sqrt(2) * torch.cos(place @ torch.randn(2, num_channels) + phase)
 
 
 class AtomEmbedding(nn.Module):
@@ -18,7 +34,8 @@ class AtomEmbedding(nn.Module):
 
     def __init__(self, hidden_channels: int, num_rbf: int) -> None:
         super().__init__()
-        self.type_embedding = nn.Embedding(NUM_TYPES, hidden_channels - 1)
+        start = similar_for_similar_elements(hidden_channels - 1)
+        self.type_embedding = nn.Embedding.from_pretrained(start, freeze=False)
         self.register_buffer("electronegativity", electronegativities(), persistent=False)
         self.radial_projection = nn.Linear(num_rbf, hidden_channels, bias=False)  # V
         self.neighbor_projection = nn.Linear(hidden_channels, hidden_channels, bias=False)  # U

@@ -8,7 +8,13 @@ from ase.build import molecule
 from ase.data import covalent_radii as ase_radii
 from conftest import slab, small_model, to_batch
 
-from ocp_physmol.model.elements import MASK_TYPE, covalent_radii, electronegativities
+from ocp_physmol.model.elements import (
+    MASK_TYPE,
+    covalent_radii,
+    electronegativities,
+    periods_and_groups,
+)
+from ocp_physmol.model.embedding import similar_for_similar_elements
 from ocp_physmol.model.energy import pair_energy
 from ocp_physmol.model.radial import RadialBasis, cosine_envelope
 
@@ -103,7 +109,8 @@ def block(module, x, vectors, model, atoms, use_cls, use_adjacency):
                 new[i][:, own] += weight * vectors[j][:, own] * (carried[j] * d_carried)[own]
     if channels:
         left, right = np.split(linear(att.products.left_right, new), 2, axis=-1)
-        out = np.hstack([out, (left * right).sum(1)])
+        product = (left * right).sum(1)
+        out = np.hstack([out, product / (1 + product**2) ** 0.25])
     x = x + linear(att.output, out)
     norm, first, _, second = module.feed_forward
     return x + linear(second, silu(linear(first, layer_norm(norm, x)))), new
@@ -198,6 +205,19 @@ def test_tables_of_elements():
     assert [float(chi[z]) for z in (1, 6, 8, 9)] == pytest.approx([2.20, 2.55, 3.44, 3.98])
     assert float(chi[2]) == 0 and float(chi[MASK_TYPE]) == 0
     assert (radii > 0.25).all() and float(radii[6]) == pytest.approx(0.76)
+    places = periods_and_groups()
+    assert places[[1, 6, 29, 58, 86]].tolist() == [[1, 1], [2, 14], [4, 11], [6, 3], [6, 18]]
+
+
+def test_neighbours_in_the_periodic_table_start_alike():
+    torch.manual_seed(0)
+    embedding = similar_for_similar_elements(20_000)
+    assert embedding.shape == (119, 20_000)
+    torch.testing.assert_close(embedding.square().mean(1), torch.ones(119), atol=0.05, rtol=0)
+    alike = embedding @ embedding.T / 20_000
+    nitrogen = [float(alike[7, z]) for z in (7, 6, 15, 5, 1, MASK_TYPE)]  # N; C, P, B, H
+    expected = [1, np.exp(-0.5 / 1.8**2), np.exp(-0.5), np.exp(-2 / 1.8**2), 0, 0]
+    assert nitrogen == pytest.approx(expected, abs=0.05)
 
 
 def test_bond_parameters_start_as_documented():
