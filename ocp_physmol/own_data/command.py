@@ -13,7 +13,7 @@ from ocp_physmol.experiments.launch import BEST, LAST, Chain, launch, ocp_physmo
 from ocp_physmol.experiments.provenance import write_result
 from ocp_physmol.figures.parity import parity_figure
 from ocp_physmol.option_types import COUNT, DURATION, PATH, SEED
-from ocp_physmol.own_data.configuration import read_base, write_config
+from ocp_physmol.own_data.configuration import BASES, read_base, write_config
 from ocp_physmol.own_data.conversion import make_data
 from ocp_physmol.own_data.judgement import ROWS, Judgement, judge
 from ocp_physmol.own_data.reference import Reference
@@ -56,6 +56,8 @@ class TrainCommand(click.Command):
     "fairchem's command line; `ocp-physmol train --config-yml FILE --help` lists its options.",
 )  # fmt: skip
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.option("--model", type=click.Choice(list(BASES)), default="physmol",
+              help="PaiNN and SchNet, of the same width and depth, for comparison.")  # fmt: skip
 @click.option("--output", type=PATH, show_default="runs/NAME of the first file",
               help="Folder to fill.")  # fmt: skip
 @click.option("--time", "seconds", type=DURATION, show_default=f"{MINUTES}m, without --epochs",
@@ -64,23 +66,24 @@ class TrainCommand(click.Command):
 @click.option("--seed", type=SEED, default=0, help="Of the splits and of the training.")
 @click.option("--cpu", is_flag=True, help="Leave a GPU alone.")
 def command(
-    files: tuple[str, ...], output: Path | None, seconds: float | None, epochs: int | None,
-    seed: int, cpu: bool,
+    files: tuple[str, ...], model: str, output: Path | None, seconds: float | None,
+    epochs: int | None, seed: int, cpu: bool,
 ) -> None:  # fmt: skip
-    """Train PhysMol on your own calculations, and judge it on a tenth of them that is held out.
+    """Train a model on your own calculations, and judge it on a tenth of them that is held out.
 
     Each FILE is of any format that ASE reads, or a folder of such files, with energies (eV) and
-    forces (eV/Å). The model and its training are those of configs/s2ef/own.yml; any key of it can
-    be overridden, as with --optim.batch_size=8. The same command again goes on where it was.
+    forces (eV/Å). PhysMol and its training are those of configs/s2ef/own.yml; any key can be
+    overridden, as with --optim.batch_size=8. The same command again goes on where it was.
     """
     started, gpu = time.time(), torch.cuda.is_available() and not cpu
     overrides = [text for text in files if text.startswith("-")]
     sources = [Path(text) for text in files if not text.startswith("-")]
     if not sources:
         raise click.UsageError("Missing argument 'FILE...'.")
-    output = output or Path("runs", sources[0].stem)
+    name = sources[0].stem + ("" if model == "physmol" else f"_{model}")
+    output = output or Path("runs", name)
     seconds = seconds or (None if epochs else 60.0 * MINUTES)
-    base = read_base(output, seconds, epochs, overrides)  # a mistake in it comes first
+    base = read_base(model, output, seconds, epochs, overrides)  # a mistake in it comes first
     config = write_config(*base, output, make_data(sources, output, seed))
     device = () if gpu else ("--cpu",)
     train = ocp_physmol(

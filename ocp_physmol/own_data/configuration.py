@@ -1,4 +1,4 @@
-"""The config of a training on one's own files: own.yml with their folders and the budget."""
+"""The config of a training on one's own files: a shipped one with their folders and the budget."""
 
 import argparse
 from pathlib import Path
@@ -14,17 +14,21 @@ from ocp_physmol.run import cli, schema
 from ocp_physmol.run.check_config import check_config
 from ocp_physmol.run.config_file import read_config
 
-BASE = "configs/s2ef/own.yml"
+BASES = {
+    "physmol": "configs/s2ef/own.yml",
+    "painn": "configs/s2ef/own_painn.yml",
+    "schnet": "configs/s2ef/own_schnet.yml",
+}
 MOST_TO_VALIDATE = 1000  # frames; more would take longer than they tell
 UNLIMITED = 10**9  # epochs
 
 
 def read_base(
-    output: Path, seconds: float | None, epochs: int | None, overrides: list[str]
+    model: str, output: Path, seconds: float | None, epochs: int | None, overrides: list[str]
 ) -> tuple[argparse.Namespace, dict]:
     """The command line of `main.py` for a training into `output`, and its config.
 
-    `overrides` are of the form --section.key=value; anything else is a UserError.
+    `model` is one of BASES. Overrides that are not of the form --section.key=value are a UserError.
     """
     for text in overrides:  # main.py's own options would be lost
         if "." not in text.partition("=")[0]:
@@ -33,7 +37,8 @@ def read_base(
                 "`ocp-physmol train --config-yml FILE` has all options of a training"
             )
     budget = [f"--optim.max_seconds={seconds}", f"--optim.max_epochs={epochs or UNLIMITED}"]
-    command_line = ["--mode", "train", "--config-yml", BASE, "--run-dir", str(output), "--cpu"]
+    command_line = ["--mode", "train", "--config-yml", BASES[model]]
+    command_line += ["--run-dir", str(output), "--cpu"]
     args = flags.get_parser().parse_args(command_line)
     cli.check_arguments(args, [*budget, *overrides])
     return args, read_config(args, [*budget, *overrides])
@@ -52,13 +57,14 @@ def write_config(args: argparse.Namespace, config: dict, output: Path, report: d
     with without_fairchems_warnings():
         check_config(args, config)
     own = {key: config[key] for key in schema.Config.model_fields if key in config}
-    about = f"# {BASE} for the data of {report['source']}; energies in eV, forces in eV/Angstrom"
+    units = "energies in eV, forces in eV/Angstrom"
+    about = f"# {args.config_yml} for the data of {report['source']}; {units}"
     path = output / "config.yml"
     trained = (output / LAST).is_file() and path.is_file()
     if trained and yaml.safe_load(path.read_text(encoding="utf-8"))["model"] != own["model"]:
         raise UserError(
-            f"{output} holds a training of another model, that of {path}; give the same --model "
-            "options, or choose another --output"
+            f"{output} holds a training of another model, that of {path}; give the same options "
+            "--model and --model.*, or choose another --output"
         )
     with complete_or_absent(path) as partial:
         partial.write_text(f"{about}\n{yaml.safe_dump(own, sort_keys=False)}", encoding="utf-8")

@@ -66,6 +66,20 @@ def test_a_file_becomes_a_model_that_predicts(tmp_path, monkeypatch, capfd):
     assert content["optim"]["max_epochs"] == 14 and content["model"]["hidden_channels"] == 16
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["painn", "schnet"])
+def test_another_model_on_the_same_files(model, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    file, size = ethanol(tmp_path / "mine.xyz", 60), "--model.energy_model.hidden_channels=16"
+    ends(0, "train", file, "--model", model, "--epochs", 4, "--cpu", "--optim.batch_size=4", size)
+    results = json.loads((tmp_path / f"runs/mine_{model}/results.json").read_text())
+    least = results["one energy per element, no force"]["force_mae_mev_per_a"]
+    assert results["model"]["force_mae_mev_per_a"] < least
+    ends(2, "train", file, "--output", f"runs/mine_{model}", "--cpu")
+    assert "holds a training of another model" in capfd.readouterr().err
+
+
 def test_help_tells_both_roads(capsys):
     ends(0, "train", "--help")
     text = " ".join(capsys.readouterr().out.split())
@@ -122,7 +136,9 @@ def test_the_config_has_the_budget_and_no_more_to_validate_than_needed(tmp_path,
     monkeypatch.setattr(configuration, "MOST_TO_VALIDATE", 1)
     report = make_data([ethanol(tmp_path / "mine.xyz")], tmp_path / "out", seed=0)
     assert report["splits"]["val"]["frames"] == 2
-    given = configuration.read_base(tmp_path / "out", None, 7, ["--optim.lr_initial=0.1"])
+    given = configuration.read_base(
+        "physmol", tmp_path / "out", None, 7, ["--optim.lr_initial=0.1"]
+    )
     path = configuration.write_config(*given, tmp_path / "out", report)
     content = yaml.safe_load(path.read_text())
     assert content["dataset"]["val"]["sample_n"] == 1
@@ -137,16 +153,20 @@ def test_the_config_has_the_budget_and_no_more_to_validate_than_needed(tmp_path,
 def test_a_folder_with_another_model_keeps_its_config(tmp_path):
     output = tmp_path / "out"
     report = make_data([ethanol(tmp_path / "mine.xyz")], output, seed=0)
-    narrow = configuration.read_base(output, 60, None, ["--model.hidden_channels=16"])
+
+    def base(seconds: float, *overrides: str):
+        return configuration.read_base("physmol", output, seconds, None, list(overrides))
+
+    narrow = base(60, "--model.hidden_channels=16")
     path = configuration.write_config(*narrow, output, report)
     (output / LAST).parent.mkdir(parents=True)
     (output / LAST).touch()
     before = path.read_text()
-    longer = configuration.read_base(output, 90, None, ["--model.hidden_channels=16"])
+    longer = base(90, "--model.hidden_channels=16")
     assert configuration.write_config(*longer, output, report) == path
     assert path.read_text() == before.replace("max_seconds: 60", "max_seconds: 90")
     with pytest.raises(UserError, match="holds a training of another model"):
-        configuration.write_config(*configuration.read_base(output, 90, None, []), output, report)
+        configuration.write_config(*base(90), output, report)
     assert "hidden_channels: 16" in path.read_text()
 
 
