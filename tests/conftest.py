@@ -37,6 +37,7 @@ VARIANTS = {
     "physics, cls": {"readout": "physics", "use_cls": True},
     "physics, adjacency": {"readout": "physics", "use_adjacency": True},
     "atom, vectors": {"readout": "atom", "vector_channels": 4},
+    "physics, repulsion": {"readout": "physics", "repulsion": True},
     "physics, cls, adjacency, vectors": {
         "readout": "physics",
         "use_cls": True,

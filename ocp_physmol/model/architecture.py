@@ -12,6 +12,7 @@ from ocp_physmol.model.energy import READOUTS
 from ocp_physmol.model.fast.knots import place_on_knots
 from ocp_physmol.model.graph import Graph, Neighbors, measure
 from ocp_physmol.model.radial import RadialBasis
+from ocp_physmol.model.repulsion import NuclearRepulsion
 
 
 class Structures(NamedTuple):
@@ -23,7 +24,7 @@ class Structures(NamedTuple):
 
 
 class PhysMolEnergy(nn.Module):
-    """E(x): embedding, L Molecular Attention Blocks, readout. Plain PyTorch."""
+    """E(x): embedding, L Molecular Attention Blocks, readout, repulsion. Plain PyTorch."""
 
     def __init__(self, config: PhysMolConfig) -> None:
         super().__init__()
@@ -32,6 +33,7 @@ class PhysMolEnergy(nn.Module):
         self.embedding = AtomEmbedding(config.hidden_channels, config.num_rbf)
         self.attention = AttentionStack(config)
         self.readout = READOUTS[config.readout](config.hidden_channels)
+        self.repulsion = NuclearRepulsion(config.cutoff) if config.repulsion else None
 
     def forward(
         self, structures: Structures, exact: bool = False, trained: bool = True
@@ -43,7 +45,10 @@ class PhysMolEnergy(nn.Module):
         `trained`, the weights.
         """
         x, cls, graph = self.represent(structures, exact, trained)
-        return self.readout(x, cls, structures.atom_type, graph)
+        energy = self.readout(x, cls, structures.atom_type, graph)
+        if self.repulsion is not None:
+            energy = energy + self.repulsion(structures.atom_type, graph)
+        return energy
 
     def represent(
         self, structures: Structures, exact: bool = False, trained: bool = True

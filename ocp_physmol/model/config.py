@@ -32,6 +32,10 @@ class PhysMolConfig(Section, validate_default=True, title="model"):
     readout: Literal["atom", "cls", "physics"] = Field(
         "physics", description="how energies are read: sum of atoms, [CLS], or Eq. 6"
     )
+    repulsion: bool = Field(
+        False,
+        description="add the screened repulsion of nuclei closer than bonds are, on all pairs",
+    )
     use_cls: bool = Field(
         False,
         description="add the [CLS] token; energies then depend on the whole cell and are not "

@@ -18,6 +18,12 @@ def raised_cosine(distance: torch.Tensor, cutoff: float) -> torch.Tensor:
     return 0.5 * (torch.cos(math.pi / cutoff * distance) + 1)
 
 
+def switched_off(x: torch.Tensor) -> torch.Tensor:
+    """1 at `x` <= 0, 0 at `x` >= 1, with two continuous derivatives; monotone in between."""
+    left = 1 - x.clamp(0, 1)
+    return left**3 * (10 - 15 * left + 6 * left**2)
+
+
 class RadialBasis(nn.Module):
     """Eq. 2: psi_ijk = phi(d_ij) exp(-beta_{z_i,k} (exp(-d_ij) - mu_{z_i,k})^2).
 

@@ -258,4 +258,4 @@ def test_unknown_element_is_named():
 def test_variants_hold_every_readout_and_switch():
     values = {(key, value) for options in VARIANTS.values() for key, value in options.items()}
     assert values >= {("readout", r) for r in ("atom", "cls", "physics")}
-    assert values >= {("use_cls", True), ("use_adjacency", True)}
+    assert values >= {("use_cls", True), ("use_adjacency", True), ("repulsion", True)}
