@@ -37,6 +37,8 @@ VARIANTS = {
     "physics, cls": {"readout": "physics", "use_cls": True},
     "physics, adjacency": {"readout": "physics", "use_adjacency": True},
     "atom, vectors": {"readout": "atom", "vector_channels": 4},
+    "bonds": {"readout": "bonds"},
+    "bonds, cls, repulsion": {"readout": "bonds", "use_cls": True, "repulsion": True},
     "physics, repulsion": {"readout": "physics", "repulsion": True},
     "physics, cls, adjacency, vectors": {
         "readout": "physics",

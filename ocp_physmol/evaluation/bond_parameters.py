@@ -1,5 +1,6 @@
 """The pair energies (section 3.4, Eq. 5) that a trained model has for real molecules."""
 
+import math
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -18,7 +19,7 @@ from ocp_physmol.errors import UserError
 from ocp_physmol.figures.bond_parameters import bond_parameters_figure
 from ocp_physmol.files import write_json
 from ocp_physmol.geometry import bonded
-from ocp_physmol.model.energy import PhysicsReadout, pair_energy
+from ocp_physmol.model.energy import PairReadout, PhysicsReadout, pair_energy
 from ocp_physmol.model.physmol import BondParameters, PhysMol
 from ocp_physmol.model.radial import cosine_envelope
 from ocp_physmol.option_types import COUNT, PATH
@@ -42,8 +43,8 @@ def bond_parameters(
 ) -> dict:
     """The parameters of Eq. 5 that a model predicts for the pairs of atoms of some structures.
 
-    Structures should be at their minima, so that distances are bond lengths. A model that is no
-    PhysMol with the physics readout is a UserError.
+    Structures should be at their minima, so that distances are bond lengths. A model without pair
+    energies is a UserError.
 
     Returns:
         `pairs`, by elements ("C-H") and "bonded" or "not bonded" (see `geometry.bonded`): `count`;
@@ -58,16 +59,18 @@ def bond_parameters(
     if not has_pair_energy(model):
         raise UserError(
             f"checkpoint {predictor.path} holds a {type(model).__name__} without pair energies; "
-            "use one trained with model.name physmol and model.readout physics"
+            "use one trained with model.name physmol and model.readout physics or bonds"
         )
     tables: list[pd.DataFrame] = []
     energies: list[float] = []
     for batch in batches(structures, batch_size, "Bond parameters"):
         found = model.bond_parameters(batch.to(predictor.device))
         found = BondParameters(*(values.cpu() for values in found))
-        tables.append(_pair_table(found, batch.cpu(), len(energies), model.cutoff, scale))
+        tables.append(_pair_table(found, batch.cpu(), len(energies), scale))
         energies += (scale * found.energy.double()).tolist()
     table = pd.concat(tables)
+    # bonds end at lengths of their own; their wells are drawn without that
+    reach = model.cutoff if isinstance(model.energy.readout, PhysicsReadout) else math.inf
     kinds: dict[str, dict] = {}
     for (elements, kind), group in table.groupby(["elements", "kind"]):
         kinds.setdefault(elements, {})[kind] = _kind(group[[*QUANTITIES]], samples)
@@ -78,22 +81,20 @@ def bond_parameters(
     spread = pd.DataFrame({"mean": terms.mean(), "std": terms.std(ddof=0)})
     return {
         "pairs": kinds,
-        "curves": {elements: _curve(group, model.cutoff, scale) for elements, group in bonds},
+        "curves": {elements: _curve(group, reach, scale) for elements, group in bonds},
         "molecules": terms.round(4).to_dict("list"),
         "molecule_terms": spread.round(4).to_dict("index"),
     }
 
 
 def has_pair_energy(model: torch.nn.Module) -> TypeGuard[PhysMol]:
-    """Whether a model is a PhysMol with the physics readout."""
-    return isinstance(model, PhysMol) and isinstance(model.energy.readout, PhysicsReadout)
+    """Whether a model is a PhysMol with a readout that has pair energies."""
+    return isinstance(model, PhysMol) and isinstance(model.energy.readout, PairReadout)
 
 
-def _pair_table(
-    found: BondParameters, batch: Batch, before: int, cutoff: float, scale: float
-) -> pd.DataFrame:
+def _pair_table(found: BondParameters, batch: Batch, before: int, scale: float) -> pd.DataFrame:
     """One row for each pair of a batch, that has so many molecules `before` it."""
-    beta, distance = found.beta.double(), found.distance.double()
+    beta, distance, factor = found.beta.double(), found.distance.double(), found.factor.double()
     pair = batch.atomic_numbers.long()[found.pair_index].numpy()  # [2, P]
     rank = np.select([pair == 6, pair == 1], [0, 1000], pair)  # C first and H last, as in C-H, N-H
     first, second = np.take_along_axis(pair, rank.argsort(axis=0), axis=0)
@@ -106,16 +107,15 @@ def _pair_table(
         "exponent": beta[:, 3],
         "depth_ev": scale * beta[:, 2],
         "coulomb_ev_a": scale * beta[:, 1] * beta[:, 0],
-        **_pair_terms(distance, beta, cutoff, scale),
+        **_pair_terms(distance, beta, factor, scale),
         **dict(zip(BETA, beta.unbind(1))),
     })  # fmt: skip
 
 
 def _pair_terms(
-    distance: torch.Tensor, beta: torch.Tensor, cutoff: float, scale: float
+    distance: torch.Tensor, beta: torch.Tensor, factor: torch.Tensor, scale: float
 ) -> dict[str, torch.Tensor]:
-    """phi E_ij (eV) of pairs [P] at `distance` [P] with `beta` [P, 5], split into PAIR_TERMS."""
-    factor = cosine_envelope(distance, cutoff)
+    """Energies (eV) of pairs [P] at `distance` [P] with `beta` [P, 5], split into PAIR_TERMS."""
     no_depth, no_charge = beta.new_tensor([[1, 1, 0, 1, 1], [0, 1, 1, 1, 1]])
     parts = [scale * (factor * pair_energy(distance, beta * k)) for k in (no_depth, no_charge)]
     return dict(zip(PAIR_TERMS, parts))
@@ -139,7 +139,8 @@ def _curve(group: pd.DataFrame, cutoff: float, scale: float) -> dict:
     """The pair energy of the group's pair of median length, at all distances of CURVE."""
     pair = group.sort_values("distance_a").iloc[len(group) // 2]
     beta = pair[BETA].to_numpy(dtype=float)
-    terms = _pair_terms(CURVE, torch.tensor(beta).expand(len(CURVE), 5), cutoff, scale)
+    factor = cosine_envelope(CURVE, cutoff)
+    terms = _pair_terms(CURVE, torch.tensor(beta).expand(len(CURVE), 5), factor, scale)
     return {
         "distance_a": round(pair["distance_a"], 4),
         "at_a": CURVE.numpy().round(2).tolist(),

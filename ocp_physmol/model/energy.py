@@ -1,12 +1,14 @@
-"""Sections 3.3 and 3.4, Eq. 5-6: from embeddings to an energy, in three ways."""
+"""Sections 3.3 and 3.4, Eq. 5-6: from embeddings to an energy, in four ways."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ocp_physmol.model.elements import covalent_radii
+from ocp_physmol.model.bonds import BondRules, Bonds
+from ocp_physmol.model.elements import NUM_TYPES, covalent_radii
 from ocp_physmol.model.graph import Graph
 
 COULOMB_CORE = 0.3  # Angstrom; 1/d is at most the inverse of it, and exact beyond twice it
@@ -15,6 +17,7 @@ MAX_EXPONENT = 5.0  # of (beta_4/d)^beta_3; a repulsion of e^10 beta_2 is high e
 INITIAL_DEPTH = 0.5  # eV, of beta_2: gives stretches of physical stiffness
 INITIAL_COULOMB = 0.1  # eV A, of beta_1
 MAX_CHANGE = 5.0  # of what softplus makes positive: its results neither vanish nor explode
+LARGEST_CORRECTION = (0.3, 0.3, 0.06)  # of the logarithms of depth, exponent and length
 
 
 def pair_energy(distance: torch.Tensor, beta: torch.Tensor) -> torch.Tensor:
@@ -105,19 +108,83 @@ class BondRegressor(nn.Module):
         return torch.stack([free[:, 0], b1, b2, 6 * b3, (radii[i] + radii[j]) * b4], dim=-1)
 
 
-class PhysicsReadout(AtomReadout):
-    """E = sum_{i<j} phi(d_ij) E_ij + sum_i f_atom(x_i), Eq. 6, the envelope for continuity."""
+class PairTerms(NamedTuple):
+    """P pairs of atoms, and what Eq. 5 needs to know of them."""
+
+    pair_index: torch.Tensor  # [2, P]
+    distance: torch.Tensor  # [P], Angstrom
+    factor: torch.Tensor  # [P], of the energy, 0 where the pair ends
+    beta: torch.Tensor  # [P, 5]
+
+
+class PairReadout(AtomReadout):
+    """E = sum_{i<j} factor_ij E_ij + sum_i f_atom(x_i), Eq. 6, the factor for continuity."""
+
+    def forward(self, x, cls, atom_type, graph: Graph) -> torch.Tensor:
+        pairs = self.pairs(x, atom_type, graph)
+        energy = pairs.factor * pair_energy(pairs.distance, pairs.beta)
+        batch = graph.batch.index_select(0, pairs.pair_index[0])
+        return super().forward(x, cls, atom_type, graph) + sum_over(energy, batch, graph)
+
+    def pairs(self, x, atom_type, graph: Graph) -> PairTerms:
+        raise NotImplementedError
+
+
+class PhysicsReadout(PairReadout):
+    """Eq. 6 as in the paper: all pairs, whose parameters come from the atoms' embeddings."""
 
     def __init__(self, hidden_channels: int) -> None:
         super().__init__(hidden_channels)
         self.f_bond = BondRegressor(hidden_channels)
 
-    def forward(self, x, cls, atom_type, graph: Graph) -> torch.Tensor:
+    def pairs(self, x, atom_type, graph: Graph) -> PairTerms:
         beta = self.f_bond(x, atom_type, graph)
-        bonds = graph.pair_envelope * pair_energy(graph.pair_distance, beta)
-        pair_batch = graph.batch.index_select(0, graph.pair_index[0])
-        atoms = super().forward(x, cls, atom_type, graph)
-        return atoms + sum_over(bonds, pair_batch, graph)
+        return PairTerms(graph.pair_index, graph.pair_distance, graph.pair_envelope, beta)
 
 
-READOUTS = {"atom": AtomReadout, "cls": ClsReadout, "physics": PhysicsReadout}
+class BondCorrections(nn.Module):
+    """What is learned of bonds beyond `BondRules`, from both elements and the order alone.
+
+    Depth, exponent and length are changed by so small factors that each keeps its meaning. The
+    last layer starts at zero, so training begins with the rules themselves.
+    """
+
+    def __init__(self, channels: int = 16) -> None:
+        super().__init__()
+        self.element = nn.Embedding(NUM_TYPES, channels)
+        self.order = nn.Linear(1, channels)
+        self.regress = linear_from_zero(channels, 3)
+
+    def forward(self, bonds: Bonds, atom_type: torch.Tensor) -> torch.Tensor:
+        """beta [B, 5] of Eq. 5, without charges, from `atom_type` [N]."""
+        i, j = bonds.pair_index
+        element = self.element(atom_type)
+        pair = element.index_select(0, i) + element.index_select(0, j)
+        free = self.regress(F.silu(pair + self.order(bonds.order[:, None] - 1)))
+        c2, c3, c4 = (torch.tanh(free) * free.new_tensor(LARGEST_CORRECTION)).exp().unbind(1)
+        # the second derivative of Eq. 5 at its minimum is 2 b2 (b3/b4)^2
+        power = bonds.length * (bonds.stiffness / (2 * bonds.depth)).sqrt()
+        nothing = torch.zeros_like(c2)
+        return torch.stack([nothing, nothing, bonds.depth * c2, power * c3, bonds.length * c4], 1)
+
+
+class BondReadout(PairReadout):
+    """Eq. 6 over bonds alone, whose parameters are those of chemistry, corrected."""
+
+    def __init__(self, hidden_channels: int) -> None:
+        super().__init__(hidden_channels)
+        self.rules = BondRules()
+        self.f_bond = BondCorrections()
+
+    def pairs(self, x, atom_type, graph: Graph) -> PairTerms:
+        bonds = self.rules(atom_type, graph.pair_index, graph.pair_distance)
+        beta = self.f_bond(bonds, atom_type)
+        return PairTerms(bonds.pair_index, bonds.distance, bonds.share, beta)
+
+
+READOUTS = {
+    "atom": AtomReadout,
+    "bonds": BondReadout,
+    "cls": ClsReadout,
+    "physics": PhysicsReadout,
+}

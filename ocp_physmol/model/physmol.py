@@ -13,7 +13,7 @@ from ocp_physmol.model.architecture import PhysMolEnergy, Structures
 from ocp_physmol.model.config import PhysMolConfig
 from ocp_physmol.model.copies import Copy
 from ocp_physmol.model.elements import MAX_ATOMIC_NUMBER
-from ocp_physmol.model.energy import PhysicsReadout
+from ocp_physmol.model.energy import PairReadout
 from ocp_physmol.model.forces import energy_and_forces
 from ocp_physmol.model.graph import find_neighbors
 from ocp_physmol.model.masking import MaskedAtomClassifier, mask_types
@@ -99,25 +99,27 @@ class PhysMol(nn.Module, GraphModelMixin):
 
     @torch.no_grad()
     def bond_parameters(self, data: Batch) -> "BondParameters":
-        """The parameters of Eq. 5 for each pair of atoms of a batch.
+        """The parameters of Eq. 5 for the pairs of atoms of a batch that have a pair energy.
 
         Raises:
-            ValueError: without the physics readout.
+            ValueError: if the readout has no pair energy.
         """
         readout = self.energy.readout
-        if not isinstance(readout, PhysicsReadout):
-            raise ValueError(f"readout '{self.config.readout}' has no pair energy; use 'physics'")
+        if not isinstance(readout, PairReadout):
+            raise ValueError(
+                f"readout '{self.config.readout}' has no pair energy; use 'physics' or 'bonds'"
+            )
         structures = self._structures(data)
         x, cls, graph = self.energy.represent(structures)
-        beta = readout.f_bond(x, structures.atom_type, graph)
-        energy = readout(x, cls, structures.atom_type, graph)
-        return BondParameters(beta, graph.pair_index, graph.pair_distance, energy)
+        pairs = readout.pairs(x, structures.atom_type, graph)
+        return BondParameters(*pairs, readout(x, cls, structures.atom_type, graph))
 
 
 class BondParameters(NamedTuple):
     """The pair energies of P pairs of atoms in B structures."""
 
-    beta: torch.Tensor  # [P, 5], of Eq. 5, see `pair_energy`
     pair_index: torch.Tensor  # [2, P]
     distance: torch.Tensor  # [P], Angstrom
-    energy: torch.Tensor  # [B], of the structures
+    factor: torch.Tensor  # [P], of the pair energy
+    beta: torch.Tensor  # [P, 5], of Eq. 5, see `pair_energy`
+    energy: torch.Tensor  # [B], of the structures, without the repulsion of nuclei

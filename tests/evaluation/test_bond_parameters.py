@@ -80,6 +80,23 @@ def test_curve_has_its_minimum_at_beta_4(structures):
     assert np.interp(3.0, curve["at_a"], energy) == pytest.approx(phi_lennard_jones(3.0), rel=0.02)
 
 
+def test_bonds_alone_have_parameters_with_the_readout_bonds(structures):
+    model = small_model(readout="bonds", repulsion=True)
+    result = bond_parameters(untrained(model), structures)
+    assert all(list(kinds) == ["bonded"] for kinds in result["pairs"].values())
+    assert result["pairs"]["C-H"]["bonded"]["equilibrium_a"]["median"] == pytest.approx(
+        1.1, abs=0.07
+    )
+    energy = np.add(
+        result["curves"]["O-H"]["coulomb_ev"], result["curves"]["O-H"]["lennard_jones_ev"]
+    )
+    assert energy.argmin() == np.abs(np.array(result["curves"]["O-H"]["at_a"]) - 0.96).argmin()
+    with torch.no_grad():
+        predicted = model(next(batches(structures, 4)))["energy"].numpy()
+    parts = np.array([result["molecules"][term] for term in module.TERMS])
+    np.testing.assert_allclose(parts.sum(axis=0), predicted, atol=2e-4)
+
+
 def test_terms_add_up_to_the_energy(structures):
     """And with the pair energies' coefficients at zero only the atoms' are left."""
     model = small_model()

@@ -121,6 +121,26 @@ def lennard_jones_and_coulomb(d, beta):
     return -b1 * b0 / d + b2 * ((b4 / d) ** (2 * b3) - 2 * (b4 / d) ** b3)
 
 
+def bond_energy(readout, atoms):
+    """Eq. 6 over bonds, from rules that tests/model/test_bonds.py examines."""
+    i, j = np.triu_indices(len(atoms), k=1)
+    pairs, d = torch.tensor(np.stack([i, j])), torch.tensor(distances(atoms)[i, j])
+    bonds, f = readout.rules(torch.tensor(atoms.numbers), pairs, d), readout.f_bond
+    total = 0.0
+    for (i, j), d, share, order, length, depth, stiffness in zip(
+        bonds[0].T, *map(array, bonds[1:])
+    ):
+        element = (
+            array(f.element.weight)[atoms.numbers[i]] + array(f.element.weight)[atoms.numbers[j]]
+        )
+        free = linear(f.regress, silu(element + linear(f.order, np.array([order - 1]))))
+        change = np.exp([0.3, 0.3, 0.06] * np.tanh(free))
+        power = change[1] * length * np.sqrt(stiffness / (2 * depth))
+        beta = [0, 0, change[0] * depth, power, change[2] * length]
+        total += share * lennard_jones_and_coulomb(d, beta)
+    return total
+
+
 def energy(model, atoms, readout, use_cls, use_adjacency, vector_channels, repulsion):
     """The whole forward pass, Eq. 1-6; no atoms here are so close that nuclei repel."""
     x = embed(model, atoms)
@@ -132,6 +152,8 @@ def energy(model, atoms, readout, use_cls, use_adjacency, vector_channels, repul
     if readout == "cls":
         return linear(model.energy.readout.f_mol, x[-1])[0]
     total = linear(model.energy.readout.f_atom, x[: len(atoms)]).sum()
+    if readout == "bonds":
+        total += bond_energy(model.energy.readout, atoms)
     if readout == "physics":
         bond, d, z = model.energy.readout.f_bond, distances(atoms), atoms.numbers
         for i in range(len(atoms)):

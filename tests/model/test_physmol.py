@@ -145,7 +145,7 @@ def test_continuous_while_a_bond_breaks(variant):
 # ---- extensivity
 
 
-@pytest.mark.parametrize("readout", ["atom", "physics"])
+@pytest.mark.parametrize("readout", ["atom", "bonds", "physics"])
 def test_doubled_cell_has_twice_the_energy(readout):
     model = small_model(readout=readout)
     atoms = slab()
@@ -257,5 +257,5 @@ def test_unknown_element_is_named():
 
 def test_variants_hold_every_readout_and_switch():
     values = {(key, value) for options in VARIANTS.values() for key, value in options.items()}
-    assert values >= {("readout", r) for r in ("atom", "cls", "physics")}
+    assert values >= {("readout", r) for r in ("atom", "bonds", "cls", "physics")}
     assert values >= {("use_cls", True), ("use_adjacency", True), ("repulsion", True)}
