@@ -87,10 +87,9 @@ def test_bonds_alone_have_parameters_with_the_readout_bonds(structures):
     assert result["pairs"]["C-H"]["bonded"]["equilibrium_a"]["median"] == pytest.approx(
         1.1, abs=0.07
     )
-    energy = np.add(
-        result["curves"]["O-H"]["coulomb_ev"], result["curves"]["O-H"]["lennard_jones_ev"]
-    )
-    assert energy.argmin() == np.abs(np.array(result["curves"]["O-H"]["at_a"]) - 0.96).argmin()
+    curve = result["curves"]["O-H"]
+    lowest = np.add(curve["coulomb_ev"], curve["lennard_jones_ev"]).argmin()
+    assert curve["at_a"][lowest] == pytest.approx(curve["beta"][4], abs=0.02)
     with torch.no_grad():
         predicted = model(next(batches(structures, 4)))["energy"].numpy()
     parts = np.array([result["molecules"][term] for term in module.TERMS])
