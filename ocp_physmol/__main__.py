@@ -23,10 +23,11 @@ COMMANDS = {
         "predict": ("run.cli --mode predict", "Predictions for dataset.test."),
         "relax": ("run.cli --mode run-relaxations", "Relax the structures of dataset.relax."),
     },
-    "Judge a model's energy minima": {
+    "Judge a model's energy surface": {
         "recover": ("evaluation.recovery", "Relax displaced molecules back to their minima."),
         "assemble": ("evaluation.assembly", "Relax molecules from their functional groups."),
         "vibrations": ("evaluation.vibrations", "Harmonic frequencies, beside QM9's."),
+        "stability": ("evaluation.stability", "Molecules compressed, colliding and hot."),
         "bond-parameters": ("evaluation.bond_parameters", "Bond strengths and lengths of Eq. 5."),
     },
     "Experiments": {
