@@ -63,7 +63,7 @@ class BondRules(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        table = torch.zeros(NUM_TYPES, 5)
+        table = torch.full((NUM_TYPES, 5), -torch.inf)  # no distance is below such a length
         for z, values in NONMETALS.items():
             table[z] = torch.tensor(values)
         self.register_buffer("table", table, persistent=False)
@@ -77,8 +77,7 @@ class BondRules(nn.Module):
         valence, single = table[:, 0], table[:, 1]
         i, j = pair_index
         length = single.index_select(0, i) + single.index_select(0, j)
-        able = (valence.index_select(0, i) > 0) & (valence.index_select(0, j) > 0)
-        pair = (able & (distance < BROKEN * length)).nonzero()[:, 0]
+        pair = (distance < BROKEN * length).nonzero()[:, 0]
         pair_index, distance = pair_index.index_select(1, pair), distance.index_select(0, pair)
         i, j = pair_index
         ratio = distance / length.index_select(0, pair)
@@ -104,7 +103,7 @@ class BondRules(nn.Module):
 
     def _scaled(self, order, valence, i, j, share):
         """Orders that come closer to adding up to the valence of each atom."""
-        used = _around(valence, i, j, share * order, share * order) / valence.clamp(min=1)
+        used = _around(valence, i, j, share * order, share * order) / valence
         scale = 1 / (LEAST_USED + F.softplus(used - LEAST_USED, beta=40.0))
         return order * (scale.index_select(0, i) + scale.index_select(0, j)) / 2
 

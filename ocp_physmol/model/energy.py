@@ -145,22 +145,22 @@ class PhysicsReadout(PairReadout):
 class BondCorrections(nn.Module):
     """What is learned of bonds beyond `BondRules`, from both elements and the order alone.
 
-    Depth, exponent and length are changed by so small factors that each keeps its meaning. The
-    last layer starts at zero, so training begins with the rules themselves.
+    The logarithms of depth, exponent and length are each changed by a sum over both elements of a
+    polynomial in the order. They are changed so little that each keeps its meaning, and start at
+    zero: training begins with the rules themselves.
     """
 
-    def __init__(self, channels: int = 16) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.element = nn.Embedding(NUM_TYPES, channels)
-        self.order = nn.Linear(1, channels)
-        self.regress = linear_from_zero(channels, 3)
+        self.coefficients = nn.Parameter(torch.zeros(NUM_TYPES, 3, 3))  # of 3 powers, of 3 values
 
     def forward(self, bonds: Bonds, atom_type: torch.Tensor) -> torch.Tensor:
         """beta [B, 5] of Eq. 5, without charges, from `atom_type` [N]."""
-        i, j = bonds.pair_index
-        element = self.element(atom_type)
-        pair = element.index_select(0, i) + element.index_select(0, j)
-        free = self.regress(F.silu(pair + self.order(bonds.order[:, None] - 1)))
+        i, j = atom_type[bonds.pair_index]
+        coefficients = self.coefficients.index_select(0, i) + self.coefficients.index_select(0, j)
+        past = bonds.order[:, None] - 1
+        constant, linear, square = coefficients.unbind(1)  # [B, 3] each
+        free = constant + past * (linear + past * square)
         c2, c3, c4 = (torch.tanh(free) * free.new_tensor(LARGEST_CORRECTION)).exp().unbind(1)
         # the second derivative of Eq. 5 at its minimum is 2 b2 (b3/b4)^2
         power = bonds.length * (bonds.stiffness / (2 * bonds.depth)).sqrt()

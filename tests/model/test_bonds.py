@@ -112,8 +112,7 @@ def test_an_untrained_bond_has_the_depth_length_and_stiffness_of_the_rules(name)
 @pytest.mark.parametrize("scale", [-1e4, 1e4])
 def test_no_weights_take_the_meaning_from_a_bond(scale):
     model, batch = small_model(readout="bonds"), to_batch(molecule("CH3CH2OH"))
-    for parameter in model.energy.readout.f_bond.regress.parameters():
-        torch.nn.init.constant_(parameter, scale)
+    torch.nn.init.constant_(model.energy.readout.f_bond.coefficients, scale)
     beta, rules = model.bond_parameters(batch).beta, bonds_of(molecule("CH3CH2OH"))
     assert ((beta[:, 4] / rules.length).log().abs() < 0.0601).all()
     assert ((beta[:, 2] / rules.depth).log().abs() < 0.301).all()

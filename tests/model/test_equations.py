@@ -130,10 +130,10 @@ def bond_energy(readout, atoms):
     for (i, j), d, share, order, length, depth, stiffness in zip(
         bonds[0].T, *map(array, bonds[1:])
     ):
-        element = (
-            array(f.element.weight)[atoms.numbers[i]] + array(f.element.weight)[atoms.numbers[j]]
+        coefficients = (
+            array(f.coefficients)[atoms.numbers[i]] + array(f.coefficients)[atoms.numbers[j]]
         )
-        free = linear(f.regress, silu(element + linear(f.order, np.array([order - 1]))))
+        free = coefficients[0] + coefficients[1] * (order - 1) + coefficients[2] * (order - 1) ** 2
         change = np.exp([0.3, 0.3, 0.06] * np.tanh(free))
         power = change[1] * length * np.sqrt(stiffness / (2 * depth))
         beta = [0, 0, change[0] * depth, power, change[2] * length]
