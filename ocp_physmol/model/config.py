@@ -6,6 +6,8 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from ocp_physmol.validation import Section
 
+LONGEST_BOND = 4.0  # Angstrom, beyond the end of any bond in bonds.py
+
 
 class PhysMolConfig(Section, validate_default=True, title="model"):
     """Section `model` of a configuration, without its `name`.
@@ -69,6 +71,13 @@ class PhysMolConfig(Section, validate_default=True, title="model"):
         heads = info.data.get("num_heads")
         if heads and value % heads != 0:
             raise ValueError(f"it must be a multiple of num_heads, {heads}")
+        return value
+
+    @field_validator("readout")
+    @classmethod
+    def _bonds_end_within_the_cutoff(cls, value: str, info: ValidationInfo) -> str:
+        if value == "bonds" and info.data.get("cutoff", LONGEST_BOND) < LONGEST_BOND:
+            raise ValueError(f"'bonds' needs a cutoff of at least {LONGEST_BOND} Angstrom")
         return value
 
     @field_validator("use_cls")

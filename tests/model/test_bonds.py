@@ -8,7 +8,8 @@ from ase.build import bulk, molecule
 from conftest import small_model, to_batch
 
 from ocp_physmol.geometry import bonds as bonded_pairs
-from ocp_physmol.model.bonds import INTACT, NONMETALS, BondRules
+from ocp_physmol.model.bonds import BROKEN, INTACT, NONMETALS, BondRules
+from ocp_physmol.model.config import LONGEST_BOND
 from ocp_physmol.model.elements import MASK_TYPE
 from ocp_physmol.model.energy import BondReadout, pair_energy
 
@@ -116,6 +117,12 @@ def test_no_weights_take_the_meaning_from_a_bond(scale):
     beta, rules = model.bond_parameters(batch).beta, bonds_of(molecule("CH3CH2OH"))
     assert ((beta[:, 4] / rules.length).log().abs() < 0.0601).all()
     assert ((beta[:, 2] / rules.depth).log().abs() < 0.301).all()
+
+
+def test_every_bond_ends_within_the_cutoff():
+    assert 2 * BROKEN * max(single for _, single, *_ in NONMETALS.values()) < LONGEST_BOND
+    with pytest.raises(ValueError, match="'bonds' needs a cutoff of at least"):
+        small_model(readout="bonds", cutoff=3.0)
 
 
 def test_metals_and_masked_atoms_form_no_bonds():
