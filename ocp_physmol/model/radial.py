@@ -7,6 +7,8 @@ from torch import nn
 
 from ocp_physmol.model.elements import NUM_TYPES
 
+SHORTEST = 0.1  # of the cutoff, of the first centre
+
 
 def cosine_envelope(distance: torch.Tensor, cutoff: float) -> torch.Tensor:
     """Eq. 3 at `distance` [...] (Angstrom): 1 at zero, 0 with zero slope from `cutoff` tau on."""
@@ -28,20 +30,21 @@ class RadialBasis(nn.Module):
     """Eq. 2: psi_ijk = phi(d_ij) exp(-beta_{z_i,k} (exp(-d_ij) - mu_{z_i,k})^2).
 
     Centres mu and widths beta of the `num_rbf` functions are learned for each type of the centre
-    atom. They start as in PhysNet (Unke & Meuwly, 2019): centres evenly spaced in exp(-d) from the
-    `cutoff` tau (Angstrom) on, one common width.
+    atom. They start evenly spaced in the distance, from SHORTEST times the `cutoff` tau (Angstrom)
+    on, each as wide as the spacing. Evenly spaced in exp(-d), as in PhysNet (Unke & Meuwly, 2019),
+    few would tell the distances between metal atoms from each other.
     """
 
     def __init__(self, num_rbf: int, cutoff: float) -> None:
         super().__init__()
         self.num_rbf = num_rbf
         self.cutoff = cutoff
-        closest_to_zero = math.exp(-cutoff)
-        centers = torch.linspace(closest_to_zero, 1.0, num_rbf)
-        sqrt_beta = num_rbf / (2 * (1 - closest_to_zero))
-        self.mu = nn.Parameter(centers.repeat(NUM_TYPES, 1))
+        distance = torch.linspace(SHORTEST * cutoff, cutoff, num_rbf)
+        spacing = (1 - SHORTEST) * cutoff / max(num_rbf - 1, 1)
+        self.mu = nn.Parameter(torch.exp(-distance).repeat(NUM_TYPES, 1))
         # the square root keeps beta from ever turning negative
-        self.sqrt_beta = nn.Parameter(torch.full((NUM_TYPES, num_rbf), sqrt_beta))
+        sqrt_beta = torch.exp(distance) / (math.sqrt(2) * spacing)
+        self.sqrt_beta = nn.Parameter(sqrt_beta.repeat(NUM_TYPES, 1))
 
     def forward(
         self, center_type: torch.Tensor, distance: torch.Tensor, envelope: torch.Tensor

@@ -194,10 +194,10 @@ def test_radial_basis_belongs_to_the_type_of_the_center():
     center, d = torch.tensor([6, 1]), torch.tensor([1.5, 1.5]).double()
     carbon, hydrogen = basis(center, d, cosine_envelope(d, CUTOFF))
     assert not torch.allclose(carbon, hydrogen)
-    mu = np.linspace(np.exp(-CUTOFF), 1, 8)
-    beta = (2 / 8 * (1 - np.exp(-CUTOFF))) ** -2
-    expected = envelope(1.5) * np.exp(-beta * (np.exp(-1.5) - mu) ** 2)
-    np.testing.assert_allclose(array(hydrogen), expected, rtol=1e-6)
+    distance = np.linspace(0.1 * CUTOFF, CUTOFF, 8)
+    mu, width = np.exp(-distance), np.exp(-distance) * (distance[1] - distance[0])
+    expected = envelope(1.5) * np.exp(-((np.exp(-1.5) - mu) ** 2) / (2 * width**2))
+    np.testing.assert_allclose(array(hydrogen), expected, rtol=1e-4, atol=1e-30)
 
 
 def test_pair_energy_has_its_minimum_at_beta_4():
