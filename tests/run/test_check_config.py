@@ -86,8 +86,8 @@ VALUES = {
     "model.num_layers=True": "model.num_layers: True is not possible; it must be a valid integer",
     "model.cutoff=0": "model.cutoff: 0 is not possible; it must be greater than 0",
     "model.cutoff=1e999": "model.cutoff: inf is not possible; it must be a finite number",
-    "model.readout=sum": "model.readout: 'sum' is not possible; it must be 'atom', 'cls' or "
-    "'physics'",
+    "model.readout=sum": "model.readout: 'sum' is not possible; it must be 'atom', 'bonds', "
+    "'cls' or 'physics'",
     "model.otf_graph=False": "model.otf_graph: False is not possible; it must be True",
     "model.use_cls=1": "model.use_cls: 1 is not possible; it must be a valid boolean",
     "dataset.trian.src=x": "dataset.trian: 'trian' is not possible; it must be 'train', 'val', "
