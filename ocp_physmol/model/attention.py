@@ -88,6 +88,8 @@ class DistanceAttention(nn.Module):
         self.query = nn.Linear(hidden, width)
         self.key_value = nn.Linear(hidden, filters)  # to k, v, u and w
         self.distance = nn.Linear(config.num_rbf, filters)  # to D^K, D^V, D^U and D^W
+        # D^V starts near 0.7, not near 0: messages begin as large as their values
+        nn.init.ones_(self.distance.bias[width : 2 * width])
         self.cls_distance = nn.Parameter(torch.ones(filters)) if config.use_cls else None
         self.adjacency = nn.Linear(1, config.num_heads) if config.use_adjacency else None
         self.products = VectorProducts(num_vectors) if num_vectors > 0 else None
