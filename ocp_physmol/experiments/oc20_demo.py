@@ -21,8 +21,8 @@ TASKS = ("s2ef", "is2re")
 MODELS = ("physmol", "schnet")
 # small enough for a processor: width, depth and radial functions of both, in either one's words
 SIZES = {
-    "physmol": ["--model.hidden_channels=64", "--model.attention_channels=64",
-                "--model.num_layers=3", "--model.num_rbf=32"],
+    "physmol": ["--model.hidden_channels=64", "--model.attention_channels=32",
+                "--model.vector_channels=32", "--model.num_layers=3", "--model.num_rbf=32"],
     "schnet": ["--model.hidden_channels=64", "--model.num_filters=64",
                "--model.num_interactions=3", "--model.num_gaussians=32",
                "--optim.lr_initial=0.002"],  # its best of 0.0005, 0.002 with batches of 8

@@ -12,11 +12,13 @@ RCOND = 1e-3  # combinations of elements that hardly occur are left alone
 
 
 def subtract_untrained(trainer, predict: Callable[[Batch], dict]) -> None:
-    """Subtract what a model predicts before training, as a sum over elements, from the references.
+    """Subtract what a model predicts before training, as a sum over atoms, from the references.
 
-    The references of "energy" (zero where the config has none) are then those of the labels less
-    the model's own energies: wherever a pair energy or random weights begin, the training begins
-    at the labels. Forces do not change. Checkpoints hold the references, as ever in fairchem.
+    The references of "energy" are then those of the labels less the model's own energies: wherever
+    a pair energy or random weights begin, the training begins at the labels. Where the config has
+    references, each element gets a value of its own; where it has none, all get the same, so that
+    it also holds for elements that are not in the data. Forces do not change. Checkpoints hold the
+    references, as ever in fairchem.
 
     Args:
         predict: from a batch to {"energy": [B]}, in units of the normalizer of `trainer`.
@@ -31,11 +33,14 @@ def subtract_untrained(trainer, predict: Callable[[Batch], dict]) -> None:
         counts.append(_counts(batch))
     scale = trainer.normalizers["energy"].rmsd if "energy" in trainer.normalizers else 1.0
     energy = torch.cat(energies)[:, None] * float(scale)
-    untrained = torch.linalg.lstsq(torch.cat(counts), energy, rcond=RCOND, driver="gelsd")
-    references = trainer.elementrefs.setdefault("energy", LinearReferences().to(trainer.device))
-    values = references.element_references
-    values -= untrained.solution[: len(values), 0].to(values)
-    distutils.broadcast(values, src=0)
+    atoms = torch.cat(counts)
+    if "energy" not in trainer.elementrefs:
+        atoms = atoms.sum(dim=1, keepdim=True)
+        trainer.elementrefs["energy"] = LinearReferences().to(trainer.device)
+    untrained = torch.linalg.lstsq(atoms, energy, rcond=RCOND, driver="gelsd").solution[:, 0]
+    references = trainer.elementrefs["energy"].element_references
+    references -= untrained[: len(references)].to(references)
+    distutils.broadcast(references, src=0)
 
 
 def _counts(batch) -> torch.Tensor:
