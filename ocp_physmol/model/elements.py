@@ -3,8 +3,10 @@
 import warnings
 from functools import cache
 
+import numpy as np
 import torch
 from ase.data import covalent_radii as ase_covalent_radii
+from torch_geometric.data import Data
 
 MASK_TYPE = 0
 MAX_ATOMIC_NUMBER = 118
@@ -48,3 +50,8 @@ def covalent_radii() -> torch.Tensor:
     radii[97:] = UNKNOWN_RADIUS  # ASE's placeholder there is 0.2
     radii[MASK_TYPE] = MASK_RADIUS
     return radii
+
+
+def composition(structure: Data) -> np.ndarray:
+    """The number of atoms of each type in a structure, [119]."""
+    return np.bincount(structure.atomic_numbers.int().numpy(), minlength=NUM_TYPES)

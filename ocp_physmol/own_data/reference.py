@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch_geometric.data import Data
 
+from ocp_physmol.model.elements import composition
 from ocp_physmol.progress import chunks
-
-ELEMENTS = 119
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,3 @@ class Reference:
     def energies(self, frames: Sequence[Data]) -> np.ndarray:
         """Energies [B] (eV) of frames that consist of separate atoms."""
         return np.array([composition(frame) for frame in frames]) @ self.element_energies
-
-
-def composition(frame: Data) -> np.ndarray:
-    """The number of atoms of each element, [119]."""
-    return np.bincount(frame.atomic_numbers.int().numpy(), minlength=ELEMENTS)

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from fairchem.core.common import distutils
 from fairchem.core.modules.normalization.element_references import LinearReferences
 from torch_geometric.data import Batch
+
+from ocp_physmol.model.elements import composition
 
 SAMPLE = 256  # structures; compositions of a data set are far fewer than its frames
 RCOND = 1e-3  # combinations of elements that hardly occur are left alone
@@ -24,27 +27,20 @@ def subtract_untrained(trainer, predict: Callable[[Batch], dict]) -> None:
         predict: from a batch to {"energy": [B]}, in units of the normalizer of `trainer`.
     """
     sample = torch.randperm(len(trainer.train_dataset), generator=torch.Generator().manual_seed(0))
-    energies, counts = [], []
+    energies: list[torch.Tensor] = []
+    compositions: list[np.ndarray] = []
     trainer.model.eval()
     for indices in sample[:SAMPLE].split(trainer.config["optim"]["batch_size"]):
-        batch = trainer.collater([trainer.train_dataset[int(i)] for i in indices])
+        structures = [trainer.train_dataset[int(i)] for i in indices]
+        compositions += map(composition, structures)
         with torch.no_grad():
-            energies.append(predict(batch)["energy"].flatten().double().cpu())
-        counts.append(_counts(batch))
+            energies.append(predict(trainer.collater(structures))["energy"].flatten().double())
     scale = trainer.normalizers["energy"].rmsd if "energy" in trainer.normalizers else 1.0
-    energy = torch.cat(energies)[:, None] * float(scale)
-    atoms = torch.cat(counts)
+    atoms, energy = np.array(compositions), (torch.cat(energies) * scale).cpu().numpy()
     if "energy" not in trainer.elementrefs:
-        atoms = atoms.sum(dim=1, keepdim=True)
+        atoms = atoms.sum(axis=1, keepdims=True)
         trainer.elementrefs["energy"] = LinearReferences().to(trainer.device)
-    untrained = torch.linalg.lstsq(atoms, energy, rcond=RCOND, driver="gelsd").solution[:, 0]
+    untrained = torch.from_numpy(np.linalg.lstsq(atoms, energy, rcond=RCOND)[0])
     references = trainer.elementrefs["energy"].element_references
     references -= untrained[: len(references)].to(references)
     distutils.broadcast(references, src=0)
-
-
-def _counts(batch) -> torch.Tensor:
-    """Atoms of each element, [B, 119]."""
-    counts = torch.zeros(len(batch.natoms), 119, dtype=torch.float64)
-    ones = torch.ones(len(batch.batch), dtype=counts.dtype)
-    return counts.index_put((batch.batch, batch.atomic_numbers.long()), ones, accumulate=True)

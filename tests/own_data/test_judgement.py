@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
+from ocp_physmol.model.elements import NUM_TYPES
 from ocp_physmol.own_data.judgement import judge
-from ocp_physmol.own_data.reference import ELEMENTS, Reference
+from ocp_physmol.own_data.reference import Reference
 
 
 def frame(energy: float, natoms: int, fixed: int = 0) -> Data:
@@ -29,7 +30,7 @@ class Wrong:
 def test_errors_of_a_wrong_model():
     """Fixed atoms do not count; each structure counts once, and each component."""
     frames = [frame(-10.0, 2, fixed=1), frame(-21.0, 4)]
-    reference = Reference(np.where(np.arange(ELEMENTS) == 1, -5.0, 0.0), cells_vary=False)
+    reference = Reference(np.where(np.arange(NUM_TYPES) == 1, -5.0, 0.0), cells_vary=False)
     result = judge(Wrong(), frames, reference)
     model, nothing = result.columns.values()
     assert model["energy_mae_mev"] == model["energy_rmse_mev"] == pytest.approx(2000)
