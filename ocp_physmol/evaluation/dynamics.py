@@ -111,14 +111,13 @@ class Crowd:
         """Note the fate of molecules that had none, and put them where they began."""
         for molecule in molecules - self.fates.keys():
             self.fates[molecule] = Fate(how, now)
-        self.rest()
-
-    def rest(self) -> np.ndarray:
-        """Whether each atom [N] is of a molecule that moves no more; these stand at the start."""
-        still = np.isin(self.molecule, list(self.fates))
+        still = self.still()
         self.atoms.positions[still] = self.start[still]
-        self.atoms.arrays.setdefault("momenta", np.zeros_like(self.start))[still] = 0.0
-        return still
+        self.atoms.arrays["momenta"][still] = 0.0
+
+    def still(self) -> np.ndarray:
+        """Whether each atom [N] is of a molecule that moves no more."""
+        return np.isin(self.molecule, list(self.fates))
 
 
 class _Forces(Calculator):
@@ -139,7 +138,7 @@ class _Forces(Calculator):
         batch.pos = torch.tensor(positions, dtype=torch.float32, device=self.predictor.device)
         out = self.predictor.predict(batch)
         forces = out["forces"].double().cpu().numpy()
-        still = away | np.isin(crowd.molecule, list(crowd.fates))
+        still = away | crowd.still()
         self.results = {
             "energy": float(out["energy"].sum()), "forces": np.where(still[:, None], 0.0, forces)
         }  # fmt: skip
