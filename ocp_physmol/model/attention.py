@@ -14,6 +14,8 @@ from ocp_physmol.model.fast.kernels import Edges, attend
 from ocp_physmol.model.fast.knots import Knots
 from ocp_physmol.model.graph import Graph
 
+STRONG_DIRECTIONS = 20.0  # how much larger u starts than v, for products to be felt from the start
+
 
 @dataclass
 class Context:
@@ -88,8 +90,11 @@ class DistanceAttention(nn.Module):
         self.query = nn.Linear(hidden, width)
         self.key_value = nn.Linear(hidden, filters)  # to k, v, u and w
         self.distance = nn.Linear(config.num_rbf, filters)  # to D^K, D^V, D^U and D^W
-        # D^V starts near 0.7, not near 0: messages begin as large as their values
-        nn.init.ones_(self.distance.bias[width : 2 * width])
+        # D^V, D^U and D^W start near 0.7, not near 0: messages begin as large as their values
+        nn.init.ones_(self.distance.bias[width:])
+        # where neighbours face each other their directions cancel, and products are of second order
+        with torch.no_grad():
+            self.key_value.weight[2 * width : 2 * width + num_vectors] *= STRONG_DIRECTIONS
         self.cls_distance = nn.Parameter(torch.ones(filters)) if config.use_cls else None
         self.adjacency = nn.Linear(1, config.num_heads) if config.use_adjacency else None
         self.products = VectorProducts(num_vectors) if num_vectors > 0 else None
