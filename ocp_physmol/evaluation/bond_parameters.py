@@ -19,6 +19,7 @@ from ocp_physmol.errors import UserError
 from ocp_physmol.figures.bond_parameters import bond_parameters_figure
 from ocp_physmol.files import write_json
 from ocp_physmol.geometry import bonded
+from ocp_physmol.model.bonds import BondRules
 from ocp_physmol.model.energy import PairReadout, PhysicsReadout, pair_energy
 from ocp_physmol.model.physmol import BondParameters, PhysMol
 from ocp_physmol.model.radial import cosine_envelope
@@ -35,6 +36,8 @@ QUANTITIES = {  # of a pair
 PAIR_TERMS = ["coulomb_ev", "lennard_jones_ev"]
 TERMS = (*PAIR_TERMS, "atoms_ev")  # that add up to an energy
 BETA = [f"beta_{k}" for k in range(5)]
+SYMBOLS = ["-", ":", "=", "#"]  # of single, aromatic, double and triple bonds
+ORDERS = [1.25, 1.75, 2.5]  # between these
 CURVE = torch.from_numpy(np.linspace(0.6, 4.0, 86))  # Angstrom
 
 
@@ -47,13 +50,14 @@ def bond_parameters(
     energies is a UserError.
 
     Returns:
-        `pairs`, by elements ("C-H") and "bonded" or "not bonded" (see `geometry.bonded`): `count`;
-        median, 10th and 90th percentile of QUANTITIES; `correlation` of beta_4 and distance; and
-        `samples`, lists of QUANTITIES of at most so many pairs, drawn at random. `curves`, by
-        elements, for the bonded pair of median length: its `distance_a` and `beta`, and phi E_ij
-        (eV) at the distances `at_a`, split into PAIR_TERMS. `molecules`, lists by molecule of TERMS
-        (eV), which add up to the energy without the element references; and `molecule_terms`, their
-        mean and spread.
+        `pairs`, by elements and order ("C-H", "C=O", "C:C" where aromatic, "C#N"; orders are those
+        of `BondRules`, whatever the model) and "bonded" or "not bonded" (see `geometry.bonded`):
+        `count`; median, 10th and 90th percentile of QUANTITIES; `correlation` of beta_4 and
+        distance; and `samples`, lists of QUANTITIES of at most so many pairs, drawn at random.
+        `curves`, by elements and order, for the bonded pair of median length: its `distance_a` and
+        `beta`, and phi E_ij (eV) at the distances `at_a`, split into PAIR_TERMS. `molecules`, lists
+        by molecule of TERMS (eV), which add up to the energy without the element references; and
+        `molecule_terms`, their mean and spread.
     """
     model, scale = predictor.model, predictor.energy_scale
     if not has_pair_energy(model):
@@ -96,11 +100,15 @@ def _pair_table(found: BondParameters, batch: Batch, before: int, scale: float) 
     """One row for each pair of a batch, that has so many molecules `before` it."""
     beta, distance, factor = found.beta.double(), found.distance.double(), found.factor.double()
     pair = batch.atomic_numbers.long()[found.pair_index].numpy()  # [2, P]
+    symbols = np.array(SYMBOLS)[np.digitize(_orders(found, batch), ORDERS)]
     rank = np.select([pair == 6, pair == 1], [0, 1000], pair)  # C first and H last, as in C-H, N-H
     first, second = np.take_along_axis(pair, rank.argsort(axis=0), axis=0)
     return pd.DataFrame({
         "molecule": before + batch.batch[found.pair_index[0]],
-        "elements": [f"{chemical_symbols[a]}-{chemical_symbols[b]}" for a, b in zip(first, second)],
+        "elements": [
+            f"{chemical_symbols[a]}{symbol}{chemical_symbols[b]}"
+            for a, symbol, b in zip(first, symbols, second)
+        ],
         "kind": np.where(bonded(first, second, distance.numpy()), "bonded", "not bonded"),
         "distance_a": distance,
         "equilibrium_a": beta[:, 4],
@@ -110,6 +118,17 @@ def _pair_table(found: BondParameters, batch: Batch, before: int, scale: float) 
         **_pair_terms(distance, beta, factor, scale),
         **dict(zip(BETA, beta.unbind(1))),
     })  # fmt: skip
+
+
+def _orders(found: BondParameters, batch: Batch) -> np.ndarray:
+    """The order of the bond that chemistry sees between each of the pairs, 1 where none is: [P]."""
+    bonds = BondRules()(batch.atomic_numbers.long(), found.pair_index, found.distance)
+    pairs, bonded_pairs = (
+        pd.DataFrame({"i": b.pair_index[0], "j": b.pair_index[1], "d": b.distance})
+        for b in (found, bonds)
+    )
+    orders = bonded_pairs.assign(order=bonds.order).drop_duplicates()  # images at one distance
+    return pairs.merge(orders, how="left")["order"].fillna(1.0).to_numpy()
 
 
 def _pair_terms(

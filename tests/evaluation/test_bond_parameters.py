@@ -62,6 +62,22 @@ def test_parameters_are_those_of_the_model(structures):
     assert pairs["H-H"]["not bonded"]["distance_a"]["median"] > 1.4
 
 
+@pytest.mark.parametrize("readout", ["physics", "bonds"])
+def test_bonds_are_told_apart_by_their_order(readout):
+    """Also by the readout of all pairs, whose parameters know of no order."""
+    names = ("C2H6", "C2H4", "C2H2", "C6H6", "HCN", "H2CO", "CH3OH")
+    model = small_model(readout=readout)
+    structures = [to_data(molecule(name)) for name in names]
+    pairs = bond_parameters(untrained(model), structures)["pairs"]
+    bonds = {e: kinds["bonded"]["count"] for e, kinds in pairs.items() if "bonded" in kinds}
+    carbon = {"C-C": 1, "C=C": 1, "C#C": 1, "C:C": 6}
+    assert {e: n for e, n in bonds.items() if "H" not in e} == {
+        **carbon, "C#N": 1, "C=O": 1, "C-O": 1
+    }  # fmt: skip
+    lengths = [pairs[e]["bonded"]["distance_a"]["median"] for e in ("C-C", "C:C", "C=C", "C#C")]
+    assert lengths == sorted(lengths, reverse=True)
+
+
 def test_curve_has_its_minimum_at_beta_4(structures):
     """Far below the cutoff the envelope hardly moves it."""
     curves = bond_parameters(untrained(lennard_jones()), structures)["curves"]
