@@ -123,12 +123,9 @@ def _pair_table(found: BondParameters, batch: Batch, before: int, scale: float) 
 def _orders(found: BondParameters, batch: Batch) -> np.ndarray:
     """The order of the bond that chemistry sees between each of the pairs, 1 where none is: [P]."""
     bonds = BondRules()(batch.atomic_numbers.long(), found.pair_index, found.distance)
-    pairs, bonded_pairs = (
-        pd.DataFrame({"i": b.pair_index[0], "j": b.pair_index[1], "d": b.distance})
-        for b in (found, bonds)
-    )
-    orders = bonded_pairs.assign(order=bonds.order).drop_duplicates()  # images at one distance
-    return pairs.merge(orders, how="left")["order"].fillna(1.0).to_numpy()
+    order = np.ones(len(found.distance))
+    order[bonds.pair] = bonds.order
+    return order
 
 
 def _pair_terms(
