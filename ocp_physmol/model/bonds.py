@@ -41,7 +41,6 @@ MDYN_PER_ANGSTROM = 6.2415  # eV/Angstrom^2
 class Bonds(NamedTuple):
     """The B pairs of atoms that share a bond, or part of one."""
 
-    pair: torch.Tensor  # [B], which of the P pairs that were asked about
     pair_index: torch.Tensor  # [2, B]
     distance: torch.Tensor  # [B], Angstrom
     share: torch.Tensor  # [B], 1 for a bond, 0 for none
@@ -49,6 +48,7 @@ class Bonds(NamedTuple):
     length: torch.Tensor  # [B], Angstrom
     depth: torch.Tensor  # [B], eV
     stiffness: torch.Tensor  # [B], eV/Angstrom^2
+    pair: torch.Tensor  # [B], which of the P pairs that were asked about
 
 
 class BondRules(nn.Module):
@@ -92,7 +92,7 @@ class BondRules(nn.Module):
         softness = length.square() / (x.index_select(0, i) * x.index_select(0, j))
         stiffness = MDYN_PER_ANGSTROM * (1.67 * order * softness**-0.75 + 0.30)
         depth = energy * order
-        return Bonds(pair, pair_index, distance, share, order, length, depth, stiffness)
+        return Bonds(pair_index, distance, share, order, length, depth, stiffness, pair)
 
     def _order(self, valence, i, j, share):
         """What neighbours offer each other beyond single bonds, smoothly at most MAX_ORDER."""

@@ -130,7 +130,7 @@ def bond_energy(readout, atoms):
     bonds, f = readout.rules(torch.tensor(atoms.numbers), pairs, d), readout.f_bond
     total = 0.0
     for (i, j), d, share, order, length, depth, stiffness in zip(
-        bonds[0].T, *map(array, bonds[1:])
+        bonds[0].T, *map(array, bonds[1:7])
     ):
         coefficients = (
             array(f.coefficients)[atoms.numbers[i]] + array(f.coefficients)[atoms.numbers[j]]
