@@ -12,7 +12,7 @@ install: $(VENV)/.installed  ## Install everything into .venv (6 GB, most of it 
 # pyproject.toml says what is needed, constraints.txt which versions are known to work together.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -c constraints.txt -e ".[qm9,dev]"
+	$(BIN)/python -m pip install -c constraints.txt -e ".[qm9,xtb,dev]"
 	touch $@
 
 quickstart: install  ## Data, training and evaluation on QM9's small molecules, in 20 minutes

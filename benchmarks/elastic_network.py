@@ -14,7 +14,7 @@ from ase import Atoms
 
 from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
 from ocp_physmol.evaluation.vibrations import BAND_EDGES, BANDS, harmonic_frequencies
-from ocp_physmol.losses.elastic_network import ElasticNetwork
+from ocp_physmol.pushes.elastic_network import ElasticNetwork
 
 
 def frequencies(structure) -> np.ndarray:

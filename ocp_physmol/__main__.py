@@ -13,10 +13,11 @@ DATA = {
         "oc20": ("datasets.oc20", "OC20 (S2EF or IS2RE), downloaded and converted."),
         "emt": ("datasets.emt", "Small made-up data in the shape of OC20's; no download."),
         "files": ("datasets.ase_files", "Your own files, of any format that ASE reads."),
+        "curvature": ("pushes.curvature", "Forces on pushed molecules, added to a data set."),
     }
 }
 COMMANDS = {
-    "Data": {"data": (DATA, "Make a data set: qm9, oc20, emt or files.")},
+    "Data": {"data": (DATA, "Make a data set: qm9, oc20, emt, files or curvature.")},
     "Train and use a model": {
         "train": ("own_data.command", "Train on your own files, or the model of a config."),
         "validate": ("run.cli --mode validate", "Errors of a checkpoint on dataset.val."),

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -66,15 +67,38 @@ def complete_folder(output: Path, report: dict) -> Iterator[Path]:
 
     A former `output` stays until then. One that has files but no report.json is refused.
     """
-    empty = not output.exists() or (output.is_dir() and not any(output.iterdir()))
-    if not empty and not (output / REPORT).is_file():
-        raise UserError(f"{output} exists and is no data set of ours; choose another --output")
-    output.parent.mkdir(parents=True, exist_ok=True)
+    _require_replaceable(output)
     with TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as beside:
-        partial, old = Path(beside, "new"), Path(beside, "old")
+        partial = Path(beside, "new")
         partial.mkdir()
         yield partial
         write_json(partial / REPORT, report, indent=2)
         if output.exists():
-            output.rename(old)
+            output.rename(Path(beside, "old"))
         partial.rename(output)
+
+
+@contextmanager
+def resumable_folder(output: Path, plan: dict) -> Iterator[Path]:
+    """The same with `plan` as its report, but what an attempt has left is there in the next one.
+
+    What another plan has left is removed.
+    """
+    _require_replaceable(output)
+    partial = output.with_name(f".{output.name}.partial")
+    known = partial / REPORT
+    if not known.is_file() or json.loads(known.read_text()) != plan:
+        shutil.rmtree(partial, ignore_errors=True)
+        write_json(known, plan, indent=2)
+    yield partial
+    if output.exists():
+        shutil.rmtree(output)
+    partial.rename(output)
+
+
+def _require_replaceable(output: Path) -> None:
+    """Refuse a folder that has files and no report; make the folder above it."""
+    empty = not output.exists() or (output.is_dir() and not any(output.iterdir()))
+    if not empty and not (output / REPORT).is_file():
+        raise UserError(f"{output} exists and is no data set of ours; choose another folder")
+    output.parent.mkdir(parents=True, exist_ok=True)

@@ -46,6 +46,6 @@ def test_a_folder_is_complete_or_as_it_was(tmp_path):
         assert json.loads((folder / "report.json").read_text()) == {"is": content}
         assert [p.name for p in tmp_path.iterdir()] == ["data"]
     (folder / "report.json").unlink()
-    refused = pytest.raises(UserError, match="no data set of ours; choose another --output")
+    refused = pytest.raises(UserError, match="no data set of ours; choose another folder")
     with refused, complete_folder(folder, {}):
         pass

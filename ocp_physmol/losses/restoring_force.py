@@ -5,53 +5,56 @@ which relaxations escape. Restoring forces are about all directions at once.
 """
 
 from itertools import compress
+from typing import Literal
 
 import numpy as np
 import torch
 from fairchem.core.common.registry import registry
-from numpy.random import Generator
 from pydantic import Field
 from torch_geometric.data import Batch
 
 from ocp_physmol.errors import UserError
-from ocp_physmol.losses.elastic_network import ElasticNetwork
 from ocp_physmol.losses.equilibrium import EquilibriumTerm, at_equilibrium
 from ocp_physmol.model.copies import Copy
-from ocp_physmol.model.graph import find_neighbors
-
-BOND = 3.0  # Angstrom, longer than any
-SCALES = 12.0  # largest push over smallest: a relaxation passes all distances from the minimum
-CLEFT = 0.15  # share of molecules that are cleft in two, as in the assembly of section 4.4
-APART = 0.8  # Angstrom, the largest distance that the parts of a cleft molecule are moved
-SOFT = 0.5  # share of the others that are pushed along soft directions, as by heat
+from ocp_physmol.pushes import draw
+from ocp_physmol.pushes.elastic_network import ElasticNetwork
 
 
 @registry.register_loss("restoring_force")
 class RestoringForce(EquilibriumTerm):
     """|f - f_target| for each pushed molecule, eV^(1/2); for free molecules.
 
-    f are forces weighed by softness (`ElasticNetwork.weighed`), f_target the elastic network's.
+    f are forces weighed by softness (`ElasticNetwork.weighed`), f_target those of a teacher: the
+    elastic network itself, or what `ocp-physmol data curvature` has stored with the data.
     """
 
     class Options(EquilibriumTerm.Options):
         noise: float = Field(gt=0, description="largest root mean square of a push, Angstrom")
+        teacher: Literal["springs", "data"] = Field(
+            "springs",
+            description="what pulls back: an elastic network of springs, on pushes that are drawn "
+            "anew each time, or the pushes and forces of ocp-physmol data curvature",
+        )
 
     def problem(self, entry, labels):
-        if "pos_relaxed" in entry:
-            obstacle = "pos_relaxed beside other positions"
-        elif "cell" in entry and _is_bonded_across_the_cell(entry):
-            obstacle = "atoms that are bonded across the boundaries of the cell"
-        else:
-            return super().problem(entry, labels)
-        return (
-            f"is for free molecules at their minima, and the training data has {obstacle}; "
-            "use bound instead"
-        )
+        if unfit := draw.obstacle(entry):
+            return (
+                f"is for free molecules at their minima, and the training data has {unfit}; "
+                "use bound instead"
+            )
+        if self.options.teacher == "data" and "restoring_forces" not in entry:
+            return (
+                "has the teacher 'data', and the training data has no restoring_forces; add them "
+                "with ocp-physmol data curvature, or set the teacher 'springs'"
+            )
+        return super().problem(entry, labels)
 
     def copy(self, batch, generators) -> Copy:
         chosen = at_equilibrium(batch)
-        push = Push(batch, chosen, self.options.noise, generators)
-        return Copy("restoring_force", ("forces",), push.pos, chosen, known=push)
+        push = Push(batch, chosen, self.options, list(compress(generators, chosen.tolist())))
+        return Copy(
+            "restoring_force", ("forces",), push.pos, chosen, stored=push.stored, known=push
+        )
 
     def compare(self, out, batch, copy):
         return copy.known.weighed(out[copy.name]["forces"]), copy.known.target
@@ -60,28 +63,23 @@ class RestoringForce(EquilibriumTerm):
         return (prediction - target).square().sum(-1).clamp(min=1e-12).sqrt()
 
 
-def _is_bonded_across_the_cell(entry) -> bool:
-    natoms, pbc = torch.tensor([len(entry.pos)]), getattr(entry, "pbc", None)
-    return find_neighbors(entry.pos, natoms, BOND, entry.cell, pbc).shift is not None
-
-
 class Push:
     """D molecules of a batch, M atoms in all, pushed out of their minima.
 
-    Some are cleft along a random plane, its sides moved apart. All others are displaced evenly, or
-    further along soft directions, by root mean squares between noise / SCALES and noise
-    (Angstrom), log-uniform.
-
-    The molecules are those `chosen` [B] (bool), which are at their minima; each structure of the
-    batch has a generator. `pos` [M, 3] are the pushed positions (Angstrom), and `target` [D, 3n]
-    the forces there as `weighed` returns them.
+    The molecules are those `chosen` [B] (bool), which are at their minima; each has a generator.
+    `pos` [M, 3] are the pushed positions (Angstrom), and `target` [D, 3n] the forces there as
+    `weighed` returns them.
 
     Raises:
         UserError: if an atom cannot move; the network is one of free molecules.
     """
 
     def __init__(
-        self, batch: Batch, chosen: torch.Tensor, noise: float, generators: list[Generator]
+        self,
+        batch: Batch,
+        chosen: torch.Tensor,
+        options: RestoringForce.Options,
+        generators: list[np.random.Generator],
     ) -> None:
         atoms = chosen[batch.batch]
         if batch.fixed[atoms].any():
@@ -90,50 +88,42 @@ class Push:
                 "fixed atoms; use bound instead"
             )
         natoms = batch.natoms[chosen]
-        self.network = ElasticNetwork(batch.pos[atoms], batch.atomic_numbers[atoms], natoms)
-        pushed = self._pushed(noise, list(compress(generators, chosen.tolist())))
-        size = self._size(pushed - self.network.minimum).clamp(min=noise / SCALES)
-        self._weight = (natoms * size.flatten() / noise).rsqrt()[:, None]
-        self.pos = pushed[self.network.mask]
-        _, forces = self.network.energy_and_forces(pushed)
-        self.target = self._weight * self.network.weighed(forces)
-
-    def _pushed(self, noise: float, generators: list[Generator]) -> torch.Tensor:
-        """Positions [D, n, 3], turned and shifted back onto the minima."""
-        network = self.network
-        normal, plane = np.zeros(network.minimum.shape), np.zeros((len(generators), 3))
-        uniform = np.zeros((5, len(generators), 1, 1))
-        for k, (generator, n) in enumerate(zip(generators, network.mask.sum(1).tolist())):
-            normal[k, :n] = generator.standard_normal((n, 3))
-            plane[k] = generator.standard_normal(3)
-            uniform[:, k, 0, 0] = generator.random(5)
-        evenly, across, (scale, soft, cleft, which, apart) = (
-            torch.as_tensor(draw).to(network.minimum) for draw in (normal, plane, uniform)
-        )  # [D, n, 3], [D, 3] and five of [D, 1, 1]
-        push = torch.where(soft < SOFT, network.soft_displacements(evenly), evenly)
-        push = self._scaled(push, 0.01 * noise)
-        push = network.align(network.minimum + push) - network.minimum  # without rigid motions
-        push = self._scaled(push, noise * SCALES**-scale)
-        parting = self._parting(across / across.norm(dim=1, keepdim=True), which, APART * apart)
-        push = torch.where(cleft < CLEFT, parting, push)
-        return network.align(network.minimum + push)
-
-    def _parting(self, normal, which, apart) -> torch.Tensor:
-        """Displacements [D, n, 3] by `apart` [D, 1, 1] along the unit vectors `normal` [D, 3] of
-        the atoms above a plane through one atom, chosen by `which` [D, 1, 1] from 0 to 1."""
-        mask = self.network.mask
-        height = torch.einsum("dna,da->dn", self.network.minimum, normal)
-        level = height.gather(1, (which[:, 0] * mask.sum(1, keepdim=True)).long())
-        return ((height > level) & mask)[..., None] * (apart * normal[:, None])
-
-    def _size(self, push: torch.Tensor) -> torch.Tensor:
-        """Root mean square of the coordinates of displacements [D, n, 3], [D, 1, 1]."""
-        count = 3 * self.network.mask.sum(1)[:, None, None]
-        return (push.square().sum((1, 2), keepdim=True) / count).sqrt()
-
-    def _scaled(self, push: torch.Tensor, size) -> torch.Tensor:
-        return push * (size / self._size(push).clamp(min=1e-6))
+        network = ElasticNetwork(batch.pos[atoms], batch.atomic_numbers[atoms], natoms)
+        self.network, self.stored = network, {}
+        if options.teacher == "springs":
+            pushed = draw.pushed_positions(network, options.noise, generators)
+            forces = network.energy_and_forces(pushed)[1]
+        else:
+            self.stored = stored_push(batch, chosen, generators)
+            restoring = self.stored.pop("restoring_forces")
+            pushed, forces = network.padded(self.stored.pop("pos")), network.padded(restoring)
+        size = draw.size(network, pushed - network.minimum)
+        size = size.clamp(min=options.noise / draw.SCALES).flatten()
+        self._weight = (natoms * size / options.noise).rsqrt()[:, None]
+        self.pos = pushed[network.mask]
+        self.target = self._weight * network.weighed(forces)
 
     def weighed(self, forces: torch.Tensor) -> torch.Tensor:
         """Forces [M, 3] on the pushed atoms, as `restoring_force` compares them: [D, 3n]."""
         return self._weight * self.network.weighed(self.network.padded(forces))
+
+
+def stored_push(
+    batch: Batch, chosen: torch.Tensor, generators: list[np.random.Generator]
+) -> dict[str, torch.Tensor]:
+    """One of the pushes that the data hold, for each of the D chosen molecules of M atoms.
+
+    `pos` [M, 3] (Angstrom) and `restoring_forces` [M, 3] (eV/Angstrom), and of the priors there,
+    by their keys in data, NAME_pos, NAME_energy [D] and NAME_forces.
+    """
+    natoms, atoms = batch.natoms[chosen], chosen[batch.batch]
+    pushes = batch.pushed_pos.shape[1]
+    which = torch.tensor([int(g.integers(pushes)) for g in generators]).to(natoms)
+    of_atoms = which.repeat_interleave(natoms)
+    keys, found = batch.keys(), {}
+    for key in ("restoring_forces", *(k for k in keys if k.startswith("pushed_"))):
+        rows, index = (atoms, of_atoms) if batch[key].dim() == 3 else (chosen, which)
+        of_all = batch[key][rows]
+        found[key.removeprefix("pushed_")] = of_all[torch.arange(len(of_all)), index]
+    names = [key.removesuffix("_energy") for key in found if key.endswith("_energy")]
+    return found | {f"{name}_pos": found["pos"] for name in names}

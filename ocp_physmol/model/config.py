@@ -40,6 +40,11 @@ class PhysMolConfig(Section, validate_default=True, title="model"):
         False,
         description="add the screened repulsion of nuclei closer than bonds are, on all pairs",
     )
+    prior: Literal["gfn2"] | None = Field(
+        None,
+        description="add GFN2-xTB's energy, so that the network learns what it lacks; for free "
+        "molecules, with the data of ocp-physmol data curvature",
+    )
     use_cls: bool = Field(
         False,
         description="add the [CLS] token; energies then depend on the whole cell and are not "

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ class Copy:
         pos: [M, 3], Angstrom, new positions in the chosen structures; None: they stay.
         chosen: [B] bool, the structures that are copied, of M atoms; None: all.
         masked: [N] bool, atoms to hide; of a copy of all structures.
+        stored: entries of a batch that are known for the copy, such as its prior.
         known: for the term that asked for the copy; models do not read it.
     """
 
@@ -31,6 +32,7 @@ class Copy:
     pos: torch.Tensor | None = None
     chosen: torch.Tensor | None = None
     masked: torch.Tensor | None = None
+    stored: dict[str, torch.Tensor] = field(default_factory=dict)
     known: Any = None
 
     def atoms(self, batch: Batch) -> torch.Tensor | slice:
@@ -48,6 +50,8 @@ class Copy:
             changed.batch = torch.repeat_interleave(changed.natoms)
         if self.pos is not None:
             changed.pos = self.pos
+        for key, value in self.stored.items():
+            changed[key] = value
         return changed
 
 

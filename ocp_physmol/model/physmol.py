@@ -17,6 +17,7 @@ from ocp_physmol.model.energy import PairReadout
 from ocp_physmol.model.forces import energy_and_forces
 from ocp_physmol.model.graph import find_neighbors
 from ocp_physmol.model.masking import MaskedAtomClassifier, mask_types
+from ocp_physmol.model.prior import Prior
 
 
 @registry.register_model("physmol")
@@ -31,6 +32,7 @@ class PhysMol(nn.Module, GraphModelMixin):
         self.cutoff, self.otf_graph = self.config.cutoff, True  # fairchem reads these
         self.outputs = ("energy", "forces") if self.config.regress_forces else ("energy",)
         self.energy = PhysMolEnergy(self.config)
+        self.prior = Prior(self.config.prior) if self.config.prior else None
         width = self.config.hidden_channels
         self.classifier = MaskedAtomClassifier(width) if self.config.use_masking else None
 
@@ -50,14 +52,28 @@ class PhysMol(nn.Module, GraphModelMixin):
             dictionary of its own `energy`, `forces` and `masked_logits` [N, 119].
         """
         own = self._structures(data)
-        out: dict = self._evaluate(own, outputs or self.outputs)
+        out: dict = self._with_prior(self._evaluate(own, outputs or self.outputs), data, own)
         for copy in copies:
-            structures = own if copy.pos is None else self._structures(copy.of(data))
+            changed = copy.of(data)
+            structures = own if copy.pos is None else self._structures(changed)
             if copy.masked is not None:
                 types = mask_types(structures.atom_type, copy.masked)
                 structures = structures._replace(atom_type=types)
-            out[copy.name] = self._evaluate(structures, copy.outputs)
+            found = self._evaluate(structures, copy.outputs)
+            out[copy.name] = self._with_prior(found, changed, structures)
         return out
+
+    def _with_prior(self, out: dict, data: Batch, structures: Structures) -> dict:
+        """Outputs of the network, and the prior added to them."""
+        if self.prior is None or "energy" not in out or len(data.pos) == 0:
+            return out
+        if structures.neighbors.shift is not None:
+            raise ValueError(f"prior {self.config.prior} is for free molecules, not periodic ones")
+        energy, forces = self.prior(data, self.training)
+        added = {"energy": out["energy"].double() + energy}
+        if "forces" in out:
+            added["forces"] = out["forces"] + forces
+        return {**out, **added}
 
     def _structures(self, data: Batch) -> Structures:
         atom_type = data.atomic_numbers.long()

@@ -19,6 +19,7 @@ from ocp_physmol.training.budgeted import BudgetedTraining
 from ocp_physmol.training.preemption import DeferredSignal, warning_signal
 from ocp_physmol.training.references import subtract_untrained
 from ocp_physmol.training.resolve import resolve
+from ocp_physmol.training.stored_prior import require_stored_prior
 
 
 def import_path(cls: type) -> str:
@@ -166,6 +167,7 @@ class PhysMolTrainer(BudgetedTraining):
     # ---- checkpoints
 
     def train(self, disable_eval_tqdm: bool = False) -> None:
+        require_stored_prior(self)
         try:
             with DeferredSignal(warning_signal()) as self.interruption:
                 if self.checkpoint_path is None:

@@ -174,7 +174,7 @@ def test_nothing_is_left_of_a_failed_conversion(tmp_path, monkeypatch):
 
 def test_other_peoples_folders_are_not_replaced(tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
-    with pytest.raises(UserError, match="choose another --output"):
+    with pytest.raises(UserError, match="choose another folder"):
         qm9.make(tmp_path, str(SAMPLE_CSV))
     assert (tmp_path / "thesis.tex").read_text() == "precious"
 

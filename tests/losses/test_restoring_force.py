@@ -1,4 +1,6 @@
-"""Pushed molecules: how far, in which directions, and the same in any batch."""
+"""What a pushed molecule is compared with: the springs' forces, or a teacher's that are stored."""
+
+from itertools import compress
 
 import pytest
 import torch
@@ -6,16 +8,21 @@ from ase.build import molecule
 from conftest import slab, to_batch
 
 from ocp_physmol.errors import UserError
-from ocp_physmol.losses import restoring_force
 from ocp_physmol.losses.draws import structure_generators
-from ocp_physmol.losses.restoring_force import SCALES, Push
+from ocp_physmol.losses.restoring_force import Push, RestoringForce, stored_push
+from ocp_physmol.pushes import draw
 
 
-def pushed(batch, noise=0.12, step=0, chosen=None):
-    if chosen is None:
-        chosen = [True] * len(batch.natoms)
+def options(**changed):
+    given = {"fn": "restoring_force", "coefficient": 1.0, "noise": 0.12}
+    return RestoringForce.Options(**given, **changed)
+
+
+def pushed(batch, step=0, chosen=None, **changed):
+    chosen = [True] * len(batch.natoms) if chosen is None else chosen
     generators = structure_generators(batch, 0, step, "test")
-    return Push(batch, torch.tensor(chosen), noise, generators)
+    drawn = list(compress(generators, chosen))
+    return Push(batch, torch.tensor(chosen), options(**changed), drawn)
 
 
 def many(name="CH3CH2OH", count=200):
@@ -24,61 +31,26 @@ def many(name="CH3CH2OH", count=200):
     return batch
 
 
-@pytest.fixture
-def never_cleft(monkeypatch):
-    monkeypatch.setattr(restoring_force, "CLEFT", 0.0)
-
-
-def test_sizes_are_between_the_smallest_and_the_largest(never_cleft):
-    batch = many()
-    shift = (pushed(batch).pos - batch.pos).view(200, -1)
-    size = shift.square().mean(dim=1).sqrt()
-    assert float(size.max()) <= 0.12 and float(size.max()) > 0.09
-    assert 0.95 * 0.12 / SCALES < float(size.min()) < 0.02
-    # log-uniform
-    assert float(size.log().mean().exp()) == pytest.approx(0.12 / SCALES**0.5, rel=0.1)
-
-
-def test_heat_pushes_soft_directions_further(never_cleft, monkeypatch):
-    def stiffness(soft):
-        monkeypatch.setattr(restoring_force, "SOFT", soft)
-        batch = many("C2H6")
-        push = pushed(batch)
-        shift = push.network.padded(push.pos - batch.pos).flatten(1)
-        energy = torch.einsum("bi,bij,bj->b", shift, push.network.hessian(), shift)
-        return float((energy / shift.square().sum(dim=1)).mean())
-
-    assert stiffness(soft=1.0) < 0.5 * stiffness(soft=0.0)
-
-
-def test_cleft_molecules_are_two_rigid_parts(monkeypatch):
-    monkeypatch.setattr(restoring_force, "CLEFT", 1.0)
-    batch = many(count=50)
-    push = pushed(batch)
-    stretched = torch.cdist(push.pos.view(50, -1, 3), push.pos.view(50, -1, 3))
-    change = (stretched - push.network.distance).abs()
-    change.diagonal(dim1=1, dim2=2).zero_()
-    together = (change < 1e-6).to(torch.float64)  # who stays at whose distance: two groups or one
-    assert (torch.linalg.matrix_rank(together) <= 2).all()
-    assert 0.4 < float(change.max()) <= restoring_force.APART + 1e-6
-
-
-def test_some_molecules_are_cleft():
-    batch = many()
-    push = pushed(batch)
-    farthest = (torch.cdist(*[push.pos.view(200, -1, 3)] * 2) - push.network.distance).amax((1, 2))
-    assert 0.03 < float((farthest > 0.4).double().mean()) < 0.2
+def with_labels(batch, pushes=3):
+    """The batch with `pushes` of each molecule, whose labels say which push of which atom."""
+    atoms = torch.arange(len(batch.pos), dtype=torch.float64)[:, None, None]
+    push = torch.arange(pushes, dtype=torch.float64)[:, None]
+    batch.pushed_pos = batch.pos[:, None] + 0.1 * (1 + push) * torch.tensor([1.0, 0, 0]).double()
+    batch.restoring_forces = (atoms + 100 * push).expand(-1, -1, 3)
+    batch.pushed_own_energy = torch.arange(len(batch.natoms))[:, None] + 100 * push.T
+    batch.pushed_own_forces = -batch.restoring_forces
+    return batch
 
 
 def test_target_is_the_network_s_force():
-    batch = many(count=3)
-    push = pushed(batch)
+    push = pushed(many(count=3))
     _, forces = push.network.energy_and_forces(push.network.padded(push.pos))
     torch.testing.assert_close(push.weighed(forces[push.network.mask]), push.target)
-    assert (push.weighed(torch.zeros_like(batch.pos)) == 0).all()
+    assert (push.weighed(torch.zeros_like(push.pos)) == 0).all()
 
 
-def test_small_pushes_weigh_less_than_large_ones_but_not_in_proportion(never_cleft):
+def test_small_pushes_weigh_less_than_large_ones_but_not_in_proportion(monkeypatch):
+    monkeypatch.setattr(draw, "CLEFT", 0.0)
     batch = many()
     push = pushed(batch)
     size = (push.pos - batch.pos).view(200, -1).square().mean(dim=1).sqrt().log()
@@ -94,16 +66,16 @@ def test_a_molecule_is_pushed_the_same_in_any_batch():
     assert not torch.allclose(pushed(alone, step=1).pos, pushed(alone).pos)
 
 
-def test_only_the_structures_asked_for_are_pushed():
-    batch = to_batch(molecule("C6H6"), molecule("H2O"))
-    assert pushed(batch, chosen=[False, True]).pos.shape == (3, 3)
-    push = pushed(batch, chosen=[False, False])
+@pytest.mark.parametrize("teacher", ["springs", "data"])
+def test_only_the_structures_asked_for_are_pushed(teacher):
+    batch = with_labels(to_batch(molecule("C6H6"), molecule("H2O")))
+    assert pushed(batch, chosen=[False, True], teacher=teacher).pos.shape == (3, 3)
+    push = pushed(batch, chosen=[False, False], teacher=teacher)
     assert push.pos.shape == (0, 3) and push.weighed(push.pos).shape == push.target.shape == (0, 0)
 
 
 def test_an_atom_alone_has_nothing_to_be_pushed():
-    batch = to_batch(molecule("H"))
-    assert torch.isfinite(pushed(batch).target).all()
+    assert torch.isfinite(pushed(to_batch(molecule("H"))).target).all()
 
 
 def test_fixed_atoms_are_refused():
@@ -111,3 +83,36 @@ def test_fixed_atoms_are_refused():
     batch.fixed[:4] = 1
     with pytest.raises(UserError, match="restoring_force is for free molecules"):
         pushed(batch)
+
+
+def test_stored_pushes_stay_together_with_their_labels():
+    batch = with_labels(to_batch(*map(molecule, ("C6H6", "H2O", "CH4"))))
+    chosen = torch.tensor([True, False, True])
+    which = set()
+    for step in range(20):
+        generators = structure_generators(batch, 0, step, "test")
+        found = stored_push(batch, chosen, list(compress(generators, chosen.tolist())))
+        atoms = chosen[batch.batch]
+        own = found["own_energy"].div(100, rounding_mode="floor")  # of each molecule, its push
+        assert (found["own_energy"] - 100 * own).tolist() == [0, 2]
+        push = own[torch.tensor([0] * 12 + [1] * 5)]
+        torch.testing.assert_close(found["pos"][:, 0], batch.pos[atoms][:, 0] + 0.1 * (1 + push))
+        label = torch.arange(len(batch.pos))[atoms] + 100 * push
+        torch.testing.assert_close(found["restoring_forces"], label[:, None].expand(-1, 3))
+        torch.testing.assert_close(found["own_forces"], -found["restoring_forces"])
+        assert found["own_pos"] is found["pos"]
+        which |= set(own.tolist())
+    assert which == {0, 1, 2}
+
+
+def test_target_is_the_stored_force():
+    batch = with_labels(to_batch(molecule("C6H6"), molecule("H2O")), pushes=1)
+    push = pushed(batch, teacher="data")
+    torch.testing.assert_close(push.pos, batch.pushed_pos[:, 0])
+    torch.testing.assert_close(push.weighed(batch.restoring_forces[:, 0]), push.target)
+
+
+def test_data_without_labels_are_refused():
+    term = RestoringForce(options(teacher="data"))
+    problem = term.problem(to_batch(molecule("H2O"))[0], {"energy", "forces"})
+    assert "no restoring_forces" in problem and "ocp-physmol data curvature" in problem

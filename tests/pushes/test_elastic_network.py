@@ -6,7 +6,7 @@ from ase.build import molecule
 from conftest import to_batch
 from scipy.spatial.transform import Rotation
 
-from ocp_physmol.losses.elastic_network import SOFTEST, ElasticNetwork
+from ocp_physmol.pushes.elastic_network import SOFTEST, ElasticNetwork
 
 NAMES = ("CH3CH2OH", "H2O", "C6H6", "C2H2")
 

@@ -1,0 +1,163 @@
+"""ASE calculators on all cores."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import cycle
+from multiprocessing.connection import Pipe
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ocp_physmol.errors import UserError
+
+WORKER = Path(__file__).with_name("worker.py")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a calculator comes from: a class or function MODULE:NAME, and its arguments."""
+
+    place: str
+    options: dict[str, Any] = field(default_factory=dict)
+    extra: str = ""  # of this package, which installs it
+
+    @classmethod
+    def named(cls, name: str) -> "Source":
+        """One of KNOWN, or MODULE:NAME of any ASE calculator that needs no arguments."""
+        if name in KNOWN:
+            return KNOWN[name]
+        module, colon, function = name.partition(":")
+        if not (module and colon and function.isidentifier()):
+            known = ", ".join(KNOWN)
+            raise UserError(
+                f"'{name}' is no calculator; give one of {known}, or MODULE:NAME of one of ASE's"
+            )
+        return cls(name)
+
+
+# without its cache, an energy depends on no structure before; it is as fast
+GFN2 = {"method": "GFN2-xTB", "verbosity": 0, "cache_api": False}
+KNOWN = {"gfn2": Source("tblite.ase:TBLite", GFN2, "xtb")}
+
+
+class Refusal(str):
+    """Why a calculator gave no energy for a structure."""
+
+
+Answer = tuple[float, np.ndarray] | Refusal  # eV, [n, 3] eV/Angstrom
+
+
+class Worker:
+    """A process with a calculator, which answers one structure after the other."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.connection, theirs = Pipe()
+        descriptor, options = theirs.fileno(), json.dumps(source.options)
+        self.process = subprocess.Popen(
+            [sys.executable, str(WORKER), source.place, options, str(descriptor)],
+            pass_fds=[descriptor],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},  # a process for each core instead
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        theirs.close()
+
+    def require_started(self) -> None:
+        """Wait until the calculator is loaded; a UserError says why it is not."""
+        if problem := self._talk(self.connection.recv):
+            cure = "install its package"
+            if self.source.extra:
+                cure = f"pip install 'ocp-physmol[{self.source.extra}]'"
+            raise UserError(f"{self.source.place} cannot be loaded ({problem}); {cure}")
+
+    def send(self, structure: dict) -> None:
+        self._talk(self.connection.send, structure)
+
+    def receive(self) -> Answer:
+        answer = self._talk(self.connection.recv)
+        return Refusal(answer) if isinstance(answer, str) else answer
+
+    def _talk(self, function: Callable, *arguments: object) -> Any:
+        try:
+            return function(*arguments)
+        except (EOFError, OSError) as e:
+            raise UserError(
+                f"the process of {self.source.place} has ended with status {self.process.wait()}; "
+                "what it wrote stands above"
+            ) from e
+
+    def close(self) -> None:
+        self.connection.close()
+        self.process.kill()
+        self.process.wait()
+
+
+class CalculatorPool:
+    """Processes that each have a calculator. They start when they are needed.
+
+    They end with `close`, with a `with` statement, or with this process.
+    """
+
+    def __init__(self, source: Source, processes: int | None = None) -> None:
+        self.source = source
+        self.processes = processes or len(os.sched_getaffinity(0))
+        self._workers: list[Worker] = []
+
+    def evaluate(self, structures: Iterable[dict]) -> Iterator[Answer]:
+        """The answer to each structure, in their order.
+
+        Args:
+            structures: arguments of `ase.Atoms`: numbers [n], positions [n, 3] (Angstrom), and of
+                periodic ones cell [3, 3] and pbc.
+
+        Raises:
+            UserError: if the calculator cannot be loaded, or a process dies.
+        """
+        asked: deque[Worker] = deque()
+        self._start()
+        try:
+            turns = cycle(self._workers)
+            for structure in structures:
+                if len(asked) == len(self._workers):
+                    yield asked.popleft().receive()
+                worker = next(turns)
+                worker.send(structure)
+                asked.append(worker)
+            while asked:
+                yield asked.popleft().receive()
+        finally:
+            if asked:  # left early: the answers on their way are nobody's
+                self.close()
+
+    def _start(self) -> None:
+        if self._workers:
+            return
+        self._workers = [Worker(self.source) for _ in range(self.processes)]
+        try:
+            for worker in self._workers:
+                worker.require_started()
+        except UserError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End all processes."""
+        workers, self._workers = self._workers, []
+        for worker in workers:
+            worker.close()
+
+    def __enter__(self) -> "CalculatorPool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()

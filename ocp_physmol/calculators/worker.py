@@ -1,0 +1,53 @@
+"""The process of one ASE calculator: python worker.py MODULE:NAME OPTIONS DESCRIPTOR
+
+It answers the structures that come through a connection with energies and forces. It is run as a
+file, so that nothing of ours is imported: tblite fails where torch has brought its OpenMP before.
+"""
+
+import importlib
+import json
+import sys
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator
+
+
+def load(place: str, options: dict[str, Any]) -> Calculator:
+    """What MODULE:NAME, a class or a function, returns for the options."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)(**options)
+
+
+def energy_and_forces(calculator: Calculator, structure: dict) -> tuple[float, np.ndarray] | str:
+    """eV and [n, 3] eV/Angstrom; the reason, if the calculator refuses the structure."""
+    atoms = Atoms(**structure)
+    calculator.reset()
+    atoms.calc = calculator
+    try:
+        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+    except Exception as e:  # each calculator has errors of its own
+        return " ".join(str(e).split()) or type(e).__name__
+    finite = np.isfinite(energy) and np.isfinite(forces).all()
+    return (float(energy), forces) if finite else "its energy or forces are not finite"
+
+
+def main(place: str, options: str, descriptor: str) -> None:
+    connection = Connection(int(descriptor))
+    try:
+        calculator = load(place, json.loads(options))
+    except Exception as e:  # sent to who asked
+        connection.send(f"{type(e).__name__}: {e}")
+        return
+    connection.send(None)
+    while (structure := connection.recv()) is not None:
+        connection.send(energy_and_forces(calculator, structure))
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except (EOFError, KeyboardInterrupt):
+        sys.exit(1)  # the process that asked has ended

@@ -1,0 +1,85 @@
+"""A quantum-chemical energy that is known without learning; the network adds what it lacks.
+
+Data hold the prior NAME as `NAME_energy` [B] (eV) and `NAME_forces` [N, 3] (eV/Angstrom) at the
+positions `NAME_pos` [N, 3] (Angstrom). Wherever else atoms are, it is computed, on all cores.
+"""
+
+import logging
+from functools import cache
+
+import numpy as np
+import torch
+from torch_geometric.data import Batch
+
+from ocp_physmol.calculators.pool import CalculatorPool, Refusal, Source
+
+
+@cache
+def _pool(name: str) -> CalculatorPool:
+    return CalculatorPool(Source.named(name))
+
+
+class Prior:
+    """The prior NAME of batches of free molecules."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, data: Batch, training: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """Energies [B] (eV), in double precision, and forces [N, 3] (eV/Angstrom).
+
+        The energies can be differentiated once by `data.pos`. Molecules that the method refuses
+        get NaN, and a warning says why.
+
+        Raises:
+            ValueError: in training, if the data do not hold the prior.
+            RuntimeError: in backward, if a graph of second derivatives is asked for.
+        """
+        if self._is_stored(data):
+            energy, forces = data[f"{self.name}_energy"].view(-1), data[f"{self.name}_forces"]
+        elif training:
+            raise ValueError(
+                f"the data hold no {self.name} where atoms are in training; leave out losses on "
+                "other copies than those of ocp-physmol data curvature"
+            )
+        else:
+            energy, forces = self._computed(data)
+        forces = forces.to(data.pos)
+        return _Known.apply(data.pos, data.batch, energy.double(), forces), forces
+
+    def _is_stored(self, data: Batch) -> bool:
+        pos = getattr(data, f"{self.name}_pos", data.pos[:0])
+        return pos.shape == data.pos.shape and torch.equal(pos, data.pos)
+
+    def _computed(self, data: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        sizes = data.natoms.tolist()
+        numbers = data.atomic_numbers.int().cpu().split(sizes)
+        positions = data.pos.detach().double().cpu().split(sizes)
+        structures = (
+            {"numbers": z.numpy(), "positions": x.numpy()} for z, x in zip(numbers, positions)
+        )
+        energies, forces = [], []
+        for answer, n in zip(_pool(self.name).evaluate(structures), sizes):
+            if isinstance(answer, Refusal):
+                logging.warning(f"{self.name} refuses a molecule of {n} atoms: {answer}")
+                answer = float("nan"), np.full((n, 3), np.nan)
+            energies.append(answer[0])
+            forces.append(torch.from_numpy(answer[1]))
+        device = data.pos.device
+        return torch.tensor(energies, dtype=torch.float64, device=device), torch.cat(forces)
+
+
+class _Known(torch.autograd.Function):
+    """Energies whose forces are known."""
+
+    @staticmethod
+    def forward(ctx, pos, batch, energy, forces):
+        ctx.save_for_backward(batch, forces)
+        return energy
+
+    @staticmethod
+    def backward(ctx, grad_energy):
+        if torch.is_grad_enabled():  # else second derivatives would be the network's alone
+            raise RuntimeError("a prior has first derivatives only; leave out create_graph")
+        batch, forces = ctx.saved_tensors
+        return -grad_energy[batch, None].to(forces) * forces, None, None, None

@@ -1,0 +1,24 @@
+"""What a training with a prior needs of its data and of its config."""
+
+from ocp_physmol.errors import UserError
+
+
+def require_stored_prior(trainer) -> None:
+    """A UserError if the model of `trainer` has a prior that its training data do not hold, or
+    outputs that are not in the prior's eV."""
+    name = trainer.config["model"].get("prior")
+    if name is None:
+        return
+    entry = trainer.train_dataset[0]
+    for key in (f"{name}_energy", f"{name}_forces", f"{name}_pos"):
+        if key not in entry:
+            raise UserError(
+                f"model.prior {name} needs '{key}' in dataset.train.src; add it with "
+                "ocp-physmol data curvature, or leave out the prior"
+            )
+    for output, normalizer in trainer.normalizers.items():
+        if float(normalizer.rmsd) != 1:
+            raise UserError(
+                f"model.prior {name} is in eV: set stdev: 1 for {output} in "
+                "dataset.train.transforms.normalizer, or leave out the normalizer"
+            )

@@ -1,0 +1,91 @@
+"""ASE calculators in processes of their own: the same answers, in order, and clear refusals."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import fcc111, molecule
+from ase.calculators.emt import EMT
+
+from ocp_physmol.calculators.pool import CalculatorPool, Refusal, Source
+from ocp_physmol.errors import UserError
+
+EMT_SOURCE = Source.named("ase.calculators.emt:EMT")
+
+
+def structure(atoms, rattle=0.0, seed=0):
+    shift = np.random.default_rng(seed).normal(scale=rattle, size=(len(atoms), 3))
+    given = {"numbers": atoms.numbers, "positions": atoms.positions + shift}
+    return given | ({"cell": atoms.cell.array, "pbc": atoms.pbc} if atoms.pbc.any() else {})
+
+
+def structures(count=20):
+    kinds = [molecule("CH3CH2OH"), fcc111("Cu", (2, 2, 2), vacuum=6.0), molecule("H2O")]
+    return [structure(kinds[k % 3], 0.05, k) for k in range(count)]
+
+
+def directly(given):
+    atoms = Atoms(**given)
+    atoms.calc = EMT()
+    return atoms.get_potential_energy(), atoms.get_forces()
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with CalculatorPool(EMT_SOURCE, processes=2) as pool:
+        yield pool
+
+
+def test_answers_are_those_of_the_calculator_in_their_order(pool):
+    given = structures()
+    for one, (energy, forces) in zip(given, pool.evaluate(iter(given)), strict=True):
+        expected = directly(one)
+        assert energy == pytest.approx(expected[0], abs=1e-12)
+        np.testing.assert_allclose(forces, expected[1], atol=1e-12)
+
+
+def test_what_is_refused_has_a_reason_and_the_others_their_answers(pool):
+    odd = structure(molecule("SiH4"))
+    given = [*structures(3), odd, *structures(3)]
+    answers = list(pool.evaluate(given))
+    assert isinstance(answers[3], Refusal) and "Si" in answers[3]
+    assert not any(isinstance(a, Refusal) for a in answers[:3] + answers[4:])
+
+
+def test_nothing_is_left_over_from_who_stopped_early(pool):
+    answers = pool.evaluate(structures())
+    next(answers)
+    answers.close()
+    (energy, _), = pool.evaluate(structures(1))
+    assert energy == pytest.approx(directly(structures(1)[0])[0])
+
+
+@pytest.mark.parametrize("name", ["gfn9", "ase:", ":EMT", "ase.calculators.emt:EMT()"])
+def test_unknown_names_are_refused(name):
+    with pytest.raises(UserError, match="give one of gfn2, or MODULE:NAME"):
+        Source.named(name)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (Source("nowhere:EMT"), "No module named 'nowhere'.*install its package"),
+        (Source("ase.nothing:EMT", extra="xtb"), r"pip install 'ocp-physmol\[xtb\]'"),
+        (Source("ase.calculators.emt:Nothing"), "has no attribute 'Nothing'"),
+        (Source("os:abort"), "the process of os:abort has ended with status -6"),
+    ],
+)
+def test_what_cannot_be_loaded_is_named_with_the_cure(source, message):
+    with pytest.raises(UserError, match=message):
+        list(CalculatorPool(source, 1).evaluate(structures(1)))
+
+
+def test_gfn2_is_conservative():
+    given = structure(molecule("CH3CH2OH"), 0.05)
+    moved = []
+    for sign in (1, -1):
+        shifted = given["positions"].copy()
+        shifted[2, 1] += sign * 1e-3
+        moved.append({**given, "positions": shifted})
+    with CalculatorPool(Source.named("gfn2"), 1) as pool:
+        (_, forces), (above, _), (below, _) = pool.evaluate([given, *moved])
+    assert forces[2, 1] == pytest.approx((below - above) / 2e-3, abs=1e-3)
