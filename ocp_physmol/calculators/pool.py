@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from collections import deque
@@ -109,9 +110,13 @@ class CalculatorPool:
         self.source = source
         self.processes = processes or len(os.sched_getaffinity(0))
         self._workers: list[Worker] = []
+        self._answers: dict[bytes, Answer] = {}  # of the last call
 
     def evaluate(self, structures: Iterable[dict]) -> Iterator[Answer]:
         """The answer to each structure, in their order.
+
+        What was among the structures of the call before is not computed again: in relaxations of
+        many molecules most do not move any more.
 
         Args:
             structures: arguments of `ase.Atoms`: numbers [n], positions [n, 3] (Angstrom), and of
@@ -120,21 +125,30 @@ class CalculatorPool:
         Raises:
             UserError: if the calculator cannot be loaded, or a process dies.
         """
-        asked: deque[Worker] = deque()
         self._start()
+        before, self._answers = self._answers, {}
+        asked: deque[tuple[bytes, Worker | None]] = deque()  # no worker: answered before
         try:
-            turns = cycle(self._workers)
+            turns, busy = cycle(self._workers), 0
             for structure in structures:
-                if len(asked) == len(self._workers):
-                    yield asked.popleft().receive()
-                worker = next(turns)
-                worker.send(structure)
-                asked.append(worker)
+                key, worker = pickle.dumps(structure), None
+                if key not in before:
+                    while busy == len(self._workers):
+                        busy -= asked[0][1] is not None
+                        yield self._next(asked, before)
+                    worker, busy = next(turns), busy + 1
+                    worker.send(structure)
+                asked.append((key, worker))
             while asked:
-                yield asked.popleft().receive()
+                yield self._next(asked, before)
         finally:
-            if asked:  # left early: the answers on their way are nobody's
+            if any(worker for _, worker in asked):  # left early: those answers are nobody's
                 self.close()
+
+    def _next(self, asked: deque, before: dict[bytes, Answer]) -> Answer:
+        key, worker = asked.popleft()
+        self._answers[key] = before[key] if worker is None else worker.receive()
+        return self._answers[key]
 
     def _start(self) -> None:
         if self._workers:

@@ -19,6 +19,7 @@ from ocp_physmol.evaluation.structure_tasks import CHECKPOINTS, table
 from ocp_physmol.files import write_json
 from ocp_physmol.option_types import COUNT, PATH
 from ocp_physmol.relaxation.batched import Descent, placed, relax
+from ocp_physmol.relaxation.calculator import open_model
 from ocp_physmol.relaxation.predictor import Predictor, open_labelled
 
 ROWS = {
@@ -183,7 +184,7 @@ def command(
     """
     protocol = Protocol(**options)  # type: ignore[arg-type]  # click's types
     structures = list(islice(open_labelled(data), molecules))
-    opened = {name: Predictor.open(checkpoint) for name, checkpoint in checkpoints.items()}
+    opened = {name: open_model(checkpoint) for name, checkpoint in checkpoints.items()}
     results = {name: stability(p, structures, protocol, name) for name, p in opened.items()}
     click.echo(f"\n{len(structures)} molecules of {data}, {protocol}\n\n{table(results, ROWS)}")
     report = {"data": str(data), "protocol": vars(protocol), "models": results}

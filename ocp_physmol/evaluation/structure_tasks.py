@@ -17,7 +17,8 @@ from ocp_physmol.figures.molecules import molecules_figure
 from ocp_physmol.files import write_json
 from ocp_physmol.option_types import COUNT, PATH
 from ocp_physmol.relaxation.batched import OPTIMIZERS, Descent
-from ocp_physmol.relaxation.predictor import Predictor, open_labelled
+from ocp_physmol.relaxation.calculator import is_calculator, open_model
+from ocp_physmol.relaxation.predictor import open_labelled
 
 ROWS = {  # of tables, by the key of a result that may be there
     "num_molecules": "molecules that were cut",
@@ -44,7 +45,9 @@ def named_paths(context: Any, option: Any, checkpoints: Sequence[str]) -> dict[s
     for text in checkpoints:
         name, _, after = text.rpartition("=")
         path = Path(after)
-        if not name:
+        if not name and is_calculator(after):
+            name = after
+        elif not name:
             runs = (p.parent.name for p in reversed(path.parents) if p.name == "checkpoints")
             name = next(filter(None, runs), path.stem)
         if name in paths:
@@ -62,7 +65,8 @@ CHECKPOINTS = click.Option(
     required=True,
     metavar="[NAME=]PATH",
     callback=named_paths,
-    help="Of a model of fairchem; give it again to compare with another.",
+    help="Of a model of fairchem, or a calculator: gfn2, or MODULE:NAME of ASE's. Any number of "
+    "times, to compare.",
 )
 
 
@@ -118,7 +122,7 @@ class Task:
         if draw:
             self.drawn = by_gdb_index(open_labelled(draw_from) if draw_from else structures, draw)
         output.mkdir(parents=True, exist_ok=True)
-        self.predictors = {n: Predictor.open(path, cpu=not gpu) for n, path in checkpoints.items()}
+        self.predictors = {n: open_model(path, cpu=not gpu) for n, path in checkpoints.items()}
 
     def run(
         self,
@@ -143,6 +147,10 @@ class Task:
         first = next(iter(found.values()))
         rows = {key: label for key, label in ROWS.items() if key in first}
         click.echo(f"\n{said}\n\n{table(found, rows)}")
+        for name, predictor in self.predictors.items():
+            if predictor.refused:
+                reasons = (f"GDB {sid} ({reason})" for sid, reason in predictor.refused.items())
+                click.echo(f"{name} refuses {len(predictor.refused)}: {'; '.join(reasons)}")
         nothing = first["do_nothing_delta_p_a"]
         distribution_figure(self.output / f"distributions{suffix}.png", found, nothing)
         if self.drawn:

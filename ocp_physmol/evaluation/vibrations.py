@@ -18,6 +18,7 @@ from ocp_physmol.figures.vibrations import vibrations_figure
 from ocp_physmol.files import write_json
 from ocp_physmol.option_types import COUNT, PATH
 from ocp_physmol.relaxation.batched import Descent, placed, relax
+from ocp_physmol.relaxation.calculator import open_model
 from ocp_physmol.relaxation.predictor import Predictor, open_labelled
 
 PLACES = ("minimum", "reference")  # the model's own minimum, and that of the data
@@ -144,7 +145,7 @@ def command(checkpoints: dict[str, Path], data: Path, molecules: int, output: Pa
     structures = list(islice(open_labelled(data), molecules))
     results = {}
     for name, checkpoint in checkpoints.items():
-        predictor = Predictor.open(checkpoint)
+        predictor = open_model(checkpoint)
         for at in PLACES:
             label = f"{name}, {at}"
             results[label] = vibrations(predictor, structures, at, label)

@@ -23,13 +23,20 @@ Seconds = Annotated[float, Field(gt=0, examples=[900])]
 
 
 class Entry(Section):
-    """One of `runs`: a config, and changes of its sections."""
+    """One of `runs`: a config, and changes of its sections; or a calculator that is only judged."""
 
-    config: str = Field(examples=["configs/qm9/quickstart.yml"])
+    config: str = Field("", examples=["configs/qm9/quickstart.yml"])
+    calculator: str = Field("", examples=["gfn2"])  # or MODULE:NAME of one of ASE's
     seconds: Seconds | None = None
     seed: Seed = 0
     note: str = ""  # for the foot of a table
     paper: str = ""  # the model of the paper's table that it is to be compared with
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Entry":
+        if bool(self.config) == bool(self.calculator):
+            raise ValueError("give either 'config' or 'calculator'")
+        return self
 
 
 SECTIONS: Any = {name: (Any, None) for name in Config.model_fields}
@@ -94,6 +101,8 @@ class Run:
         """Write `folder`/config.yml, whose model the chain trains there, before `more` commands."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yml").write_text(self.as_yaml())
+        if self.entry.calculator:
+            return Chain(more, folder / "log.txt")
         training = model_command("train", folder / "config.yml", folder, "--seed", seed)
         return Chain({"training": training, **more}, folder / "log.txt")
 
@@ -139,6 +148,8 @@ def _runs(experiment: Experiment, data: Path, seconds: float | None) -> Iterator
                 "optim": {"max_seconds": budget},
             }
             complete = merge_dicts(config, own)[0]
+            if entry.calculator:
+                budget, complete = 0.0, config
             slug = folder_name(name)
             yield Run(name, slug, next(place), entry, complete, budget, model, part, seed)
 
@@ -147,13 +158,16 @@ def _configs(experiment: Experiment) -> Iterator[tuple[str, Entry, dict]]:
     """Name, options and config of each of `runs`, or of each row of the sweep file."""
     entry: Any
     for name, entry in experiment.runs.items():
+        if entry.calculator:
+            yield str(name), entry, {"calculator": entry.calculator}
+            continue
         changes = entry.model_dump(include=Config.model_fields.keys() & entry.model_fields_set)
         yield str(name), entry, merge_dicts(_load(entry.config), changes)[0]
     if experiment.sweep:
         base = {"identifier": "", **_load(experiment.config)}
         for name, config in sweep(base, find_config(Path(experiment.sweep))).items():
             del config["identifier"]
-            yield name, Entry(config=experiment.config), config
+            yield name, Entry(config=experiment.config, calculator=""), config
 
 
 def _load(path: str) -> dict:

@@ -23,11 +23,13 @@ from ocp_physmol.experiments.records import compact
 from ocp_physmol.figures.bond_parameters import most_frequent
 from ocp_physmol.files import write_json
 from ocp_physmol.option_types import COUNT, PATH
+from ocp_physmol.relaxation.calculator import CalculatorPredictor
 from ocp_physmol.relaxation.predictor import Predictor, open_labelled
 
 NOISES = (0.0, 0.05, 0.1)  # Angstrom
 BATCH_SIZE = 128  # of relaxations
 VIBRATING = 32  # molecules, whose Hessians cost most
+REFERENCES = 512  # training molecules, to which energies of elements are fitted for a calculator
 PAIRS = 1500  # of frequencies to keep
 PARAMETRIZED = 128  # molecules whose pairs of atoms are looked at
 PAIR_SAMPLES = 40  # to keep of each kind
@@ -44,19 +46,17 @@ PROTOCOLS = {  # in words, for the captions of tables and figures
 def judge(run: Path, data: Path, molecules: int) -> dict:
     """The measured part of a record: of the training in the folder `run`, on the test split.
 
-    The best checkpoint is measured; the last one knows how long the training took. Half of the
-    `molecules` that are relaxed are the smallest.
+    The best checkpoint is measured; the last one knows how long the training took. A calculator
+    has no training. Half of the `molecules` that are relaxed are the smallest.
     """
-    predictor, state = Predictor.open(run / BEST), read_checkpoint(run / LAST)
+    predictor, trained = _trained(run, data)
     structures = open_labelled(data / "test")
     indices = paper_set(structures, molecules - molecules // 2, molecules // 2)
     chosen = [structures[i] for i in indices]
     errors = energy_and_force_errors(predictor, structures)
     assembled = assembly.assemble(predictor, chosen, assembly.Protocol(), BATCH_SIZE)
     record = {
-        "seconds_used": seconds_used(state),
-        "steps": int(state["step"]),
-        "parameters": sum(p.numel() for p in predictor.model.parameters()),
+        **trained,
         "data": {**json.loads((data / "report.json").read_text()), "judged": len(structures)},
         "protocol": PROTOCOLS,
         "errors": {key: errors[key] for key in ("energy_mae_mev", "force_mae_ev_per_a")},
@@ -66,9 +66,26 @@ def judge(run: Path, data: Path, molecules: int) -> dict:
         "assembly": _kept(assembled, ("displacements", "success", "sids")),
         "pictures": pictures(predictor, data, structures),
     }
+    if predictor.refused:
+        record["refused"] = dict(predictor.refused)
     if has_pair_energy(predictor.model):
         record["bond_parameters"] = pair_energies(predictor, structures)
     return compact(record)
+
+
+def _trained(run: Path, data: Path) -> tuple[Predictor, dict]:
+    """The model of a run, and what its record says of its training; a calculator has had none."""
+    calculator = description_of(run)["config"]["complete"].get("calculator")
+    if calculator is not None:
+        opened = CalculatorPredictor(calculator)
+        opened.fit_references(list(islice(open_labelled(data / "train"), REFERENCES)))
+        return opened, {"seconds_used": 0, "steps": 0, "parameters": 0}
+    predictor, state = Predictor.open(run / BEST), read_checkpoint(run / LAST)
+    return predictor, {
+        "seconds_used": seconds_used(state),
+        "steps": int(state["step"]),
+        "parameters": sum(p.numel() for p in predictor.model.parameters()),
+    }
 
 
 def recoveries(predictor: Predictor, structures: Sequence[Data]) -> dict[str, dict]:

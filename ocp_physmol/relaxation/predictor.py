@@ -1,8 +1,9 @@
 """A trained model, opened for evaluation, and the data to evaluate it on."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from ocp_physmol.progress import chunks
 
 class Predictor:
     """A model of fairchem in a `trainer`, with its normalizers and its element references."""
+
+    refused: Mapping[int, str] = MappingProxyType({})  # structures without an energy: sid, reason
 
     def __init__(self, trainer: BaseTrainer, path: Path) -> None:
         self.trainer, self.path, self.device = trainer, path, trainer.device

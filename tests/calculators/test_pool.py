@@ -6,7 +6,7 @@ from ase import Atoms
 from ase.build import fcc111, molecule
 from ase.calculators.emt import EMT
 
-from ocp_physmol.calculators.pool import CalculatorPool, Refusal, Source
+from ocp_physmol.calculators.pool import CalculatorPool, Refusal, Source, Worker
 from ocp_physmol.errors import UserError
 
 EMT_SOURCE = Source.named("ase.calculators.emt:EMT")
@@ -55,8 +55,23 @@ def test_nothing_is_left_over_from_who_stopped_early(pool):
     answers = pool.evaluate(structures())
     next(answers)
     answers.close()
-    (energy, _), = pool.evaluate(structures(1))
+    ((energy, _),) = pool.evaluate(structures(1))
     assert energy == pytest.approx(directly(structures(1)[0])[0])
+
+
+def test_what_does_not_move_is_not_computed_again(monkeypatch):
+    sent = []
+    send = Worker.send
+    monkeypatch.setattr(Worker, "send", lambda self, given: sent.append(given) or send(self, given))
+    given = structures(6)
+    with CalculatorPool(EMT_SOURCE, processes=2) as pool:
+        first = list(pool.evaluate(given))
+        moved = [*given[:2], structure(molecule("CH4")), *given[3:]]
+        second = list(pool.evaluate(moved))
+        assert len(sent) == 7 and sent[-1] is moved[2]
+        for k, (one, other) in enumerate(zip(first, second)):
+            assert (one[0] == other[0]) == (k != 2)
+        assert len(list(pool.evaluate(given))) == 6 and len(sent) == 8  # of the call before only
 
 
 @pytest.mark.parametrize("name", ["gfn9", "ase:", ":EMT", "ase.calculators.emt:EMT()"])

@@ -33,6 +33,8 @@ def test_shipped_files(name, monkeypatch, tmp_path):
     experiment, runs = read_experiment(FOLDER / f"{name}.yml", tmp_path)
     assert experiment.title and [run.place for run in runs.values()] == list(range(len(runs)))
     for run in runs.values():
+        if run.entry.calculator:
+            continue
         assert run.config["optim"]["max_seconds"] == run.seconds >= 150
         assert run.config["dataset"]["test"]["src"] == str(tmp_path / "test")
         assert run.config["dataset"]["train"]["format"] == "physmol_lmdb"  # of the includes
@@ -86,6 +88,13 @@ def test_the_command_line_has_the_last_word_on_seconds(read):
     assert runs["a"].seconds == 5 and runs["a"].config["optim"]["max_seconds"] == 5
 
 
+def test_calculators_are_judged_without_training(read, tmp_path):
+    runs = read("title: T\nseconds: 60\nruns: {GFN2: {calculator: gfn2}}")
+    chain = runs["GFN2"].chain(tmp_path / "run", 0, judging=["judge"])
+    assert chain.commands == {"judging": ["judge"]} and runs["GFN2"].seconds == 0
+    assert (tmp_path / "run/config.yml").read_text() == "calculator: gfn2\n"
+
+
 SCHNET = "configs/qm9/schnet.yml"
 RUN = f"{{config: {SCHNET}}}"
 
@@ -97,7 +106,9 @@ RUN = f"{{config: {SCHNET}}}"
     (f"title: T\nseconds: 0\nruns: {{a: {RUN}}}", "seconds: 0 is not possible"),
     ("title: T\nseconds: 3", "give either 'runs', each with a config, or 'config' and 'sweep'"),
     ("title: T\nseconds: 3\nruns: {}", "runs: {} is not possible; it must have at least 1 item"),
-    ("title: T\nseconds: 3\nruns: {a: {}}", "runs.a.config is missing"),
+    ("title: T\nseconds: 3\nruns: {a: {}}", "runs.a: give either 'config' or 'calculator'"),
+    (f"title: T\nseconds: 3\nruns: {{a: {{config: {SCHNET}, calculator: gfn2}}}}",
+     "runs.a: give either 'config' or 'calculator'"),
     ("title: T\nseconds: 3\nruns: {a: {config: no.yml}}", "config no.yml cannot be read"),
     (f"title: T\nseconds: 3\nruns: {{a: {{config: {SCHNET}, modle: 1}}}}", "did you mean 'model'?"),
     (f"title: T\nseconds: 3\nconfig: {SCHNET}\nsweep: no.yml", "no.yml cannot be read"),

@@ -9,10 +9,11 @@ from conftest import REPOSITORY, ends
 
 SMALL = "model: {hidden_channels: 16, num_layers: 1, num_rbf: 8}"
 CONTENT = f"""
-title: Two small runs
+title: Small runs
 seconds: 2
 runs:
   small PhysMol: {{config: configs/qm9/quickstart.yml, {SMALL}, note: tiny}}
+  EMT: {{calculator: "ase.calculators.emt:EMT"}}
   five heads: {{config: configs/qm9/quickstart.yml, model: {{num_heads: 5}}}}
 """
 
@@ -44,7 +45,7 @@ def in_repository(monkeypatch):
 def test_one_run_fails_and_the_other_goes_on(finished):
     _, result = finished
     assert result.returncode == 2
-    assert "error: 1 of 2 runs failed: 'five heads'" in result.stderr
+    assert "error: 1 of 3 runs failed: 'five heads'" in result.stderr
     assert "model.num_heads: 5" in result.stderr
     assert "small PhysMol" in result.stdout and "energy MAE (meV)" in result.stdout
 
@@ -61,6 +62,15 @@ def test_a_record_says_what_was_done_and_measured(finished):
     assert record["git"]["revision"] == (revision.stdout.strip() or None)
     assert len(record["sids"]) == 4 and set(record["recovery"]) == {"0", "0.05", "0.1"}
     assert record["bond_parameters"]["pairs"] and path.stat().st_size < 120_000
+
+
+@pytest.mark.slow
+def test_a_calculator_has_a_record_and_no_training(finished):
+    record = json.loads((finished[0] / "records/mine/EMT.json").read_text())
+    assert record["seconds"] == {"budget": 0, "used": 0}
+    assert record["steps"] == record["parameters"] == 0
+    assert record["config"]["complete"] == {"calculator": "ase.calculators.emt:EMT"}
+    assert record["errors"]["energy_mae_mev"] > 0 and len(record["sids"]) == 4
 
 
 @pytest.mark.slow
@@ -91,4 +101,4 @@ def test_another_config_needs_again(experiment, tmp_path, capsys):
 
 def test_unknown_runs_are_refused(experiment, capsys):
     ends(2, "experiments", *experiment[1], "--only", "big")
-    assert "has no such run; it has 'small PhysMol', 'five heads'" in capsys.readouterr().err
+    assert "has no such run; it has 'small PhysMol', 'EMT', 'five heads'" in capsys.readouterr().err

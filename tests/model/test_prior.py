@@ -137,7 +137,7 @@ def test_turning_a_molecule_turns_its_forces(model):
 def test_nothing_is_computed_in_training(monkeypatch):
     monkeypatch.setattr(prior, "_pool", no_pool)
     model = small_model(prior="gfn2", **MODEL).train()
-    with pytest.raises(ValueError, match="the data hold no gfn2 .* ocp-physmol data curvature"):
+    with pytest.raises(ValueError, match=r"the data hold no gfn2 .* ocp-physmol data curvature"):
         model(rattled())
 
 

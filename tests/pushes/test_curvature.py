@@ -178,7 +178,8 @@ def test_another_plan_begins_anew(tmp_path):
     assert json.loads((tmp_path / "dst" / REPORT).read_text()) == {"a": 2}
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/file").touch()
-    with pytest.raises(UserError, match="no data set of ours"), resumable_folder(
-        tmp_path / "mine", {}
+    with (
+        pytest.raises(UserError, match="no data set of ours"),
+        resumable_folder(tmp_path / "mine", {}),
     ):
         pass

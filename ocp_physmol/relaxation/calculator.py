@@ -1,0 +1,66 @@
+"""Energies and forces of an ASE calculator, for whatever evaluates trained models."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch_geometric.data import Batch, Data
+
+from ocp_physmol.calculators.pool import KNOWN, CalculatorPool, Refusal, Source
+from ocp_physmol.model.elements import NUM_TYPES, composition
+from ocp_physmol.relaxation.predictor import Predictor, split
+
+
+class CalculatorPredictor(Predictor):
+    """A calculator in the place of a trained model, for free molecules.
+
+    Molecules that it refuses get NaN.
+    """
+
+    device = torch.device("cpu")
+    model, energy_scale = torch.nn.Identity(), 1.0  # nothing is learned
+
+    def __init__(self, name: str) -> None:
+        self.path = Path(name)
+        self.refused: dict[int, str] = {}
+        self.pool = CalculatorPool(Source.named(name))
+        self.references = np.zeros(NUM_TYPES)  # of the elements, eV
+
+    def fit_references(self, structures: Sequence[Data]) -> None:
+        """One energy for each element, so that energies are those of the labels of `structures`."""
+        energies, _ = self.energies_and_forces(structures)
+        kept = np.isfinite(energies)
+        compositions = np.array([composition(s) for s in structures])[kept]
+        lacking = np.array([float(s.energy) for s in structures])[kept] - energies[kept]
+        self.references = self.references + np.linalg.lstsq(compositions, lacking, rcond=None)[0]
+
+    def predict(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """`energy` [B] in eV, in double precision, and `forces` [N, 3] in eV/Angstrom."""
+        numbers, positions = split(batch.atomic_numbers.int(), batch), split(batch.pos, batch)
+        answers = self.pool.evaluate(
+            {"numbers": z, "positions": x.astype(float)} for z, x in zip(numbers, positions)
+        )
+        energies, forces = [], []
+        for sid, z, x, answer in zip(batch.sid, numbers, positions, answers):
+            if isinstance(answer, Refusal):
+                self.refused.setdefault(int(sid), answer)
+                answer = np.nan, np.full(x.shape, np.nan)
+            energies.append(answer[0] + self.references[z].sum())
+            forces.append(answer[1])
+        return {
+            "energy": torch.tensor(energies, dtype=torch.float64),
+            "forces": torch.tensor(np.concatenate(forces), dtype=torch.float32),
+        }
+
+
+def is_calculator(name: str | Path) -> bool:
+    """Whether a name is that of a calculator, as `Source.named` takes it, and of no file."""
+    return str(name) in KNOWN or (":" in str(name) and not Path(name).exists())
+
+
+def open_model(path: str | Path, cpu: bool = True) -> Predictor:
+    """The model of a checkpoint, or a calculator: one of KNOWN, or MODULE:NAME."""
+    if is_calculator(path):
+        return CalculatorPredictor(str(path))
+    return Predictor.open(Path(path), cpu)
