@@ -44,7 +44,10 @@ class Source:
 
 # without its cache, an energy depends on no structure before; it is as fast
 GFN2 = {"method": "GFN2-xTB", "verbosity": 0, "cache_api": False}
-KNOWN = {"gfn2": Source("tblite.ase:TBLite", GFN2, "xtb")}
+KNOWN = {
+    "gfn2": Source("tblite.ase:TBLite", GFN2, "xtb"),
+    "mmff94": Source("mmff94:MMFF94"),  # the file beside this one
+}
 
 
 class Refusal(str):

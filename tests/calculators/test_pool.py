@@ -76,7 +76,7 @@ def test_what_does_not_move_is_not_computed_again(monkeypatch):
 
 @pytest.mark.parametrize("name", ["gfn9", "ase:", ":EMT", "ase.calculators.emt:EMT()"])
 def test_unknown_names_are_refused(name):
-    with pytest.raises(UserError, match="give one of gfn2, or MODULE:NAME"):
+    with pytest.raises(UserError, match="give one of gfn2, mmff94, or MODULE:NAME"):
         Source.named(name)
 
 
