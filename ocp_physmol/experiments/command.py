@@ -61,7 +61,7 @@ def command(
     content, listed = read_experiment(experiment, data, seconds)
     chosen = _chosen(experiment, listed, only)
     task = task_of(content, data, source, molecules)
-    task.prepare()
+    task.prepare(run for name, run in listed.items() if name in chosen)
     options = {"seconds": (seconds, None), "molecules": (molecules, None), "jobs": (jobs, 1)}
     changed = [f"--{name} {v:g}" for name, (v, default) in options.items() if v != default]
     if source is not None:

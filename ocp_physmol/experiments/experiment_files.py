@@ -94,6 +94,11 @@ class Run:
     part: str  # of the data; empty where they have none
     seed: int
 
+    @property
+    def needs_labels(self) -> bool:
+        """Whether the training needs those of `ocp-physmol data curvature`."""
+        return needs_labels(self.config)
+
     def as_yaml(self) -> str:
         return yaml.safe_dump(self.config, sort_keys=False)
 
@@ -105,6 +110,18 @@ class Run:
             return Chain(more, folder / "log.txt")
         training = model_command("train", folder / "config.yml", folder, "--seed", seed)
         return Chain({"training": training, **more}, folder / "log.txt")
+
+
+def needs_labels(config: dict) -> bool:
+    """Whether a config has a prior, or a loss whose teacher is the data."""
+    losses = [item for entry in config.get("loss_functions", []) for item in entry.values()]
+    taught = any(item.get("teacher") == "data" for item in losses)
+    return taught or config.get("model", {}).get("prior") is not None
+
+
+def labelled_folder(data: Path) -> Path:
+    """Where the splits in `data` are with GFN2-xTB's labels."""
+    return data.with_name(f"{data.name}-gfn2")
 
 
 def read_experiment(
@@ -142,6 +159,8 @@ def _runs(experiment: Experiment, data: Path, seconds: float | None) -> Iterator
             numbered = f"seed {seed}" if len(experiment.seeds) > 1 else ""
             name = ", ".join(filter(None, [model, part, numbered]))
             folder = part_folder(data, part) if part else data
+            if needs_labels(config):
+                folder = labelled_folder(folder)
             budget = seconds or entry.seconds or experiment.seconds
             own = {
                 "dataset": {split: {"src": str(folder / split)} for split in splits},

@@ -14,11 +14,12 @@ from ocp_physmol.evaluation.energy_force_errors import energy_and_force_errors
 from ocp_physmol.evaluation.molecule_sets import MOLECULES
 from ocp_physmol.evaluation.recovery import Protocol, recover
 from ocp_physmol.evaluation.structure_tasks import panel_rows, table
-from ocp_physmol.experiments.experiment_files import read_experiment
+from ocp_physmol.experiments.experiment_files import labelled_folder, read_experiment
 from ocp_physmol.experiments.launch import BEST, LAST, launch
 from ocp_physmol.experiments.provenance import write_result
 from ocp_physmol.figures.distributions import recovery_figure
 from ocp_physmol.option_types import COUNT, PATH, SECONDS, SEED
+from ocp_physmol.pushes import curvature
 from ocp_physmol.relaxation.predictor import Predictor, open_labelled
 
 EXPERIMENT = Path("configs/qm9/experiments/quickstart.yml")  # its first run is the full model
@@ -49,8 +50,8 @@ def command(seconds: float, molecules: int, data: Path, output: Path, seed: int)
     one train side by side for the same number of seconds, on half of the processor's cores each.
     """
     started = time.time()
-    make_data(data)
     _, runs = read_experiment(EXPERIMENT, data, seconds)
+    make_data(data, any(run.needs_labels for run in runs.values()))
     folders = {name: output / run.slug.lower() for name, run in runs.items()}
     metrics = output / "metrics.json"
     if metrics.is_file():  # a finished quickstart starts anew, an interrupted one goes on
@@ -76,10 +77,13 @@ def command(seconds: float, molecules: int, data: Path, output: Path, seed: int)
     write_result(metrics, content, len(chains), started, beside)
 
 
-def make_data(folder: Path) -> None:
-    """Make QM9's small molecules, unless the folder has them."""
+def make_data(folder: Path, labels: bool) -> None:
+    """Make QM9's small molecules, and GFN2-xTB's `labels` beside them, unless they are there."""
     if not (folder / "report.json").is_file():
         qm9.make(folder, max_heavy_atoms=MAX_HEAVY_ATOMS)
+    labelled = labelled_folder(folder)
+    if labels and not (labelled / "report.json").is_file():
+        curvature.make(folder, labelled)
 
 
 def _measure(name: str, folder: Path, structures: list[Data], chosen: list[Data]) -> dict:

@@ -1,5 +1,6 @@
 """What differs between experiments on molecules and on surfaces: data and judging."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,8 +17,8 @@ from ocp_physmol.experiments.quickstart import make_data
 class Task(Protocol):
     """Where the trainings of an experiment have their data from, and how they are judged."""
 
-    def prepare(self) -> None:
-        """Make the data that are missing; a UserError if that is not possible."""
+    def prepare(self, runs: Iterable[Run]) -> None:
+        """Make the data that are missing for the runs; a UserError if that is not possible."""
 
     def judging(self, run: Run, folder: Path, record: Path) -> list[str]:
         """The command that judges the model trained in `folder` and writes the record."""
@@ -30,8 +31,8 @@ class OnMolecules:
     data: Path
     molecules: int  # to relax
 
-    def prepare(self) -> None:
-        make_data(self.data)
+    def prepare(self, runs: Iterable[Run]) -> None:
+        make_data(self.data, any(run.needs_labels for run in runs))
         require_frequencies(self.data / "test")
 
     def judging(self, run: Run, folder: Path, record: Path) -> list[str]:
@@ -47,7 +48,7 @@ class OnSurfaces:
     source: Path | None  # the relaxations, from which the data are made
     options: Surfaces
 
-    def prepare(self) -> None:
+    def prepare(self, runs: Iterable[Run]) -> None:
         splitting = self.options.model_dump(include=set(surfaces.Splitting.model_fields))
         surfaces.make(self.source, self.data, surfaces.Splitting(**splitting))
 

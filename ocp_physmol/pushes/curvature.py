@@ -114,7 +114,6 @@ def labelled_parts(
     return parts
 
 
-@click.command("curvature", context_settings={"show_default": True})
 @click.argument("src", type=PATH)
 @click.argument("dst", type=PATH)
 @click.option(
@@ -129,20 +128,20 @@ def labelled_parts(
 )  # fmt: skip
 @click.option("--seed", type=SEED, default=0, help="Of the pushes.")
 @click.option("--processes", type=COUNT, show_default="all cores", help="At the same time.")
-def command(
+def make(
     src: Path,
     dst: Path,
-    teacher: str,
-    pushes: int,
-    noise: float,
-    seed: int,
-    processes: int | None,
+    teacher: str = "gfn2",
+    pushes: int = 8,
+    noise: float = 0.12,
+    seed: int = 0,
+    processes: int | None = None,
 ) -> None:
     """Copy the data set SRC to DST, with the forces of a teacher on pushed molecules.
 
     SRC has a folder for each split. Its molecules are free and at their minima. The loss
-    restoring_force uses the labels with teacher: data. Started again, the command goes on where it
-    was.
+    restoring_force uses the labels with teacher: data, and a model with prior: gfn2 those of gfn2.
+    Started again, the command goes on where it was.
 
     \b
     ocp-physmol data curvature data/quickstart data/quickstart-gfn2
@@ -174,3 +173,6 @@ def command(
 
 def _refused(part: Path) -> list[str]:
     return json.loads((part / REPORT).read_text())["refused"]
+
+
+command = click.command("curvature", context_settings={"show_default": True})(make)

@@ -8,7 +8,7 @@ import pytest
 from conftest import REPOSITORY
 
 from ocp_physmol.errors import UserError
-from ocp_physmol.experiments.experiment_files import read_experiment
+from ocp_physmol.experiments.experiment_files import labelled_folder, read_experiment
 
 FOLDER = REPOSITORY / "configs/qm9/experiments"
 SHIPPED = sorted(p.stem for p in FOLDER.glob("*.yml") if not p.stem.endswith(("_rows", "_sweep")))
@@ -36,7 +36,8 @@ def test_shipped_files(name, monkeypatch, tmp_path):
         if run.entry.calculator:
             continue
         assert run.config["optim"]["max_seconds"] == run.seconds >= 150
-        assert run.config["dataset"]["test"]["src"] == str(tmp_path / "test")
+        folder = labelled_folder(tmp_path) if run.needs_labels else tmp_path
+        assert run.config["dataset"]["test"]["src"] == str(folder / "test")
         assert run.config["dataset"]["train"]["format"] == "physmol_lmdb"  # of the includes
     if name == "curve":
         assert sorted(run.seconds for run in runs.values()) == [150, 300, 600, 3600]

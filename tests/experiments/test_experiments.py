@@ -7,12 +7,15 @@ import sys
 import pytest
 from conftest import REPOSITORY, ends
 
+from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
+
 SMALL = "model: {hidden_channels: 16, num_layers: 1, num_rbf: 8}"
 CONTENT = f"""
 title: Small runs
 seconds: 2
 runs:
   small PhysMol: {{config: configs/qm9/quickstart.yml, {SMALL}, note: tiny}}
+  on GFN2: {{config: configs/qm9/on_gfn2.yml, {SMALL}}}
   EMT: {{calculator: "ase.calculators.emt:EMT"}}
   five heads: {{config: configs/qm9/quickstart.yml, model: {{num_heads: 5}}}}
 """
@@ -45,7 +48,7 @@ def in_repository(monkeypatch):
 def test_one_run_fails_and_the_other_goes_on(finished):
     _, result = finished
     assert result.returncode == 2
-    assert "error: 1 of 3 runs failed: 'five heads'" in result.stderr
+    assert "error: 1 of 4 runs failed: 'five heads'" in result.stderr
     assert "model.num_heads: 5" in result.stderr
     assert "small PhysMol" in result.stdout and "energy MAE (meV)" in result.stdout
 
@@ -62,6 +65,18 @@ def test_a_record_says_what_was_done_and_measured(finished):
     assert record["git"]["revision"] == (revision.stdout.strip() or None)
     assert len(record["sids"]) == 4 and set(record["recovery"]) == {"0", "0.05", "0.1"}
     assert record["bond_parameters"]["pairs"] and path.stat().st_size < 120_000
+
+
+@pytest.mark.slow
+def test_labels_are_made_for_a_model_that_needs_them(finished):
+    record = json.loads((finished[0] / "records/mine/on_GFN2.json").read_text())
+    train = record["config"]["complete"]["dataset"]["train"]["src"]
+    assert train.endswith("-gfn2/train") and PhysMolLmdbDataset({"src": train})[0].gfn2_energy
+    # GFN2-xTB alone has its minima near those of the data; two seconds of training have not
+    assert (
+        record["recovery"]["0"]["delta_p_a"] < 0.1 and record["recovery"]["0.1"]["delta_p_a"] < 0.1
+    )
+    assert record["vibrations"]["minimum"]["median_ratio"] == pytest.approx(1, abs=0.15)
 
 
 @pytest.mark.slow
@@ -101,4 +116,7 @@ def test_another_config_needs_again(experiment, tmp_path, capsys):
 
 def test_unknown_runs_are_refused(experiment, capsys):
     ends(2, "experiments", *experiment[1], "--only", "big")
-    assert "has no such run; it has 'small PhysMol', 'EMT', 'five heads'" in capsys.readouterr().err
+    assert (
+        "has no such run; it has 'small PhysMol', 'on GFN2', 'EMT', 'five heads'"
+        in capsys.readouterr().err
+    )
