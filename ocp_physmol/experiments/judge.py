@@ -28,7 +28,7 @@ from ocp_physmol.relaxation.predictor import Predictor, open_labelled
 
 NOISES = (0.0, 0.05, 0.1)  # Angstrom
 BATCH_SIZE = 128  # of relaxations
-VIBRATING = 32  # molecules, whose Hessians cost most
+VIBRATING = 64  # molecules, whose Hessians cost most
 REFERENCES = 512  # training molecules, to which energies of elements are fitted for a calculator
 PAIRS = 1500  # of frequencies to keep
 PARAMETRIZED = 128  # molecules whose pairs of atoms are looked at
