@@ -13,7 +13,8 @@ import torch
 from ase import Atoms
 
 from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
-from ocp_physmol.evaluation.vibrations import BAND_EDGES, BANDS, harmonic_frequencies
+from ocp_physmol.evaluation.vibrations import BAND_EDGES, BANDS
+from ocp_physmol.harmonic import harmonic_frequencies
 from ocp_physmol.pushes.elastic_network import ElasticNetwork
 
 

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from itertools import islice
-from math import sqrt
 from pathlib import Path
 
 import click
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 from tabulate import tabulate
 from torch_geometric.data import Data
 from tqdm import tqdm
@@ -16,6 +15,7 @@ from ocp_physmol.errors import UserError
 from ocp_physmol.evaluation.structure_tasks import CHECKPOINTS
 from ocp_physmol.figures.vibrations import vibrations_figure
 from ocp_physmol.files import write_json
+from ocp_physmol.harmonic import DISPLACEMENT, displaced, harmonic_frequencies, hessian
 from ocp_physmol.option_types import COUNT, PATH
 from ocp_physmol.relaxation.batched import Descent, placed, relax
 from ocp_physmol.relaxation.calculator import open_model
@@ -24,40 +24,16 @@ from ocp_physmol.relaxation.predictor import Predictor, open_labelled
 PLACES = ("minimum", "reference")  # the model's own minimum, and that of the data
 BAND_EDGES = (1000, 2000)  # 1/cm, of DFT: soft modes; bends and bonds; triple bonds and X-H
 BANDS = ("below 1000", "1000 to 2000", "2000 and above")
-PER_CM = units._hbar * units.m / sqrt(units._e * units._amu) / units.invcm  # sqrt(eV/A^2/amu)
 TO_MINIMUM = Descent(steps=300, fmax=0.005)  # frequencies are defined where forces vanish
-DISPLACEMENT = 0.003  # Angstrom; float32 costs under 1/cm here, anharmonicity 10/cm at 0.01
 COPIES = 128  # displaced copies of a molecule in a batch
-
-
-def harmonic_frequencies(atoms: Atoms, hessian: np.ndarray, num_modes: int) -> np.ndarray:
-    """Frequencies [num_modes] in 1/cm, sorted, the imaginary ones as negative numbers.
-
-    The `hessian` is [3n, 3n] in eV/Angstrom^2, for n atoms with the masses to use. `num_modes` is
-    3n - 6, or 3n - 5 for a linear molecule; rigid motions of the molecule are projected out.
-    """
-    root_mass = np.sqrt(atoms.get_masses())
-    relative = atoms.positions - atoms.get_center_of_mass()
-    shifts = [np.tile(axis, (len(atoms), 1)) for axis in np.eye(3)]
-    turns = [np.cross(axis, relative) for axis in np.eye(3)]
-    rigid = (np.stack(shifts + turns) * root_mass[:, None]).reshape(6, -1)
-    internal = np.linalg.svd(rigid)[2][3 * len(atoms) - num_modes :]  # [num_modes, 3n]
-    weight = np.repeat(1 / root_mass, 3)
-    curvature = np.linalg.eigvalsh(internal @ (weight[:, None] * hessian * weight) @ internal.T)
-    return np.sign(curvature) * np.sqrt(np.abs(curvature)) * PER_CM
 
 
 def hessian_of(predictor: Predictor, structure: Data) -> np.ndarray:
     """Second derivatives of the energy, [3n, 3n] in eV/A^2, as central differences of forces."""
-    size = structure.pos.numel()
-    shifts = DISPLACEMENT * np.eye(size).reshape(size, -1, 3)
     # single precision has most digits around the origin
     centered = (structure.pos - structure.pos.mean(dim=0)).numpy()
-    copies = [placed(structure, centered + shift) for shift in (*shifts, *-shifts)]
-    forces = np.array(predictor.energies_and_forces(copies, COPIES)[1], dtype=float)
-    forward, backward = forces.reshape(2, size, size)
-    hessian = (backward - forward) / (2 * DISPLACEMENT)
-    return (hessian + hessian.T) / 2
+    copies = [placed(structure, positions) for positions in displaced(centered)]
+    return hessian(np.array(predictor.energies_and_forces(copies, COPIES)[1], dtype=float))
 
 
 def vibrations(
@@ -105,10 +81,10 @@ def _frequencies(predictor: Predictor, structure: Data) -> np.ndarray | None:
     atoms = Atoms(structure.atomic_numbers.long().numpy(), structure.pos.numpy())
     atoms.set_masses("most_common")  # the isotopes that the data has
     finite = np.isfinite(atoms.positions).all()  # models refuse others
-    if not finite or not np.isfinite(hessian := hessian_of(predictor, structure)).all():
+    if not finite or not np.isfinite(curved := hessian_of(predictor, structure)).all():
         return None
     dft = np.sort(structure.frequencies.double().numpy())
-    return np.column_stack([dft, harmonic_frequencies(atoms, hessian, len(dft))])
+    return np.column_stack([dft, harmonic_frequencies(atoms, curved, len(dft))])
 
 
 def _summary(pairs: np.ndarray) -> dict:

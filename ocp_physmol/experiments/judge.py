@@ -22,6 +22,7 @@ from ocp_physmol.experiments.launch import BEST, LAST
 from ocp_physmol.experiments.records import compact
 from ocp_physmol.figures.bond_parameters import most_frequent
 from ocp_physmol.files import write_json
+from ocp_physmol.harmonic import DISPLACEMENT
 from ocp_physmol.option_types import COUNT, PATH
 from ocp_physmol.relaxation.calculator import CalculatorPredictor
 from ocp_physmol.relaxation.predictor import Predictor, open_labelled
@@ -38,7 +39,7 @@ ASSEMBLED = (35, 87)  # the paper's Fig. 3
 PROTOCOLS = {  # in words, for the captions of tables and figures
     "recovery": f"{recovery.Protocol()}, in batches of {BATCH_SIZE}",
     "vibrations": f"at the model's minimum: {vibrations.TO_MINIMUM}; Hessians by differences "
-                  f"of forces at ±{vibrations.DISPLACEMENT} Å",
+                  f"of forces at ±{DISPLACEMENT} Å",
     "assembly": f"one or two groups moved by {assembly.Protocol.distance} Å; {assembly.Protocol()}",
 }  # fmt: skip
 

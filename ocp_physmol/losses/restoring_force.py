@@ -19,21 +19,25 @@ from ocp_physmol.model.copies import Copy
 from ocp_physmol.pushes import draw
 from ocp_physmol.pushes.elastic_network import ElasticNetwork
 
+LABELS = {"data": "restoring_forces", "corrected": "corrected_forces"}  # keys of data, by teacher
+
 
 @registry.register_loss("restoring_force")
 class RestoringForce(EquilibriumTerm):
     """|f - f_target| for each pushed molecule, eV^(1/2); for free molecules.
 
     f are forces weighed by softness (`ElasticNetwork.weighed`), f_target those of a teacher: the
-    elastic network itself, or what `ocp-physmol data curvature` has stored with the data.
+    elastic network itself, or what `ocp-physmol data curvature` has stored with the data, as it is
+    or with bonds corrected to the frequencies of the data.
     """
 
     class Options(EquilibriumTerm.Options):
         noise: float = Field(gt=0, description="largest root mean square of a push, Angstrom")
-        teacher: Literal["springs", "data"] = Field(
+        teacher: Literal["springs", "data", "corrected"] = Field(
             "springs",
             description="what pulls back: an elastic network of springs, on pushes that are drawn "
-            "anew each time, or the pushes and forces of ocp-physmol data curvature",
+            "anew each time, or the pushes and forces of ocp-physmol data curvature (data), with "
+            "bonds as stiff as the data's frequencies say (corrected)",
         )
 
     def problem(self, entry, labels):
@@ -42,10 +46,11 @@ class RestoringForce(EquilibriumTerm):
                 f"is for free molecules at their minima, and the training data has {unfit}; "
                 "use bound instead"
             )
-        if self.options.teacher == "data" and "restoring_forces" not in entry:
+        teacher = self.options.teacher
+        if teacher in LABELS and LABELS[teacher] not in entry:
             return (
-                "has the teacher 'data', and the training data has no restoring_forces; add them "
-                "with ocp-physmol data curvature, or set the teacher 'springs'"
+                f"has the teacher '{teacher}', and the training data has no {LABELS[teacher]}; add "
+                "them with ocp-physmol data curvature, or set the teacher 'springs'"
             )
         return super().problem(entry, labels)
 
@@ -94,9 +99,9 @@ class Push:
             pushed = draw.pushed_positions(network, options.noise, generators)
             forces = network.energy_and_forces(pushed)[1]
         else:
-            self.stored = stored_push(batch, chosen, generators)
-            restoring = self.stored.pop("restoring_forces")
-            pushed, forces = network.padded(self.stored.pop("pos")), network.padded(restoring)
+            self.stored = stored_push(batch, chosen, LABELS[options.teacher], generators)
+            pos, restoring = self.stored.pop("pos"), self.stored.pop("restoring")
+            pushed, forces = network.padded(pos), network.padded(restoring)
         size = draw.size(network, pushed - network.minimum)
         size = size.clamp(min=options.noise / draw.SCALES).flatten()
         self._weight = (natoms * size / options.noise).rsqrt()[:, None]
@@ -109,21 +114,22 @@ class Push:
 
 
 def stored_push(
-    batch: Batch, chosen: torch.Tensor, generators: list[np.random.Generator]
+    batch: Batch, chosen: torch.Tensor, label: str, generators: list[np.random.Generator]
 ) -> dict[str, torch.Tensor]:
     """One of the pushes that the data hold, for each of the D chosen molecules of M atoms.
 
-    `pos` [M, 3] (Angstrom) and `restoring_forces` [M, 3] (eV/Angstrom), and of the priors there,
-    by their keys in data, NAME_pos, NAME_energy [D] and NAME_forces.
+    `pos` [M, 3] (Angstrom), `restoring` [M, 3] (eV/Angstrom), which is the `label`, and of the
+    priors there, by their keys in data, NAME_pos, NAME_energy [D] and NAME_forces.
     """
     natoms, atoms = batch.natoms[chosen], chosen[batch.batch]
     pushes = batch.pushed_pos.shape[1]
     which = torch.tensor([int(g.integers(pushes)) for g in generators]).to(natoms)
     of_atoms = which.repeat_interleave(natoms)
     keys, found = batch.keys(), {}
-    for key in ("restoring_forces", *(k for k in keys if k.startswith("pushed_"))):
+    for key in (label, *(k for k in keys if k.startswith("pushed_"))):
         rows, index = (atoms, of_atoms) if batch[key].dim() == 3 else (chosen, which)
         of_all = batch[key][rows]
         found[key.removeprefix("pushed_")] = of_all[torch.arange(len(of_all)), index]
+    found["restoring"] = found.pop(label)
     names = [key.removesuffix("_energy") for key in found if key.endswith("_energy")]
     return found | {f"{name}_pos": found["pos"] for name in names}

@@ -18,9 +18,11 @@ from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
 from ocp_physmol.datasets.lmdb_writer import write_lmdb
 from ocp_physmol.errors import UserError
 from ocp_physmol.files import REPORT, complete_folder, resumable_folder
+from ocp_physmol.harmonic import displaced, hessian
 from ocp_physmol.option_types import COUNT, PATH, SEED
 from ocp_physmol.pushes.draw import obstacle, pushed_positions
 from ocp_physmol.pushes.elastic_network import ElasticNetwork
+from ocp_physmol.pushes.stretches import Curved, Stretches
 
 PART = 500  # molecules between two moments at which an interrupted command goes on
 
@@ -40,11 +42,20 @@ class Labeller:
     at `NAME_pos`, its own positions. With P pushes it also gets `pushed_pos` [n, P, 3] (Angstrom),
     the teacher's `pushed_NAME_energy` [1, P] and `pushed_NAME_forces` [n, P, 3] there, and
     `restoring_forces` [n, P, 3], which are the latter less `NAME_forces`, so that they are zero at
-    the minimum of the data.
+    the minimum of the data. With `stretches`, `corrected_forces` [n, P, 3] are these with bonds as
+    stiff as the frequencies of the data say.
     """
 
-    def __init__(self, pool: CalculatorPool, name: str, noise: float, seed: int) -> None:
+    def __init__(
+        self,
+        pool: CalculatorPool,
+        name: str,
+        noise: float,
+        seed: int,
+        stretches: Stretches | None = None,
+    ) -> None:
         self.pool, self.name, self.noise, self.seed = pool, name, noise, seed
+        self.stretches = stretches
 
     def label(
         self, entries: list[Data], indices: list[int], pushes: int, refused: list[str]
@@ -75,6 +86,11 @@ class Labeller:
                 entry.pushed_pos = _tensor(np.stack([positions[1:][k] for k in taken], axis=1))
                 entry[f"pushed_{self.name}_forces"] = _tensor(pushed_forces)
                 entry.restoring_forces = _tensor(pushed_forces - forces[:, None])
+                if self.stretches is not None:
+                    numbers, x0 = entry.atomic_numbers.numpy(), positions[0].astype(float)
+                    added = [self.stretches.forces(numbers, x0, positions[1:][k]) for k in taken]
+                    corrected = pushed_forces - forces[:, None] + np.stack(added, axis=1)
+                    entry.corrected_forces = _tensor(corrected)
             yield entry
 
     def _draw(self, entries: list[Data], indices: list[int], pushes: int) -> list[list]:
@@ -114,6 +130,25 @@ def labelled_parts(
     return parts
 
 
+def stretches_of(
+    pool: CalculatorPool, data: PhysMolLmdbDataset | None, molecules: int, seed: int
+) -> Stretches | None:
+    """Fit `Stretches` to the frequencies of some random molecules; None if the data have none."""
+    if data is None or "frequencies" not in data[0] or molecules == 0:
+        return None
+    order = np.random.default_rng(seed).permutation(len(data))[:molecules]
+    curved = []
+    for index in tqdm(order, "Hessians", unit=" molecules", mininterval=1):
+        entry = data[int(index)]
+        numbers, positions = entry.atomic_numbers.numpy(), entry.pos.numpy().astype(float)
+        copies = displaced(positions)
+        answers = list(pool.evaluate({"numbers": numbers, "positions": x} for x in copies))
+        if not any(isinstance(answer, Refusal) for answer in answers):
+            curvature = hessian(np.array([forces for _, forces in answers]))
+            curved.append(Curved(numbers, positions, curvature, entry.frequencies.numpy()))
+    return Stretches.fitted(curved)
+
+
 @click.argument("src", type=PATH)
 @click.argument("dst", type=PATH)
 @click.option(
@@ -126,7 +161,12 @@ def labelled_parts(
     "--noise", type=click.FloatRange(0, min_open=True), default=0.12,
     help="Largest root mean square of a push (Å).",
 )  # fmt: skip
-@click.option("--seed", type=SEED, default=0, help="Of the pushes.")
+@click.option(
+    "--frequencies", type=click.IntRange(0), default=100,
+    help="Correct the stiffness of bonds to the frequencies of so many molecules, if the data have "
+    "frequencies.",
+)  # fmt: skip
+@click.option("--seed", type=SEED, default=0, help="Of all that is random.")
 @click.option("--processes", type=COUNT, show_default="all cores", help="At the same time.")
 def make(
     src: Path,
@@ -134,14 +174,15 @@ def make(
     teacher: str = "gfn2",
     pushes: int = 8,
     noise: float = 0.12,
+    frequencies: int = 100,
     seed: int = 0,
     processes: int | None = None,
 ) -> None:
     """Copy the data set SRC to DST, with the forces of a teacher on pushed molecules.
 
     SRC has a folder for each split. Its molecules are free and at their minima. The loss
-    restoring_force uses the labels with teacher: data, and a model with prior: gfn2 those of gfn2.
-    Started again, the command goes on where it was.
+    restoring_force uses the labels with teacher: data or corrected, and a model with prior: gfn2
+    those of gfn2. Started again, the command goes on where it was.
 
     \b
     ocp-physmol data curvature data/quickstart data/quickstart-gfn2
@@ -152,19 +193,23 @@ def make(
     for split, data in splits.items():
         if unfit := obstacle(data[0]):
             raise UserError(f"{src / split} has {unfit}; curvature labels are for free molecules")
-    plan = {"src": str(src), "teacher": teacher, "pushes": pushes, "noise": noise, "seed": seed}
+    plan = {
+        "src": str(src), "teacher": teacher, "pushes": pushes, "noise": noise,
+        "frequencies": frequencies, "seed": seed,
+    }  # fmt: skip
     size = sum(map(len, splits.values()))
-    bar = tqdm(desc="Labelling", total=size, unit=" molecules", mininterval=1)
     refused: list[str] = []
-    with resumable_folder(dst, plan) as folder, CalculatorPool(source, processes) as pool, bar:
-        labeller = Labeller(pool, name, noise, seed)
-        for split, data in splits.items():
-            below = folder / "parts" / split
-            parts = labelled_parts(labeller, data, pushes * (split == "train"), below, bar)
-            refused += chain.from_iterable(_refused(part) for part in parts)
-            opened = (PhysMolLmdbDataset({"src": str(part / "lmdb")}) for part in parts)
-            shutil.rmtree(folder / split, ignore_errors=True)
-            write_lmdb(folder / split, chain.from_iterable(opened))
+    with resumable_folder(dst, plan) as folder, CalculatorPool(source, processes) as pool:
+        stretches = stretches_of(pool, splits.get("train"), frequencies, seed)
+        labeller = Labeller(pool, name, noise, seed, stretches)
+        with tqdm(desc="Labelling", total=size, unit=" molecules", mininterval=1) as bar:
+            for split, data in splits.items():
+                below = folder / "parts" / split
+                parts = labelled_parts(labeller, data, pushes * (split == "train"), below, bar)
+                refused += chain.from_iterable(_refused(part) for part in parts)
+                opened = (PhysMolLmdbDataset({"src": str(part / "lmdb")}) for part in parts)
+                shutil.rmtree(folder / split, ignore_errors=True)
+                write_lmdb(folder / split, chain.from_iterable(opened))
         shutil.rmtree(folder / "parts")
     click.echo(f"Wrote {size - len(refused)} molecules to {dst}, with {teacher}'s forces")
     if refused:

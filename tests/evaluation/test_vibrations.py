@@ -15,7 +15,8 @@ from scipy.spatial.transform import Rotation
 
 from ocp_physmol.datasets import lmdb_writer
 from ocp_physmol.evaluation import vibrations as module
-from ocp_physmol.evaluation.vibrations import harmonic_frequencies, hessian_of, vibrations
+from ocp_physmol.evaluation.vibrations import hessian_of, vibrations
+from ocp_physmol.harmonic import harmonic_frequencies
 from ocp_physmol.relaxation.batched import Descent
 from ocp_physmol.relaxation.predictor import Predictor, open_labelled
 

@@ -72,6 +72,17 @@ def test_labels_are_the_teacher_s_and_zero_at_the_minimum(src, tmp_path):
     assert len({round(float(p.norm()), 6) for p in pushes.unbind(1)}) == 3
 
 
+def test_bonds_are_corrected_where_the_data_have_frequencies(qm9_folder, tmp_path):
+    entries = labelled(qm9_folder, tmp_path / "dst", "--frequencies", 6, teacher="gfn2")
+    added = torch.cat([e.corrected_forces - e.restoring_forces for e in entries])
+    assert 0.1 < float(added.abs().max()) < 10
+    for entry in entries:
+        assert float((entry.corrected_forces - entry.restoring_forces).sum(0).abs().max()) < 1e-4
+    plain = labelled(qm9_folder, tmp_path / "plain", "--frequencies", 0, teacher="gfn2")
+    assert "corrected_forces" not in plain[0]
+    assert torch.equal(plain[0].restoring_forces, entries[0].restoring_forces)
+
+
 def test_other_splits_have_no_pushes(src, tmp_path):
     labelled(src, tmp_path / "dst")
     (entry,) = PhysMolLmdbDataset({"src": str(tmp_path / "dst/test")})
