@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ocp_physmol.errors import UserError
+from ocp_physmol.errors import UserError, blame
 
 REPORT = "report.json"  # in every folder that `complete_folder` has written
 
@@ -91,11 +91,15 @@ def resumable_folder(output: Path, plan: dict) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
         write_json(known, plan, indent=2)
     yield partial
+    old = output.with_name(f".{output.name}.old")
     if output.exists():
-        shutil.rmtree(output)
+        shutil.rmtree(old, ignore_errors=True)
+        output.rename(old)
     partial.rename(output)
+    shutil.rmtree(old, ignore_errors=True)
 
 
+@blame("the folder cannot be written", OSError)
 def _require_replaceable(output: Path) -> None:
     """Refuse a folder that has files and no report; make the folder above it."""
     empty = not output.exists() or (output.is_dir() and not any(output.iterdir()))

@@ -137,6 +137,17 @@ def qm9_folder(made_once) -> Path:
 
 
 @pytest.fixture(scope="session")
+def labelled_folder(made_once, qm9_folder) -> Path:
+    """The same with GFN2-xTB's forces on two pushes of each molecule."""
+    from ocp_physmol.pushes import curvature
+
+    def make(folder: Path) -> None:
+        curvature.make(qm9_folder, folder, pushes=2, frequencies=4)
+
+    return made_once("labelled", make)
+
+
+@pytest.fixture(scope="session")
 def emt_folder(made_once) -> Path:
     """A small EMT set: 8 relaxations to train on, 3 in each of the other splits."""
     from ocp_physmol.datasets import emt

@@ -23,7 +23,9 @@ class MMFF94(Calculator):
         typed = rdForceFieldHelpers.MMFFGetMoleculeProperties(molecule)
         if typed is None:
             raise CalculatorSetupError("MMFF94 has no parameters for an atom")
-        field = rdForceFieldHelpers.MMFFGetMoleculeForceField(molecule, typed)
+        field = rdForceFieldHelpers.MMFFGetMoleculeForceField(
+            molecule, typed, ignoreInterfragInteractions=False
+        )
         forces = -UNIT * np.reshape(field.CalcGrad(), (-1, 3))
         self.results = {"energy": UNIT * field.CalcEnergy(), "forces": forces}
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import cycle
 from multiprocessing.connection import Pipe
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -64,12 +65,21 @@ class Worker:
         self.source = source
         self.connection, theirs = Pipe()
         descriptor, options = theirs.fileno(), json.dumps(source.options)
+        self.folder = TemporaryDirectory()  # calculators that write files do not meet
+        found = [os.getcwd(), os.environ.get("PYTHONPATH", "")]  # modules of the user
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, found)),
+            "OMP_NUM_THREADS": "1",  # a process for each core instead
+        }
         self.process = subprocess.Popen(
             [sys.executable, str(WORKER), source.place, options, str(descriptor)],
             pass_fds=[descriptor],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},  # a process for each core instead
+            env=environment,
+            cwd=self.folder.name,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
+            start_new_session=True,  # signals of a terminal or of SLURM are not for it
         )
         theirs.close()
 
@@ -101,17 +111,27 @@ class Worker:
         self.connection.close()
         self.process.kill()
         self.process.wait()
+        self.folder.cleanup()
+
+
+def default_processes() -> int:
+    """This process' share of the cores, or OMP_NUM_THREADS, where that is less."""
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    cores = max(1, len(os.sched_getaffinity(0)) // ranks)
+    return min(cores, int(os.environ.get("OMP_NUM_THREADS") or cores))
 
 
 class CalculatorPool:
     """Processes that each have a calculator. They start when they are needed.
 
-    They end with `close`, with a `with` statement, or with this process.
+    They end with `close`, with a `with` statement, or with this process. A process that was forked
+    from this one starts its own.
     """
 
     def __init__(self, source: Source, processes: int | None = None) -> None:
         self.source = source
-        self.processes = processes or len(os.sched_getaffinity(0))
+        self.processes = processes or default_processes()
+        self._owner = os.getpid()
         self._workers: list[Worker] = []
         self._answers: dict[bytes, Answer] = {}  # of the last call
 
@@ -131,6 +151,7 @@ class CalculatorPool:
         self._start()
         before, self._answers = self._answers, {}
         asked: deque[tuple[bytes, Worker | None]] = deque()  # no worker: answered before
+        finished = False
         try:
             turns, busy = cycle(self._workers), 0
             for structure in structures:
@@ -143,9 +164,12 @@ class CalculatorPool:
                     worker.send(structure)
                 asked.append((key, worker))
             while asked:
-                yield self._next(asked, before)
+                answer = self._next(asked, before)
+                finished = not asked
+                yield answer
+            finished = True
         finally:
-            if any(worker for _, worker in asked):  # left early: those answers are nobody's
+            if not finished:  # answers on their way are nobody's, and a dead process answers none
                 self.close()
 
     def _next(self, asked: deque, before: dict[bytes, Answer]) -> Answer:
@@ -154,20 +178,22 @@ class CalculatorPool:
         return self._answers[key]
 
     def _start(self) -> None:
+        if self._owner != os.getpid():
+            self._owner, self._workers, self._answers = os.getpid(), [], {}
         if self._workers:
             return
-        self._workers = [Worker(self.source) for _ in range(self.processes)]
         try:
+            self._workers = [Worker(self.source) for _ in range(self.processes)]
             for worker in self._workers:
                 worker.require_started()
-        except UserError:
+        except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
-        """End all processes."""
+        """End all processes, if they are this process' own."""
         workers, self._workers = self._workers, []
-        for worker in workers:
+        for worker in workers if self._owner == os.getpid() else ():
             worker.close()
 
     def __enter__(self) -> "CalculatorPool":

@@ -6,6 +6,7 @@ file, so that nothing of ours is imported: tblite fails where torch has brought 
 
 import importlib
 import json
+import signal
 import sys
 from multiprocessing.connection import Connection
 from typing import Any
@@ -23,10 +24,11 @@ def load(place: str, options: dict[str, Any]) -> Calculator:
 
 def energy_and_forces(calculator: Calculator, structure: dict) -> tuple[float, np.ndarray] | str:
     """eV and [n, 3] eV/Angstrom; the reason, if the calculator refuses the structure."""
-    atoms = Atoms(**structure)
-    calculator.reset()
-    atoms.calc = calculator
     try:
+        atoms = Atoms(**structure)
+        if hasattr(calculator, "reset"):
+            calculator.reset()
+        atoms.calc = calculator
         energy, forces = atoms.get_potential_energy(), atoms.get_forces()
     except Exception as e:  # each calculator has errors of its own
         return " ".join(str(e).split()) or type(e).__name__
@@ -42,12 +44,13 @@ def main(place: str, options: str, descriptor: str) -> None:
         connection.send(f"{type(e).__name__}: {e}")
         return
     connection.send(None)
-    while (structure := connection.recv()) is not None:
-        connection.send(energy_and_forces(calculator, structure))
+    while True:
+        connection.send(energy_and_forces(calculator, connection.recv()))
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asks decides when to end
     try:
         main(*sys.argv[1:])
-    except (EOFError, KeyboardInterrupt):
+    except (EOFError, OSError):
         sys.exit(1)  # the process that asked has ended

@@ -10,6 +10,7 @@ import yaml
 from fairchem.core.common.utils import UniqueKeyLoader, load_config, merge_dicts
 from pydantic import Field, create_model, model_validator
 
+from ocp_physmol.calculators.pool import Source
 from ocp_physmol.datasets.qm9 import SPLITS
 from ocp_physmol.datasets.surfaces import Splitting, part_folder
 from ocp_physmol.errors import UserError, blame
@@ -37,6 +38,8 @@ class Entry(Section):
     def _one_kind(self) -> "Entry":
         if bool(self.config) == bool(self.calculator):
             raise ValueError("give either 'config' or 'calculator'")
+        if self.calculator:
+            Source.named(self.calculator)
         return self
 
 
@@ -71,6 +74,8 @@ class Experiment(Section):
         if bool(self.runs) == bool(self.sweep) or bool(self.config) != bool(self.sweep):
             raise ValueError("give either 'runs', each with a config, or 'config' and 'sweep'")
         entries: list[Any] = list(self.runs.values())
+        if (self.seeds or self.surfaces) and any(entry.calculator for entry in entries):
+            raise ValueError("a 'calculator' is for molecules, and has no 'seeds'")
         if self.seeds and any("seed" in entry.model_fields_set for entry in entries):
             raise ValueError("give either 'seeds' or the 'seed' of a run")
         return self
@@ -114,7 +119,7 @@ class Run:
 
 
 def needs_labels(config: dict) -> bool:
-    """Whether a config has a prior, or a loss whose teacher is the data."""
+    """Whether a config has a prior, or a loss whose labels `ocp-physmol data curvature` makes."""
     losses = [item for entry in config.get("loss_functions", []) for item in entry.values()]
     taught = any(item.get("teacher") in LABELS for item in losses)
     return taught or config.get("model", {}).get("prior") is not None

@@ -82,7 +82,7 @@ def make_data(folder: Path, labels: bool) -> None:
     if not (folder / "report.json").is_file():
         qm9.make(folder, max_heavy_atoms=MAX_HEAVY_ATOMS)
     labelled = labelled_folder(folder)
-    if labels and not (labelled / "report.json").is_file():
+    if labels and not curvature.is_made(folder, labelled, "gfn2"):
         curvature.make(folder, labelled)
 
 

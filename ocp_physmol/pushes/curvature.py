@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 
@@ -17,14 +17,26 @@ from ocp_physmol.datasets.identifiers import identifier
 from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
 from ocp_physmol.datasets.lmdb_writer import write_lmdb
 from ocp_physmol.errors import UserError
-from ocp_physmol.files import REPORT, complete_folder, resumable_folder
+from ocp_physmol.files import REPORT, checksum, complete_folder, resumable_folder
 from ocp_physmol.harmonic import displaced, hessian
 from ocp_physmol.option_types import COUNT, PATH, SEED
 from ocp_physmol.pushes.draw import obstacle, pushed_positions
 from ocp_physmol.pushes.elastic_network import ElasticNetwork
 from ocp_physmol.pushes.stretches import Curved, Stretches
 
+LABEL_KEYS = ("restoring_forces", "corrected_forces")
 PART = 500  # molecules between two moments at which an interrupted command goes on
+
+
+def content_of(src: Path) -> list[str]:
+    """Checksums of all LMDBs of a data set."""
+    return [checksum(path) for path in sorted(src.glob("*/*.lmdb"))]
+
+
+def is_made(src: Path, dst: Path, teacher: str) -> bool:
+    """Whether `dst` has a teacher's labels for the data set `src` as it is now."""
+    report = json.loads((dst / REPORT).read_text()) if (dst / REPORT).is_file() else {}
+    return report.get("teacher") == teacher and report.get("content") == content_of(src)
 
 
 def splits_of(src: Path) -> dict[str, PhysMolLmdbDataset]:
@@ -60,7 +72,17 @@ class Labeller:
     def label(
         self, entries: list[Data], indices: list[int], pushes: int, refused: list[str]
     ) -> Iterator[Data]:
-        """The entries with labels. Those that the teacher refuses are named in `refused`."""
+        """The entries with labels. Those that the teacher refuses are named in `refused`.
+
+        A UserError if one is no free molecule.
+        """
+        for entry in entries:
+            if unfit := obstacle(entry):
+                name = identifier(entry.sid)
+                raise UserError(f"{name} has {unfit}; curvature labels are for free molecules")
+            keys = entry.keys()
+            for key in [k for k in keys if k.startswith("pushed_") or k in LABEL_KEYS]:
+                del entry[key]  # of another teacher
         drawn = self._draw(entries, indices, pushes)
         placed = [[e.pos.numpy(), *pushed] for e, pushed in zip(entries, drawn)]
         answers = self.pool.evaluate(
@@ -120,11 +142,11 @@ def labelled_parts(
         indices = list(range(first, min(first + PART, len(data))))
         part = folder / str(first)
         if not part.is_dir():
-            report: dict = {"refused": []}
+            report: dict = {"refused": [], "labelled": 0}
             with complete_folder(part, report) as partial:
                 entries = [data[index] for index in indices]
                 labelled = labeller.label(entries, indices, pushes, report["refused"])
-                write_lmdb(partial / "lmdb", labelled)
+                report["labelled"] = write_lmdb(partial / "lmdb", labelled)
         bar.update(len(indices))
         parts.append(part)
     return parts
@@ -146,15 +168,15 @@ def stretches_of(
         if not any(isinstance(answer, Refusal) for answer in answers):
             curvature = hessian(np.array([forces for _, forces in answers]))
             curved.append(Curved(numbers, positions, curvature, entry.frequencies.numpy()))
-    return Stretches.fitted(curved)
+    return Stretches.fitted(curved) if curved else None
 
 
 @click.argument("src", type=PATH)
 @click.argument("dst", type=PATH)
 @click.option(
     "--teacher", default="gfn2", metavar="NAME",
-    help="Whose forces: gfn2 (GFN2-xTB, of the extra xtb), or MODULE:NAME of any calculator of "
-    "ASE that needs no arguments.",
+    help="Whose forces: gfn2 (GFN2-xTB, of the extra xtb), mmff94, or MODULE:NAME of any "
+    "calculator of ASE that needs no arguments.",
 )  # fmt: skip
 @click.option("--pushes", type=COUNT, default=8, help="Of each molecule of the split train.")
 @click.option(
@@ -190,11 +212,12 @@ def make(
     source = Source.named(teacher)
     name = teacher if teacher in KNOWN else "teacher"
     splits = splits_of(src)
-    for split, data in splits.items():
-        if unfit := obstacle(data[0]):
-            raise UserError(f"{src / split} has {unfit}; curvature labels are for free molecules")
+    dst = dst.resolve()
+    if dst in (src.resolve(), *src.resolve().parents):
+        raise UserError(f"{dst} holds {src}, which it would replace; name another folder")
     plan = {
-        "src": str(src), "teacher": teacher, "pushes": pushes, "noise": noise,
+        "src": str(src), "content": content_of(src),
+        "teacher": teacher, "pushes": pushes, "noise": noise,
         "frequencies": frequencies, "seed": seed,
     }  # fmt: skip
     size = sum(map(len, splits.values()))
@@ -207,13 +230,21 @@ def make(
                 below = folder / "parts" / split
                 parts = labelled_parts(labeller, data, pushes * (split == "train"), below, bar)
                 refused += chain.from_iterable(_refused(part) for part in parts)
-                opened = (PhysMolLmdbDataset({"src": str(part / "lmdb")}) for part in parts)
+                opened = [_open(part) for part in parts]
+                if not any(map(len, opened)):
+                    raise UserError(f"{teacher} refuses all of {src / split}: {refused[-1]}")
                 shutil.rmtree(folder / split, ignore_errors=True)
                 write_lmdb(folder / split, chain.from_iterable(opened))
         shutil.rmtree(folder / "parts")
     click.echo(f"Wrote {size - len(refused)} molecules to {dst}, with {teacher}'s forces")
     if refused:
         click.echo(f"{len(refused)} are left out, which {teacher} refuses: {'; '.join(refused)}")
+
+
+def _open(part: Path) -> Sequence[Data]:
+    """The labelled molecules of a part, of which there may be none."""
+    report = json.loads((part / REPORT).read_text())
+    return PhysMolLmdbDataset({"src": str(part / "lmdb")}) if report["labelled"] else []
 
 
 def _refused(part: Path) -> list[str]:

@@ -23,7 +23,7 @@ from ocp_physmol.progress import chunks
 class Predictor:
     """A model of fairchem in a `trainer`, with its normalizers and its element references."""
 
-    refused: Mapping[int, str] = MappingProxyType({})  # structures without an energy: sid, reason
+    refused: Mapping[int | str, str] = MappingProxyType({})  # why, by sid: they have no energy
 
     def __init__(self, trainer: BaseTrainer, path: Path) -> None:
         self.trainer, self.path, self.device = trainer, path, trainer.device

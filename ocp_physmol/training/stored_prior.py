@@ -1,6 +1,8 @@
 """What a training with a prior needs of its data and of its config."""
 
 from ocp_physmol.errors import UserError
+from ocp_physmol.losses.bound import Bound
+from ocp_physmol.losses.restoring_force import LABELS, RestoringForce
 
 
 def require_stored_prior(trainer) -> None:
@@ -15,6 +17,19 @@ def require_stored_prior(trainer) -> None:
             raise UserError(
                 f"model.prior {name} needs '{key}' in dataset.train.src; add it with "
                 "ocp-physmol data curvature, or leave out the prior"
+            )
+    if "energy" not in trainer.elementrefs:
+        raise UserError(
+            f"model.prior {name} needs energies of the elements, for its own differ from the "
+            "labels' by thousands of eV; add dataset.train.transforms.element_references"
+        )
+    for term_name, loss in trainer.terms.items():
+        term = loss.loss_fn
+        taught = isinstance(term, RestoringForce) and term.options.teacher in LABELS
+        if isinstance(term, Bound | RestoringForce) and not taught:
+            raise UserError(
+                f"loss_functions.{term_name} evaluates copies of which the data hold no {name}; "
+                "with model.prior, give restoring_force the teacher 'data', and leave others out"
             )
     for output, normalizer in trainer.normalizers.items():
         if float(normalizer.rmsd) != 1:

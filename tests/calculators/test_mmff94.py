@@ -46,6 +46,18 @@ def test_atoms_without_bonds_are_refused():
         apart.get_potential_energy()
 
 
+def test_two_molecules_repel_each_other():
+    def energy(distance):
+        pair = molecule("CH4")
+        other = molecule("CH4")
+        other.translate([distance, 0, 0])
+        pair += other
+        pair.calc = MMFF94()
+        return pair.get_potential_energy()
+
+    assert energy(2.6) > energy(3.0) + 0.05 > energy(10.0)
+
+
 def test_it_is_known_by_its_name():
     atoms = molecule("H2O")
     given = {"numbers": atoms.numbers, "positions": atoms.positions}

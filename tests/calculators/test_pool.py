@@ -1,5 +1,7 @@
 """ASE calculators in processes of their own: the same answers, in order, and clear refusals."""
 
+import os
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -57,6 +59,69 @@ def test_nothing_is_left_over_from_who_stopped_early(pool):
     answers.close()
     ((energy, _),) = pool.evaluate(structures(1))
     assert energy == pytest.approx(directly(structures(1)[0])[0])
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_an_interrupt_leaves_no_answer_for_another_structure(processes, monkeypatch):
+    receive = Worker.receive
+
+    def interrupted(self):
+        monkeypatch.setattr(Worker, "receive", receive)
+        raise KeyboardInterrupt
+
+    water = structure(molecule("H2O"))
+    with CalculatorPool(EMT_SOURCE, processes) as pool:
+        assert len(list(pool.evaluate(structures(2)))) == 2
+        monkeypatch.setattr(Worker, "receive", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            list(pool.evaluate([structure(molecule("CH4"))]))
+        (answer,) = pool.evaluate([water])
+    assert answer[0] == pytest.approx(directly(water)[0])
+
+
+def test_a_pool_whose_process_died_starts_anew():
+    water = structure(molecule("H2O"))
+    with CalculatorPool(EMT_SOURCE, 1) as pool:
+        list(pool.evaluate([water]))
+        pool._workers[0].process.kill()
+        with pytest.raises(UserError, match="has ended with status -9"):
+            list(pool.evaluate([structure(molecule("CH4"))]))
+        assert len(list(pool.evaluate([water]))) == 1
+
+
+def test_modules_of_the_user_are_found_and_files_do_not_meet(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "from pathlib import Path\n"
+        "from ase.calculators.emt import EMT\n"
+        "class Writing(EMT):\n"
+        "    def calculate(self, *arguments, **options):\n"
+        "        path = Path('input.txt')\n"
+        "        assert not path.exists(), 'somebody else is here'\n"
+        "        path.touch()\n"
+        "        super().calculate(*arguments, **options)\n"
+        "        path.unlink()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with CalculatorPool(Source.named("mine:Writing"), 2) as pool:
+        answers = list(pool.evaluate(structures(12)))
+    assert not any(isinstance(answer, Refusal) for answer in answers)
+    assert [path.name for path in tmp_path.glob("*.txt")] == []
+
+
+def test_a_forked_process_starts_its_own(pool):
+    water = structure(molecule("H2O"))
+    (before,) = pool.evaluate([water])
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        found = list(pool.evaluate([structure(molecule("CH4")), water]))
+        os.write(writer, f"{found[1][0]}".encode())
+        pool.close()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert float(os.read(reader, 100)) == pytest.approx(before[0])
+    (after,) = pool.evaluate([structure(molecule("NH3"))])
+    assert after[0] == pytest.approx(directly(structure(molecule("NH3")))[0])
 
 
 def test_what_does_not_move_is_not_computed_again(monkeypatch):

@@ -139,6 +139,47 @@ def test_what_the_teacher_refuses_is_left_out_and_named(src, tmp_path, capsys):
     assert "Wrote 2 molecules" in said and "1 are left out" in said and "1 (" in said
 
 
+def test_labels_of_another_teacher_are_replaced(src, tmp_path):
+    labelled(src, tmp_path / "once")
+    (tmp_path / "once/train/metadata.npz").unlink()
+    entries = labelled(tmp_path / "once", tmp_path / "again", "--seed", 1, teacher="mmff94")
+    for entry in entries:
+        assert "mmff94_energy" in entry and "pushed_mmff94_energy" in entry
+        assert "pushed_teacher_energy" not in entry  # it was of other pushes
+        assert entry.pushed_mmff94_forces.shape == entry.pushed_pos.shape
+
+
+def test_a_split_that_is_refused_as_a_whole_is_an_error(tmp_path, capsys):
+    data_set(tmp_path / "odd", molecule("SiH4"))
+    with pytest.raises(SystemExit):
+        label(tmp_path / "odd", tmp_path / "dst")
+    assert "refuses all of" in capsys.readouterr().err
+
+
+def test_a_part_that_is_refused_as_a_whole_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(curvature, "PART", 1)
+    data_set(tmp_path / "odd", molecule("SiH4"), molecule("H2O"))
+    assert [e.natoms for e in labelled(tmp_path / "odd", tmp_path / "dst")] == [3]
+
+
+@pytest.mark.parametrize("dst", ["src", ".", "src/train/.."])
+def test_the_source_is_never_replaced(src, tmp_path, monkeypatch, capsys, dst):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        label("src", dst)
+    assert "which it would replace" in capsys.readouterr().err
+    assert len(PhysMolLmdbDataset({"src": str(src / "train")})) == len(NAMES)
+
+
+def test_labels_of_former_data_are_not_current(src, tmp_path):
+    dst = tmp_path / "dst"
+    assert not curvature.is_made(src, dst, EMT_NAME)
+    labelled(src, dst)
+    assert curvature.is_made(src, dst, EMT_NAME) and not curvature.is_made(src, dst, "gfn2")
+    data_set(tmp_path / "src", molecule("CH4"), split="val")
+    assert not curvature.is_made(src, dst, EMT_NAME)
+
+
 def test_another_push_stands_for_a_refused_one():
     class Pool:
         def evaluate(self, structures):

@@ -7,8 +7,9 @@ from ase import Atoms
 from ase.build import molecule
 from ase.calculators.emt import EMT
 from ase.optimize import BFGS
-from conftest import to_data
+from conftest import slab, to_data
 
+from ocp_physmol.errors import UserError
 from ocp_physmol.evaluation.recovery import Protocol, recover
 from ocp_physmol.relaxation.calculator import CalculatorPredictor, is_calculator, open_model
 from ocp_physmol.relaxation.predictor import Predictor, batches
@@ -55,6 +56,11 @@ def test_what_is_refused_is_nan_and_remembered():
     assert out["energy"].isnan().tolist() == [False, True]
     assert out["forces"].isnan().any(dim=1).tolist() == [False] * 3 + [True] * 5
     assert list(predictor.refused) == [7] and "Si" in predictor.refused[7]
+
+
+def test_periodic_structures_are_refused():
+    with pytest.raises(UserError, match="the data are periodic"):
+        open_model(EMT_NAME).energies_and_forces([to_data(slab())])
 
 
 def test_molecules_are_relaxed_as_with_a_model():

@@ -88,9 +88,10 @@ def test_two_ranks_train_like_one(trained, qm9_folder, tmp_path):
     "config",
     sorted(p.name for p in REPOSITORY.glob("configs/qm9/*.yml") if not p.match("*base.yml")),
 )
-def test_shipped_configs_train_on_two_ranks(config, qm9_folder, tmp_path):
+def test_shipped_configs_train_on_two_ranks(config, qm9_folder, labelled_folder, tmp_path):
     """With their own losses, switches and schedulers; only smaller."""
-    options = [o for o in small_run(qm9_folder) if "scheduler" not in o]
+    folder = labelled_folder if "gfn2" in config or config == "taught.yml" else qm9_folder
+    options = [o for o in small_run(folder) if "scheduler" not in o]
     if config.startswith(("dimenet", "gemnet")) and not hasattr(torch_sparse, "__file__"):
         pytest.skip("torch_sparse is not installed (extra: baselines)")
     if "physmol" not in config and "quickstart" not in config:  # other names for the sizes
