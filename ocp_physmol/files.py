@@ -73,9 +73,7 @@ def complete_folder(output: Path, report: dict) -> Iterator[Path]:
         partial.mkdir()
         yield partial
         write_json(partial / REPORT, report, indent=2)
-        if output.exists():
-            output.rename(Path(beside, "old"))
-        partial.rename(output)
+        _replace(output, partial, Path(beside, "old"))
 
 
 @contextmanager
@@ -92,11 +90,16 @@ def resumable_folder(output: Path, plan: dict) -> Iterator[Path]:
         write_json(known, plan, indent=2)
     yield partial
     old = output.with_name(f".{output.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    _replace(output, partial, old)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _replace(output: Path, partial: Path, old: Path) -> None:
+    """Make `partial` the folder `output`, and a former `output` the folder `old`."""
     if output.exists():
-        shutil.rmtree(old, ignore_errors=True)
         output.rename(old)
     partial.rename(output)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 @blame("the folder cannot be written", OSError)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ocp_physmol.cores import threads
 from ocp_physmol.errors import UserError
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -114,13 +115,6 @@ class Worker:
         self.folder.cleanup()
 
 
-def default_processes() -> int:
-    """This process' share of the cores, or OMP_NUM_THREADS, where that is less."""
-    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    cores = max(1, len(os.sched_getaffinity(0)) // ranks)
-    return min(cores, int(os.environ.get("OMP_NUM_THREADS") or cores))
-
-
 class CalculatorPool:
     """Processes that each have a calculator. They start when they are needed.
 
@@ -130,7 +124,7 @@ class CalculatorPool:
 
     def __init__(self, source: Source, processes: int | None = None) -> None:
         self.source = source
-        self.processes = processes or default_processes()
+        self.processes = processes or threads(int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
         self._owner = os.getpid()
         self._workers: list[Worker] = []
         self._answers: dict[bytes, Answer] = {}  # of the last call
@@ -179,6 +173,7 @@ class CalculatorPool:
 
     def _start(self) -> None:
         if self._owner != os.getpid():
+            self._inherited = self._workers  # kept, for their folders are the other process' own
             self._owner, self._workers, self._answers = os.getpid(), [], {}
         if self._workers:
             return

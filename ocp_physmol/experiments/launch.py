@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ocp_physmol.cores import threads
 from ocp_physmol.errors import UserError
-from ocp_physmol.experiments.provenance import threads
 
 # of a run, below its folder
 BEST, LAST = (Path("checkpoints/run", f"{name}.pt") for name in ("best_checkpoint", "checkpoint"))

@@ -12,6 +12,7 @@ from subprocess import DEVNULL, CalledProcessError, check_output
 import click
 import torch
 
+from ocp_physmol.cores import threads
 from ocp_physmol.files import write_json
 
 
@@ -33,16 +34,6 @@ def write_result(path: Path, content: dict, jobs: int, started: float, beside: s
     seconds = time.time() - started
     write_json(path, {**content, **provenance(jobs), "seconds": round(seconds)}, indent=2)
     click.echo(f"\nWritten in {seconds / 60:.1f} minutes: {path}{beside}")
-
-
-def threads(jobs: int) -> int:
-    """For each of `jobs` processes at the same time, of the cores that this process may use.
-
-    Not more than OMP_NUM_THREADS, where it is set: on a busy machine, threads wait for each other.
-    """
-    share = max(1, len(os.sched_getaffinity(0)) // jobs)
-    limit = os.environ.get("OMP_NUM_THREADS", "")
-    return min(share, int(limit)) if limit.isdigit() and int(limit) else share
 
 
 def _processor() -> str:

@@ -7,11 +7,11 @@ positions `NAME_pos` [N, 3] (Angstrom). Wherever else atoms are, it is computed,
 import logging
 from functools import cache
 
-import numpy as np
 import torch
 from torch_geometric.data import Batch
 
-from ocp_physmol.calculators.pool import CalculatorPool, Refusal, Source
+from ocp_physmol.calculators.batches import evaluate
+from ocp_physmol.calculators.pool import CalculatorPool, Source
 
 
 @cache
@@ -52,21 +52,11 @@ class Prior:
         return pos.shape == data.pos.shape and torch.equal(pos, data.pos)
 
     def _computed(self, data: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        sizes = data.natoms.tolist()
-        numbers = data.atomic_numbers.int().cpu().split(sizes)
-        positions = data.pos.detach().double().cpu().split(sizes)
-        structures = (
-            {"numbers": z.numpy(), "positions": x.numpy()} for z, x in zip(numbers, positions)
-        )
-        energies, forces = [], []
-        for answer, n in zip(_pool(self.name).evaluate(structures), sizes):
-            if isinstance(answer, Refusal):
-                logging.warning(f"{self.name} refuses a molecule of {n} atoms: {answer}")
-                answer = float("nan"), np.full((n, 3), np.nan)
-            energies.append(answer[0])
-            forces.append(torch.from_numpy(answer[1]))
-        device = data.pos.device
-        return torch.tensor(energies, dtype=torch.float64, device=device), torch.cat(forces)
+        energy, forces, refusals = evaluate(_pool(self.name), data)
+        for place, reason in refusals.items():
+            n = int(data.natoms[place])
+            logging.warning(f"{self.name} refuses a molecule of {n} atoms: {reason}")
+        return energy.to(data.pos.device), forces
 
 
 class _Known(torch.autograd.Function):

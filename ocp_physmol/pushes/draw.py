@@ -21,11 +21,15 @@ def obstacle(entry: Data) -> str | None:
         return "pos_relaxed beside other positions"
     if "fixed" in entry and entry.fixed.any():
         return "fixed atoms"
-    if "cell" in entry:
-        natoms, pbc = torch.tensor([len(entry.pos)]), getattr(entry, "pbc", None)
-        if find_neighbors(entry.pos, natoms, BOND, entry.cell, pbc).shift is not None:
-            return "atoms that are bonded across the boundaries of the cell"
+    if is_bonded_across_the_cell(entry, torch.tensor([len(entry.pos)])):
+        return "atoms that are bonded across the boundaries of the cell"
     return None
+
+
+def is_bonded_across_the_cell(data: Data, natoms: torch.Tensor) -> bool:
+    """Whether atoms of a structure, or of a batch with `natoms` [B], have bonds out of a cell."""
+    cell, pbc = getattr(data, "cell", None), getattr(data, "pbc", None)
+    return find_neighbors(data.pos, natoms, BOND, cell, pbc).shift is not None
 
 
 def pushed_positions(

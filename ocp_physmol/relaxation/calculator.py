@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from torch_geometric.data import Batch, Data
 
-from ocp_physmol.calculators.pool import KNOWN, CalculatorPool, Refusal, Source
+from ocp_physmol.calculators.batches import evaluate
+from ocp_physmol.calculators.pool import KNOWN, CalculatorPool, Source
 from ocp_physmol.datasets.identifiers import identifier
 from ocp_physmol.errors import UserError
 from ocp_physmol.model.elements import NUM_TYPES, composition
-from ocp_physmol.model.graph import find_neighbors
-from ocp_physmol.pushes.draw import BOND
-from ocp_physmol.relaxation.predictor import Predictor, split
+from ocp_physmol.pushes.draw import is_bonded_across_the_cell
+from ocp_physmol.relaxation.predictor import Predictor
 
 
 class CalculatorPredictor(Predictor):
@@ -41,29 +41,13 @@ class CalculatorPredictor(Predictor):
 
     def predict(self, batch: Batch) -> dict[str, torch.Tensor]:
         """`energy` [B] in eV, in double precision, and `forces` [N, 3] in eV/Angstrom."""
-        _require_free(batch)
-        numbers, positions = split(batch.atomic_numbers.int(), batch), split(batch.pos, batch)
-        answers = self.pool.evaluate(
-            {"numbers": z, "positions": x.astype(float)} for z, x in zip(numbers, positions)
-        )
-        energies, forces = [], []
-        for sid, z, x, answer in zip(batch.sid, numbers, positions, answers):
-            if isinstance(answer, Refusal):
-                self.refused.setdefault(identifier(sid), answer)
-                answer = np.nan, np.full(x.shape, np.nan)
-            energies.append(answer[0] + self.references[z].sum())
-            forces.append(answer[1])
-        return {
-            "energy": torch.tensor(energies, dtype=torch.float64),
-            "forces": torch.tensor(np.concatenate(forces), dtype=torch.float32),
-        }
-
-
-def _require_free(batch: Batch) -> None:
-    """A UserError where atoms are bonded across the boundaries of a cell."""
-    cell, pbc = getattr(batch, "cell", None), getattr(batch, "pbc", None)
-    if find_neighbors(batch.pos, batch.natoms, BOND, cell, pbc).shift is not None:
-        raise UserError("calculators are for free molecules here, and the data are periodic")
+        if is_bonded_across_the_cell(batch, batch.natoms):
+            raise UserError("calculators are for free molecules here, and the data are periodic")
+        energies, forces, refusals = evaluate(self.pool, batch)
+        for place, reason in refusals.items():
+            self.refused.setdefault(identifier(batch.sid[place]), reason)
+        added = torch.from_numpy(self.references)[batch.atomic_numbers.long()]
+        return {"energy": energies.index_add(0, batch.batch, added), "forces": forces.float()}
 
 
 def is_calculator(name: str | Path) -> bool:

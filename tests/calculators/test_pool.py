@@ -120,6 +120,7 @@ def test_a_forked_process_starts_its_own(pool):
         os._exit(0)
     os.waitpid(child, 0)
     assert float(os.read(reader, 100)) == pytest.approx(before[0])
+    assert all(os.path.isdir(worker.folder.name) for worker in pool._workers)
     (after,) = pool.evaluate([structure(molecule("NH3"))])
     assert after[0] == pytest.approx(directly(structure(molecule("NH3")))[0])
 
