@@ -15,7 +15,7 @@ from ocp_physmol.datasets.qm9 import SPLITS
 from ocp_physmol.datasets.surfaces import Splitting, part_folder
 from ocp_physmol.errors import UserError, blame
 from ocp_physmol.experiments.launch import Chain, model_command
-from ocp_physmol.losses.restoring_force import LABELS
+from ocp_physmol.pushes.teachers import NEEDED
 from ocp_physmol.run.config_file import UNREADABLE, find_config
 from ocp_physmol.run.schema import Config, Seed
 from ocp_physmol.run.sweep import folder_name, sweep
@@ -121,7 +121,7 @@ class Run:
 def needs_labels(config: dict) -> bool:
     """Whether a config has a prior, or a loss whose labels `ocp-physmol data curvature` makes."""
     losses = [item for entry in config.get("loss_functions", []) for item in entry.values()]
-    taught = any(item.get("teacher") in LABELS for item in losses)
+    taught = any(NEEDED.get(item.get("teacher")) for item in losses)
     return taught or config.get("model", {}).get("prior") is not None
 
 

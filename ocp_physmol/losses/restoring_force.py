@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import torch
 from fairchem.core.common.registry import registry
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch_geometric.data import Batch
 
 from ocp_physmol.errors import UserError
@@ -18,27 +18,35 @@ from ocp_physmol.losses.equilibrium import EquilibriumTerm, at_equilibrium
 from ocp_physmol.model.copies import Copy
 from ocp_physmol.pushes import draw
 from ocp_physmol.pushes.elastic_network import ElasticNetwork
-
-LABELS = {"data": "restoring_forces", "corrected": "corrected_forces"}  # keys of data, by teacher
+from ocp_physmol.pushes.teachers import NEEDED, pushed_by
 
 
 @registry.register_loss("restoring_force")
 class RestoringForce(EquilibriumTerm):
     """|f - f_target| for each pushed molecule, eV^(1/2); for free molecules.
 
-    f are forces weighed by softness (`ElasticNetwork.weighed`), f_target those of a teacher: the
-    elastic network itself, or what `ocp-physmol data curvature` has stored with the data, as it is
-    or with bonds corrected to the frequencies of the data.
+    f are forces weighed by softness (`ElasticNetwork.weighed`), f_target those of a teacher (see
+    `pushes.teachers`).
     """
 
     class Options(EquilibriumTerm.Options):
         noise: float = Field(gt=0, description="largest root mean square of a push, Angstrom")
-        teacher: Literal["springs", "data", "corrected"] = Field(
+        teacher: Literal["springs", "data", "prior"] = Field(
             "springs",
-            description="what pulls back: an elastic network of springs, on pushes that are drawn "
-            "anew each time, or the pushes and forces of ocp-physmol data curvature (data), with "
-            "bonds as stiff as the data's frequencies say (corrected)",
+            description="what pulls back: an elastic network of springs; the forces of ocp-physmol "
+            "data curvature, on the pushes stored with them (data); or the model's prior alone",
         )
+        frequencies: bool = Field(
+            False,
+            description="with the teacher data or prior: bonds are as stiff as the data's harmonic "
+            "frequencies say, by what ocp-physmol data curvature has fitted to them",
+        )
+
+        @model_validator(mode="after")
+        def _springs_have_their_own(self):
+            if self.frequencies and self.teacher == "springs":
+                raise ValueError("'frequencies' needs the teacher 'data' or 'prior'")
+            return self
 
     def problem(self, entry, labels):
         if unfit := draw.obstacle(entry):
@@ -47,11 +55,13 @@ class RestoringForce(EquilibriumTerm):
                 "use bound instead"
             )
         teacher = self.options.teacher
-        if teacher in LABELS and LABELS[teacher] not in entry:
-            return (
-                f"has the teacher '{teacher}', and the training data has no {LABELS[teacher]}; add "
-                "them with ocp-physmol data curvature, or set the teacher 'springs'"
-            )
+        needed = (*NEEDED[teacher], *(("stretch_stiffness",) if self.options.frequencies else ()))
+        for key in needed:
+            if key not in entry:
+                return (
+                    f"has the teacher '{teacher}', and the training data has no {key}; add it with "
+                    "ocp-physmol data curvature, or set the teacher 'springs'"
+                )
         return super().problem(entry, labels)
 
     def copy(self, batch, generators) -> Copy:
@@ -94,14 +104,10 @@ class Push:
             )
         natoms = batch.natoms[chosen]
         network = ElasticNetwork(batch.pos[atoms], batch.atomic_numbers[atoms], natoms)
-        self.network, self.stored = network, {}
-        if options.teacher == "springs":
-            pushed = draw.pushed_positions(network, options.noise, generators)
-            forces = network.energy_and_forces(pushed)[1]
-        else:
-            self.stored = stored_push(batch, chosen, LABELS[options.teacher], generators)
-            pos, restoring = self.stored.pop("pos"), self.stored.pop("restoring")
-            pushed, forces = network.padded(pos), network.padded(restoring)
+        self.network = network
+        pushed, forces, self.stored = pushed_by(
+            options.teacher, network, batch, chosen, options.noise, generators, options.frequencies
+        )
         size = draw.size(network, pushed - network.minimum)
         size = size.clamp(min=options.noise / draw.SCALES).flatten()
         self._weight = (natoms * size / options.noise).rsqrt()[:, None]
@@ -111,25 +117,3 @@ class Push:
     def weighed(self, forces: torch.Tensor) -> torch.Tensor:
         """Forces [M, 3] on the pushed atoms, as `restoring_force` compares them: [D, 3n]."""
         return self._weight * self.network.weighed(self.network.padded(forces))
-
-
-def stored_push(
-    batch: Batch, chosen: torch.Tensor, label: str, generators: list[np.random.Generator]
-) -> dict[str, torch.Tensor]:
-    """One of the pushes that the data hold, for each of the D chosen molecules of M atoms.
-
-    `pos` [M, 3] (Angstrom), `restoring` [M, 3] (eV/Angstrom), which is the `label`, and of the
-    priors there, by their keys in data, NAME_pos, NAME_energy [D] and NAME_forces.
-    """
-    natoms, atoms = batch.natoms[chosen], chosen[batch.batch]
-    pushes = batch.pushed_pos.shape[1]
-    which = torch.tensor([int(g.integers(pushes)) for g in generators]).to(natoms)
-    of_atoms = which.repeat_interleave(natoms)
-    keys, found = batch.keys(), {}
-    for key in (label, *(k for k in keys if k.startswith("pushed_"))):
-        rows, index = (atoms, of_atoms) if batch[key].dim() == 3 else (chosen, which)
-        of_all = batch[key][rows]
-        found[key.removeprefix("pushed_")] = of_all[torch.arange(len(of_all)), index]
-    found["restoring"] = found.pop(label)
-    names = [key.removesuffix("_energy") for key in found if key.endswith("_energy")]
-    return found | {f"{name}_pos": found["pos"] for name in names}

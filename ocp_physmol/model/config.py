@@ -6,6 +6,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from ocp_physmol.validation import Section
 
+PriorName = Literal["gfn2"]
 LONGEST_BOND = 4.0  # Angstrom, beyond the end of any bond in bonds.py
 
 
@@ -40,7 +41,7 @@ class PhysMolConfig(Section, validate_default=True, title="model"):
         False,
         description="add the screened repulsion of nuclei closer than bonds are, on all pairs",
     )
-    prior: Literal["gfn2"] | None = Field(
+    prior: PriorName | None = Field(
         None,
         description="add GFN2-xTB's energy, so that the network learns what it lacks; for free "
         "molecules, with the data of ocp-physmol data curvature",

@@ -6,12 +6,16 @@ positions `NAME_pos` [N, 3] (Angstrom). Wherever else atoms are, it is computed,
 
 import logging
 from functools import cache
+from typing import get_args
 
 import torch
 from torch_geometric.data import Batch
 
 from ocp_physmol.calculators.batches import evaluate
 from ocp_physmol.calculators.pool import CalculatorPool, Source
+from ocp_physmol.model.config import PriorName
+
+PRIORS: tuple[str, ...] = get_args(PriorName)
 
 
 @cache

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
+from operator import methodcaller
 from pathlib import Path
 
 import click
@@ -24,7 +25,7 @@ from ocp_physmol.pushes.draw import obstacle, pushed_positions
 from ocp_physmol.pushes.elastic_network import ElasticNetwork
 from ocp_physmol.pushes.stretches import Curved, Stretches
 
-LABEL_KEYS = ("restoring_forces", "corrected_forces")
+LABELS = ("pushed_", "restoring_forces", "stretch_")  # how the keys of what is added begin
 PART = 500  # molecules between two moments at which an interrupted command goes on
 
 
@@ -54,8 +55,7 @@ class Labeller:
     at `NAME_pos`, its own positions. With P pushes it also gets `pushed_pos` [n, P, 3] (Angstrom),
     the teacher's `pushed_NAME_energy` [1, P] and `pushed_NAME_forces` [n, P, 3] there, and
     `restoring_forces` [n, P, 3], which are the latter less `NAME_forces`, so that they are zero at
-    the minimum of the data. With `stretches`, `corrected_forces` [n, P, 3] are these with bonds as
-    stiff as the frequencies of the data say.
+    the minimum of the data. With `stretches`, it gets the springs of its bonds (`of_bonds`).
     """
 
     def __init__(
@@ -80,8 +80,7 @@ class Labeller:
             if unfit := obstacle(entry):
                 name = identifier(entry.sid)
                 raise UserError(f"{name} has {unfit}; curvature labels are for free molecules")
-            keys = entry.keys()
-            for key in [k for k in keys if k.startswith("pushed_") or k in LABEL_KEYS]:
+            for key in filter(methodcaller("startswith", LABELS), entry.keys()):
                 del entry[key]  # of another teacher
         drawn = self._draw(entries, indices, pushes)
         placed = [[e.pos.numpy(), *pushed] for e, pushed in zip(entries, drawn)]
@@ -108,11 +107,9 @@ class Labeller:
                 entry.pushed_pos = _tensor(np.stack([positions[1:][k] for k in taken], axis=1))
                 entry[f"pushed_{self.name}_forces"] = _tensor(pushed_forces)
                 entry.restoring_forces = _tensor(pushed_forces - forces[:, None])
-                if self.stretches is not None:
-                    numbers, x0 = entry.atomic_numbers.numpy(), positions[0].astype(float)
-                    added = [self.stretches.forces(numbers, x0, positions[1:][k]) for k in taken]
-                    corrected = pushed_forces - forces[:, None] + np.stack(added, axis=1)
-                    entry.corrected_forces = _tensor(corrected)
+            if self.stretches is not None:
+                numbers, minimum = entry.atomic_numbers.numpy(), entry.pos.numpy().astype(float)
+                entry.update(self.stretches.of_bonds(numbers, minimum))
             yield entry
 
     def _draw(self, entries: list[Data], indices: list[int], pushes: int) -> list[list]:
@@ -178,7 +175,9 @@ def stretches_of(
     help="Whose forces: gfn2 (GFN2-xTB, of the extra xtb), mmff94, or MODULE:NAME of any "
     "calculator of ASE that needs no arguments.",
 )  # fmt: skip
-@click.option("--pushes", type=COUNT, default=8, help="Of each molecule of the split train.")
+@click.option(
+    "--pushes", type=click.IntRange(0), default=8, help="Of each molecule of the split train."
+)
 @click.option(
     "--noise", type=click.FloatRange(0, min_open=True), default=0.12,
     help="Largest root mean square of a push (Å).",
@@ -203,8 +202,8 @@ def make(
     """Copy the data set SRC to DST, with the forces of a teacher on pushed molecules.
 
     SRC has a folder for each split. Its molecules are free and at their minima. The loss
-    restoring_force uses the labels with teacher: data or corrected, and a model with prior: gfn2
-    those of gfn2. Started again, the command goes on where it was.
+    restoring_force uses the labels with teacher: data, and a model with prior: gfn2 those of gfn2,
+    which needs no pushes. Started again, the command goes on where it was.
 
     \b
     ocp-physmol data curvature data/quickstart data/quickstart-gfn2

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from ase import Atoms
+from torch_geometric.data import Batch
 
 from ocp_physmol import geometry
 from ocp_physmol.harmonic import PER_CM, internal_coordinates
@@ -61,21 +63,34 @@ class Stretches:
             added += self._stiffness(kind, length) * np.outer(stretch, stretch)
         return added
 
-    def forces(self, numbers: np.ndarray, minimum: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        """What they add to the forces at `positions` [n, 3], eV/Angstrom; zero at the minimum."""
-        forces = np.zeros(positions.shape)
-        for kind, (i, j), length, _ in _bonds(numbers, minimum):
-            vector = positions[i] - positions[j]
-            distance = np.linalg.norm(vector)
-            stretched = distance - length
-            pull = self._stiffness(kind, length) * stretched * np.exp(-((stretched / RANGE) ** 2))
-            forces[i] -= pull * vector / distance
-            forces[j] += pull * vector / distance
-        return forces
+    def of_bonds(self, numbers: np.ndarray, positions: np.ndarray) -> dict[str, torch.Tensor]:
+        """As data have them: `stretch_index` [2, bonds], `stretch_stiffness` [bonds], eV/A^2."""
+        bonds = list(_bonds(numbers, positions))
+        stiffness = [self._stiffness(kind, length) for kind, _, length, _ in bonds]
+        pairs = torch.tensor([pair for _, pair, *_ in bonds], dtype=torch.long).view(-1, 2)
+        return {"stretch_index": pairs.T.contiguous(), "stretch_stiffness": torch.tensor(stiffness)}
 
     def _stiffness(self, kind: tuple[int, int], length: float) -> float:
         a, b = self.springs.get(kind, (0.0, 0.0))
         return a + b * (length - LENGTH)
+
+
+def stretch_forces(batch: Batch, chosen: torch.Tensor, pos: torch.Tensor) -> torch.Tensor:
+    """What the springs of the `chosen` [B] (bool) molecules add to the forces on their M atoms.
+
+    [M, 3], eV/Angstrom, at positions `pos` [M, 3]; zero at the minima, which `batch` holds.
+    """
+    atoms = chosen[batch.batch]
+    place = atoms.cumsum(0) - 1  # of an atom among those chosen
+    own = atoms[batch.stretch_index[0]]
+    first, second = place[batch.stretch_index[:, own]]
+    minimum, stiffness = batch.pos[atoms], batch.stretch_stiffness[own].to(pos)
+    vector = pos[first] - pos[second]
+    distance = vector.norm(dim=1)
+    stretched = distance - (minimum[first] - minimum[second]).norm(dim=1)
+    pull = stiffness * stretched * torch.exp(-((stretched / RANGE) ** 2))
+    pull = (pull / distance)[:, None] * vector
+    return torch.zeros_like(pos).index_add(0, first, -pull).index_add(0, second, pull)
 
 
 def _bonds(numbers: np.ndarray, positions: np.ndarray) -> Iterable[tuple]:

@@ -9,7 +9,7 @@ from conftest import slab, to_batch
 
 from ocp_physmol.errors import UserError
 from ocp_physmol.losses.draws import structure_generators
-from ocp_physmol.losses.restoring_force import Push, RestoringForce, stored_push
+from ocp_physmol.losses.restoring_force import Push, RestoringForce
 from ocp_physmol.pushes import draw
 
 
@@ -85,27 +85,6 @@ def test_fixed_atoms_are_refused():
         pushed(batch)
 
 
-def test_stored_pushes_stay_together_with_their_labels():
-    batch = with_labels(to_batch(*map(molecule, ("C6H6", "H2O", "CH4"))))
-    chosen = torch.tensor([True, False, True])
-    which = set()
-    for step in range(20):
-        generators = structure_generators(batch, 0, step, "test")
-        drawn = list(compress(generators, chosen.tolist()))
-        found = stored_push(batch, chosen, "restoring_forces", drawn)
-        atoms = chosen[batch.batch]
-        own = found["own_energy"].div(100, rounding_mode="floor")  # of each molecule, its push
-        assert (found["own_energy"] - 100 * own).tolist() == [0, 2]
-        push = own[torch.tensor([0] * 12 + [1] * 5)]
-        torch.testing.assert_close(found["pos"][:, 0], batch.pos[atoms][:, 0] + 0.1 * (1 + push))
-        label = torch.arange(len(batch.pos))[atoms] + 100 * push
-        torch.testing.assert_close(found["restoring"], label[:, None].expand(-1, 3))
-        torch.testing.assert_close(found["own_forces"], -found["restoring"])
-        assert found["own_pos"] is found["pos"]
-        which |= set(own.tolist())
-    assert which == {0, 1, 2}
-
-
 def test_target_is_the_stored_force():
     batch = with_labels(to_batch(molecule("C6H6"), molecule("H2O")), pushes=1)
     push = pushed(batch, teacher="data")
@@ -113,15 +92,21 @@ def test_target_is_the_stored_force():
     torch.testing.assert_close(push.weighed(batch.restoring_forces[:, 0]), push.target)
 
 
-@pytest.mark.parametrize("teacher", ["data", "corrected"])
-def test_data_without_labels_are_refused(teacher):
-    term = RestoringForce(options(teacher=teacher))
+@pytest.mark.parametrize(
+    ("changed", "key"),
+    [
+        ({"teacher": "data"}, "restoring_forces"),
+        ({"teacher": "prior"}, "gfn2_forces"),
+        ({"teacher": "prior", "frequencies": True}, "gfn2_forces"),
+    ],
+)
+def test_data_without_labels_are_refused(changed, key):
+    term = RestoringForce(options(**changed))
     problem = term.problem(to_batch(molecule("H2O"))[0], {"energy", "forces"})
-    assert f"teacher '{teacher}'" in problem and "ocp-physmol data curvature" in problem
+    assert f"teacher '{changed['teacher']}'" in problem and f"no {key}" in problem
+    assert "ocp-physmol data curvature" in problem
 
 
-def test_corrected_forces_are_labels_of_their_own():
-    batch = with_labels(to_batch(molecule("C6H6"), molecule("H2O")), pushes=1)
-    batch.corrected_forces = 2 * batch.restoring_forces
-    plain, corrected = (pushed(batch, teacher=teacher) for teacher in ("data", "corrected"))
-    torch.testing.assert_close(corrected.target, 2 * plain.target)
+def test_springs_are_not_corrected_to_frequencies():
+    with pytest.raises(ValueError, match="'frequencies' needs the teacher 'data' or 'prior'"):
+        options(frequencies=True)

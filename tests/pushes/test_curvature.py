@@ -15,6 +15,7 @@ from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
 from ocp_physmol.datasets.lmdb_writer import write_lmdb
 from ocp_physmol.errors import UserError
 from ocp_physmol.files import REPORT, resumable_folder
+from ocp_physmol.geometry import bonds
 from ocp_physmol.pushes import curvature
 
 EMT_NAME = "ase.calculators.emt:EMT"
@@ -72,15 +73,22 @@ def test_labels_are_the_teacher_s_and_zero_at_the_minimum(src, tmp_path):
     assert len({round(float(p.norm()), 6) for p in pushes.unbind(1)}) == 3
 
 
-def test_bonds_are_corrected_where_the_data_have_frequencies(qm9_folder, tmp_path):
+def test_bonds_get_springs_where_the_data_have_frequencies(qm9_folder, tmp_path):
     entries = labelled(qm9_folder, tmp_path / "dst", "--frequencies", 6, teacher="gfn2")
-    added = torch.cat([e.corrected_forces - e.restoring_forces for e in entries])
-    assert 0.1 < float(added.abs().max()) < 10
     for entry in entries:
-        assert float((entry.corrected_forces - entry.restoring_forces).sum(0).abs().max()) < 1e-4
+        pairs = [tuple(pair) for pair in entry.stretch_index.T.tolist()]
+        assert set(pairs) == bonds(entry.atomic_numbers.numpy(), entry.pos.numpy())
+        assert entry.stretch_stiffness.shape == (len(pairs),)
+    stiffness = torch.cat([entry.stretch_stiffness for entry in entries])
+    assert 1 < float(stiffness.abs().max()) < 30
     plain = labelled(qm9_folder, tmp_path / "plain", "--frequencies", 0, teacher="gfn2")
-    assert "corrected_forces" not in plain[0]
+    assert "stretch_index" not in plain[0]
     assert torch.equal(plain[0].restoring_forces, entries[0].restoring_forces)
+
+
+def test_without_pushes_minima_alone_are_labelled(src, tmp_path):
+    entries = labelled(src, tmp_path / "dst", "--pushes", 0)
+    assert all("teacher_forces" in e and "restoring_forces" not in e for e in entries)
 
 
 def test_other_splits_have_no_pushes(src, tmp_path):

@@ -2,14 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.build import molecule
-from conftest import SAMPLE_CSV
+from conftest import SAMPLE_CSV, to_batch
 
 from ocp_physmol.calculators.pool import CalculatorPool, Source
 from ocp_physmol.datasets import qm9
 from ocp_physmol.harmonic import DISPLACEMENT, displaced, harmonic_frequencies, hessian
-from ocp_physmol.pushes.stretches import LENGTH, RANGE, Curved, Stretches
+from ocp_physmol.pushes.stretches import LENGTH, RANGE, Curved, Stretches, stretch_forces
 
 SPRINGS = {(1, 6): (-3.0, 20.0), (1, 8): (5.0, 0.0), (6, 6): (2.0, -4.0), (6, 8): (7.0, 1.0)}
 
@@ -35,19 +36,27 @@ def by_gfn2():
     return found
 
 
+def forces_of(atoms, positions):
+    """What SPRINGS add to the forces on a molecule whose minimum is given, at other positions."""
+    batch = to_batch(atoms)
+    batch.pos = torch.tensor(atoms.positions)
+    batch.update(Stretches(SPRINGS).of_bonds(atoms.numbers, atoms.positions))
+    batch.stretch_stiffness = batch.stretch_stiffness.double()
+    return stretch_forces(batch, torch.tensor([True]), torch.tensor(positions)).numpy()
+
+
 def test_forces_vanish_at_the_minimum_and_have_the_hessian_as_their_slope():
-    atoms, stretches = molecule("CH3CH2OH"), Stretches(SPRINGS)
-    numbers, minimum = atoms.numbers, atoms.positions
-    assert (stretches.forces(numbers, minimum, minimum) == 0).all()
-    forces = np.array([stretches.forces(numbers, minimum, x) for x in displaced(minimum)])
-    expected = stretches.hessian(numbers, minimum)
+    atoms = molecule("CH3CH2OH")
+    assert (forces_of(atoms, atoms.positions) == 0).all()
+    forces = np.array([forces_of(atoms, x) for x in displaced(atoms.positions)])
+    expected = Stretches(SPRINGS).hessian(atoms.numbers, atoms.positions)
     np.testing.assert_allclose(hessian(forces), expected, atol=20 * (DISPLACEMENT / RANGE) ** 2)
 
 
 def test_forces_neither_push_nor_turn_a_molecule():
     atoms, rng = molecule("CH3CH2OH"), np.random.default_rng(0)
     moved = atoms.positions + rng.normal(scale=0.1, size=atoms.positions.shape)
-    forces = Stretches(SPRINGS).forces(atoms.numbers, atoms.positions, moved)
+    forces = forces_of(atoms, moved)
     assert np.abs(forces).max() > 0.1
     np.testing.assert_allclose(forces.sum(axis=0), 0, atol=1e-12)
     np.testing.assert_allclose(np.cross(moved, forces).sum(axis=0), 0, atol=1e-12)
@@ -57,8 +66,11 @@ def test_springs_give_way_where_bonds_are_broken():
     water = molecule("H2O")
     apart = water.positions.copy()
     apart[1:] += 5 * (apart[1:] - apart[0])
-    forces = Stretches(SPRINGS).forces(water.numbers, water.positions, apart)
-    assert np.abs(forces).max() < 1e-6
+    assert np.abs(forces_of(water, apart)).max() < 1e-6
+
+
+def test_an_atom_alone_has_no_springs():
+    assert forces_of(molecule("H"), np.zeros((1, 3))).tolist() == [[0, 0, 0]]
 
 
 def test_the_fit_finds_springs_that_were_taken_away(by_gfn2):

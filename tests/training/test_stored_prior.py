@@ -37,13 +37,19 @@ def trainer(prior="gfn2", terms=None, stdev=1.0, references=True, stored=True):
     [
         {},
         term(RestoringForce, "restoring_force", noise=0.1, teacher="data"),
-        term(RestoringForce, "restoring_force", noise=0.1, teacher="corrected"),
+        term(RestoringForce, "restoring_force", noise=0.1, teacher="prior"),
         term(ZeroForce, "zero_force"),
         term(MaskedAtoms, "masked_atoms", mask_ratio=0.3),
     ],
 )
 def test_what_is_stored_is_enough(terms):
     require_stored_prior(trainer(terms=terms))
+
+
+def test_a_prior_that_the_model_lacks_teaches_nothing():
+    terms = term(RestoringForce, "restoring_force", noise=0.1, teacher="prior")
+    with pytest.raises(UserError, match="the model has no prior"):
+        require_stored_prior(trainer(None, terms))
 
 
 def test_without_a_prior_nothing_is_needed():
@@ -60,7 +66,7 @@ def test_without_a_prior_nothing_is_needed():
         ({"terms": term(Bound, "bound", noise=0.5)}, "loss_functions.bound"),
         (
             {"terms": term(RestoringForce, "restoring_force", noise=0.1)},
-            "loss_functions.restoring_force .* teacher 'data'",
+            "loss_functions.restoring_force .* teacher 'prior'",
         ),
     ],
 )
