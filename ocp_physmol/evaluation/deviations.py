@@ -1,5 +1,7 @@
 """How far relaxed structures are from the minima of the data."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import pandas as pd
 import torch
@@ -10,7 +12,8 @@ from ocp_physmol.datasets.identifiers import identifier
 from ocp_physmol.relaxation.batched import Frame
 from ocp_physmol.relaxation.predictor import Predictor
 
-DRIFTED = 0.5  # Angstrom, of mean displacement
+FAR, DRIFTED = 0.2, 0.5  # Angstrom, of mean displacement
+CONFIDENCE, RESAMPLES = 0.95, 2000  # of intervals, by bootstrap over molecules
 
 
 def deviations(
@@ -29,11 +32,10 @@ def deviations(
     `delta_p_a` leaves it out, so read it together with `exploded_fraction`.
 
     Returns:
-        `delta_p_a`, the mean over structures of the mean displacement, `median_delta_p_a`,
-        `do_nothing_delta_p_a` (before relaxation), `median_energy_change_ev` (of absolute values);
-        fractions of structures: `converged_fraction` (to `fmax`), `drifted_fraction` (further than
-        0.5 A), `broken_fraction` (other bonds than at the minimum), `exploded_fraction`. Of each
-        structure: `displacements`, `start_displacements`, `energy_changes_ev` (Delta E_g: the
+        What `displacement_summary` says, `do_nothing_delta_p_a` (before relaxation),
+        `median_energy_change_ev` (of absolute values); fractions of structures:
+        `converged_fraction` (to `fmax`), `broken_fraction` (other bonds than at the minimum). Of
+        each structure: `displacements`, `start_displacements`, `energy_changes_ev` (Delta E_g: the
         model's energy at the end minus its energy at the minimum), `converged`, `broken`, `sids`,
         and as `keys` the positions at the start and at the end, aligned with the minimum.
     """
@@ -54,19 +56,49 @@ def deviations(
         }
         fates.append(fate)
     lists = pd.DataFrame(fates).to_dict("list")
-    after = np.array(lists["displacements"])
-    lost = np.isinf(after)
     return {
-        "delta_p_a": np.inf if lost.all() else float(np.mean(after[~lost])),
-        "median_delta_p_a": float(np.median(after)),
+        **displacement_summary(lists["displacements"]),
         "do_nothing_delta_p_a": float(np.mean(lists["start_displacements"])),
         "median_energy_change_ev": float(np.median(np.abs(lists["energy_changes_ev"]))),
         "converged_fraction": float(np.mean(lists["converged"])),
-        "drifted_fraction": float(np.mean(after > DRIFTED)),
         "broken_fraction": float(np.mean(lists["broken"])),
-        "exploded_fraction": float(np.mean(lost)),
         **lists,
     }
+
+
+def displacement_summary(displacements: Sequence[float]) -> dict[str, float]:
+    """Numbers over structures, of the mean displacement of each (A); infinite if it has exploded.
+
+    Returns:
+        `delta_p_a`, their mean without what has exploded, and `median_delta_p_a`; of both the ends
+        of intervals, KEY_low and KEY_high for delta_p and median_delta_p; fractions of structures:
+        `far_fraction` (further than 0.2 A), `drifted_fraction` (than 0.5 A), `exploded_fraction`.
+    """
+    after = np.array(displacements, dtype=float)
+    finite = after[np.isfinite(after)]
+    found: dict[str, float] = {}
+    for name, values, statistic in (
+        ("delta_p", finite, np.mean),
+        ("median_delta_p", after, np.median),
+    ):
+        low, high = _interval(values, statistic)
+        middle = float(statistic(values)) if len(values) else np.inf
+        found |= {f"{name}_a": middle, f"{name}_low_a": low, f"{name}_high_a": high}
+    return found | {
+        "far_fraction": float(np.mean(after > FAR)),
+        "drifted_fraction": float(np.mean(after > DRIFTED)),
+        "exploded_fraction": float(np.mean(np.isinf(after))),
+    }
+
+
+def _interval(values: np.ndarray, statistic: Callable) -> tuple[float, float]:
+    """Between which the statistic of other molecules would lie; where they are all alike, there."""
+    if len(values) < 2:
+        return (float(values[0]),) * 2 if len(values) else (np.inf, np.inf)
+    rng = np.random.default_rng(0)
+    drawn = statistic(rng.choice(values, (RESAMPLES, len(values))), axis=1)
+    ends = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], method="nearest")
+    return float(ends[0]), float(ends[1])
 
 
 def same_bonds(structure: Data, positions: np.ndarray) -> bool:

@@ -30,6 +30,7 @@ ROWS = {  # of tables, by the key of a result that may be there
     "do_nothing_delta_p_a": "ΔP, do nothing (Å)",
     "median_energy_change_ev": "|ΔE_g|, median (eV)",
     "converged_fraction": "converged",
+    "far_fraction": "beyond 0.2 Å",
     "drifted_fraction": "drifted beyond 0.5 Å",
     "broken_fraction": "other bonds than before",
     "exploded_fraction": "exploded",

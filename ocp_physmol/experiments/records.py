@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ocp_physmol.errors import UserError, blame
+from ocp_physmol.evaluation.deviations import displacement_summary
 
 DIGITS = 4  # significant ones; no measurement here has more
 REQUIRED = {
@@ -39,6 +40,8 @@ def read_record(path: Path) -> dict:
     missing = sorted(required.difference(record))
     if missing:
         raise UserError(f"record {path} has no '{missing[0]}'; {cure}")
+    for noise, found in record.get("recovery", {}).items():  # which older records say less of
+        record["recovery"][noise] = displacement_summary(found["displacements"]) | found
     return record
 
 

@@ -81,10 +81,20 @@ def _delta_p(noise: str, label: str, key: str = "delta_p_a") -> Column:
     return Column(f"recovery/{noise}/{key}", label, ".3f", "min", nothing)
 
 
-def _outcomes(noise: str) -> tuple[Column, Column, Column]:
+def _interval(noise: str, key: str) -> tuple[Column, Column]:
+    """Between which a number lies with 95 % confidence."""
+    ends = {"low": "from (Å)", "high": "to (Å)"}
+    name = "median" if key.startswith("median") else "mean"
+    low, high = (Column(f"recovery/{noise}/{key}_{end}_a", f"{name}, {text}", ".3f")
+                 for end, text in ends.items())  # fmt: skip
+    return low, high
+
+
+def _outcomes(noise: str) -> tuple[Column, ...]:
     """Shares of the relaxations after one noise."""
     return (
         Column(f"recovery/{noise}/converged_fraction", "converged", ".0%", "max"),
+        Column(f"recovery/{noise}/far_fraction", "beyond 0.2 Å", ".0%", "min"),
         Column(f"recovery/{noise}/drifted_fraction", "beyond 0.5 Å", ".0%", "min"),
         Column(f"recovery/{noise}/broken_fraction", "other bonds", ".0%", "min"),
     )
@@ -103,7 +113,7 @@ TABLE1 = {
     "delta_p_0_a": _delta_p("0", "ΔP, not pushed (Å)"),
     "delta_p_0.05_a": _delta_p("0.05", "ΔP, pushed by 0.05 Å (Å)"),
     "delta_p_0.1_a": DELTA_P,
-    **dict(zip(("converged_0.1", "drifted_0.1", "broken_0.1"), _outcomes("0.1"))),
+    **dict(zip(("converged_0.1", "far_0.1", "drifted_0.1", "broken_0.1"), _outcomes("0.1"))),
     "imaginary_modes": IMAGINARY,
     "frequency_ratio": RATIO,
     "assembled": ASSEMBLED,
@@ -125,7 +135,9 @@ def recovery_columns(noise: str) -> list[Column]:
     """All about the relaxations after one noise."""
     return [
         _delta_p(noise, "ΔP, mean (Å)"),
+        *_interval(noise, "delta_p"),
         _delta_p(noise, "ΔP, median (Å)", "median_delta_p_a"),
+        *_interval(noise, "median_delta_p"),
         Column(f"recovery/{noise}/median_energy_change_ev", "|ΔE_g|, median (eV)", ".3g", "min"),
         *_outcomes(noise),
         Column(f"recovery/{noise}/exploded_fraction", "exploded", ".0%", "min"),

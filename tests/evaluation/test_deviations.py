@@ -7,7 +7,11 @@ from conftest import to_data
 from scipy.spatial.transform import Rotation
 from springs import Springs
 
-from ocp_physmol.evaluation.deviations import deviations, mean_displacement
+from ocp_physmol.evaluation.deviations import (
+    deviations,
+    displacement_summary,
+    mean_displacement,
+)
 from ocp_physmol.relaxation.batched import Frame
 
 
@@ -39,4 +43,26 @@ def test_what_is_said_of_four_fates():
     assert found["displacements"][0] < 1e-6 < found["displacements"][1] < 0.1
     assert found["do_nothing_delta_p_a"] < 1e-6
     fractions = {k.split("_")[0]: v for k, v in found.items() if k.endswith("_fraction")}
-    assert fractions == {"converged": 0.75, "drifted": 0.25, "broken": 0.25, "exploded": 0.0}
+    shares = {"converged": 0.75, "far": 0.25, "drifted": 0.25, "broken": 0.25, "exploded": 0.0}
+    assert fractions == shares
+
+
+def test_intervals_are_as_wide_as_statistics_says():
+    values = np.abs(np.random.default_rng(1).normal(0.1, 0.02, size=400))
+    found = displacement_summary(values)
+    width = found["delta_p_high_a"] - found["delta_p_low_a"]
+    assert width == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
+    assert found["delta_p_low_a"] < found["delta_p_a"] < found["delta_p_high_a"]
+    median = found["median_delta_p_a"]
+    assert found["median_delta_p_low_a"] < median < found["median_delta_p_high_a"]
+
+
+@pytest.mark.parametrize(
+    ("displacements", "mean", "median"),
+    [([0.3], 0.3, 0.3), ([0.1, np.inf, np.inf], 0.1, np.inf), ([np.inf], np.inf, np.inf)],
+)
+def test_what_exploded_is_in_the_median_alone(displacements, mean, median):
+    found = displacement_summary(displacements)
+    assert found["delta_p_a"] == found["delta_p_low_a"] == found["delta_p_high_a"] == mean
+    assert found["median_delta_p_a"] == found["median_delta_p_high_a"] == median
+    assert found["far_fraction"] == np.mean(np.array(displacements) > 0.2)

@@ -14,7 +14,18 @@ from ocp_physmol.files import write_json
 def test_what_is_written_is_read(tmp_path):
     content = record("a", delta_p=float("inf"))
     write_json(tmp_path / "table1/a.json", content)
-    assert read_record(tmp_path / "table1/a.json") == content
+    found = read_record(tmp_path / "table1/a.json")
+    assert {**found, "recovery": content["recovery"]} == content
+    for noise, outcome in found["recovery"].items():
+        assert content["recovery"][noise].items() <= outcome.items()
+
+
+def test_what_older_records_do_not_say_is_found_in_their_lists(tmp_path):
+    write_json(tmp_path / "table1/a.json", record("a"))
+    outcome = read_record(tmp_path / "table1/a.json")["recovery"]["0.1"]
+    far = np.mean(np.array(outcome["displacements"]) > 0.2)
+    assert outcome["far_fraction"] == far
+    assert outcome["delta_p_low_a"] <= outcome["delta_p_high_a"]
 
 
 def test_runs_are_in_the_order_of_their_file(tmp_path):
