@@ -1,10 +1,13 @@
-"""The energy around a minimum as far as bond lengths alone tell: an elastic network of springs.
+"""The energy around a minimum as far as the molecule's bonds tell: an elastic network of springs.
 
 U(x) = 1/2 sum_{i<j} [k_ij (|r_ij| - |r0_ij|)^2 + s_ij (|r_ij - r0_ij|^2 - (|r_ij| - |r0_ij|)^2)]
+       + 1/2 f(d) d^T L d
 
 with r0 at the minimum: springs k along pairs of atoms joined by one, two or three bonds, and weak
-ones s across bonds, which keep planar groups planar. The constants are those of organic molecules
-in general; benchmarks/elastic_network.py compares their frequencies with DFT's.
+ones s across bonds, which keep planar groups planar. Their constants are those of organic molecules
+in general. L is what they lack of the second derivatives of a force field, where it knows the
+molecule, for displacements d that are small. benchmarks/elastic_network.py compares frequencies
+with DFT's.
 """
 
 from functools import cached_property
@@ -14,12 +17,15 @@ from torch_geometric.utils import to_dense_batch
 
 from ocp_physmol.geometry import align, sharp_soft_bonds
 from ocp_physmol.model.elements import covalent_radii
+from ocp_physmol.pushes.force_field import ForceField
 
 STRETCH = 30.0  # eV/A^2, of a bond as long as its two covalent radii,
 STRETCH_POWER = 5  # which falls with this power of its length
 ANGLE = 4.5  # eV/A^2, between second neighbours
 TORSION = 0.3  # eV/A^2, between third neighbours
 ACROSS = 0.03  # of a bond's stiffness, across it
+SLACK = 0.1  # eV/A^2, by which the force field may be no minimum
+FADE = 0.2  # Angstrom, root mean square of displacements where L has faded to 1/e
 SOFTEST = 1.0  # eV/A^2, added to all stiffnesses where displacements and errors are weighed
 
 
@@ -45,6 +51,8 @@ class ElasticNetwork:
         stretch = STRETCH * bond * torch.where(other, radii / self.distance, 0.0) ** STRETCH_POWER
         self.along = (stretch + ANGLE * second + TORSION * third) * other  # k_ij, [B, n, n]
         self.across = ACROSS * stretch  # s_ij
+        field = ForceField(self.minimum, numbers, bond > 0.5, radii)
+        self._lacking = self._beyond_springs(field)  # L
 
     def padded(self, values: torch.Tensor) -> torch.Tensor:
         """Values of all atoms, [N, ...], as those of B molecules of n atoms, [B, n, ...]."""
@@ -58,10 +66,32 @@ class ElasticNetwork:
         longitudinal = (self.along - self.across) * stretched
         pull = (longitudinal / distance)[..., None] * vector + self.across[..., None] * shift
         energy = longitudinal * stretched + self.across * shift.square().sum(-1)
-        return energy.sum((1, 2)) / 4, -pull.sum(2)
+        lacking, forces = self._lacking_energy_and_forces(pos - self.minimum)
+        return energy.sum((1, 2)) / 4 + lacking, forces - pull.sum(2)
+
+    def _lacking_energy_and_forces(self, push: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        flat = (push * self.mask[..., None]).flatten(1)
+        pull = (self._lacking @ flat[..., None])[..., 0]
+        energy = (flat * pull).sum(1) / 2
+        scale = 3 * self.mask.sum(1) * FADE**2
+        square = flat.square().sum(1) / scale
+        fade = torch.exp(-(square**2))
+        steeper = energy * 4 * square / scale
+        forces = fade[:, None] * (steeper[:, None] * flat - pull)
+        return fade * energy, forces.view_as(push)
 
     def hessian(self) -> torch.Tensor:
         """Second derivatives at the minima, [B, 3n, 3n], eV/A^2; zero for padding."""
+        return self._springs_hessian() + self._lacking
+
+    def _beyond_springs(self, field: ForceField) -> torch.Tensor:
+        """L [B, 3n, 3n]; zero where the force field does not know the molecule or its minimum."""
+        hessian = field.hessian()
+        regular = hessian + SLACK * torch.eye(hessian.shape[1]).to(hessian)
+        usable = field.known & (torch.linalg.cholesky_ex(regular).info == 0)
+        return usable[:, None, None] * (hessian - self._springs_hessian())
+
+    def _springs_hessian(self) -> torch.Tensor:
         direction = self.vector / self.distance[..., None]
         outer = direction[..., :, None] * direction[..., None, :]
         along, across = (k[..., None, None] for k in (self.along - self.across, self.across))

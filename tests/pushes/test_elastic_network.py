@@ -71,11 +71,21 @@ def test_a_molecule_is_the_same_in_any_batch():
     )
 
 
-def test_no_direction_is_free():
-    """All but rigid shifts are resisted, also those out of the plane of a planar molecule."""
-    for name in NAMES:
-        stiffness = torch.linalg.eigvalsh(network(name).hessian()[0])
-        assert float(stiffness[:3].abs().max()) < 1e-9 < 0.05 < float(stiffness[3])
+@pytest.mark.parametrize("name", [*NAMES, "SiH4", "CH3SH"])
+def test_all_but_rigid_motions_are_resisted(name):
+    """Also motions out of the plane of a planar molecule, and by springs alone (Si and S)."""
+    rigid = 5 if name == "C2H2" else 6
+    stiffness = torch.linalg.eigvalsh(network(name).hessian()[0])
+    assert float(stiffness[:3].abs().max()) < 1e-9 and float(stiffness[rigid]) > 0.05
+
+
+def test_where_the_force_field_knows_all_the_curvature_is_its_own():
+    springs = network("CH3CH2OH", "SiH4")
+    known, unknown = springs.hessian()
+    assert (springs.hessian()[1] == springs._springs_hessian()[1]).all()
+    assert float(unknown.abs().max()) > 10
+    turned = torch.linalg.eigvalsh(known)
+    assert float(turned[:6].abs().max()) < 1e-9  # which springs across bonds resist
 
 
 def test_stiffness_is_that_of_chemistry():
