@@ -194,8 +194,8 @@ class ForceField:
         molecule, _, j, k, _ = torsions.atoms.unbind(1)
         ends = [BASE * self._z(molecule, a) + self._neighbors[molecule, a] for a in (j, k)]
         low, high = torch.minimum(*ends), torch.maximum(*ends)
-        _, around, count = torch.stack([molecule, j, k]).unique(
-            dim=1, return_inverse=True, return_counts=True
-        )
+        size = self._numbers.shape[1]
+        bond = (molecule * size + j) * size + k
+        _, around, count = bond.unique(return_inverse=True, return_counts=True)
         parts = (low // BASE, low % BASE, high // BASE, high % BASE)
         self._add("torsion", molecule, place, place, 1 / count[around], *parts)

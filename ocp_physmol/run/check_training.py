@@ -11,6 +11,7 @@ from fairchem.core.modules import evaluator
 from fairchem.core.modules.scheduler import LRScheduler
 
 from ocp_physmol.errors import UserError, blame, did_you_mean
+from ocp_physmol.fairchem_compat.optimizers import BEYOND_TORCH, find_optimizer
 from ocp_physmol.losses.term import Term, active_entries, term_class
 from ocp_physmol.run import schema
 from ocp_physmol.run.signatures import lookup, options_of
@@ -89,9 +90,15 @@ def check_optim(config: dict, ours: bool) -> None:
     unjudged = config["mode"] == "train" and not config["dataset"].get("val")
     if unjudged and name == "ReduceLROnPlateau":
         raise UserError("optim.scheduler ReduceLROnPlateau needs dataset.val")
-    optimizer_class: Any = getattr(torch.optim, optim.get("optimizer", "AdamW"), None)
-    if not isinstance(optimizer_class, type):
-        raise UserError(f"optim.optimizer: torch.optim has no {optim['optimizer']}")
+    name_of_optimizer = optim.get("optimizer", "AdamW")
+    if name_of_optimizer in BEYOND_TORCH and not ours:
+        raise UserError(f"optim.optimizer {name_of_optimizer} needs trainer: physmol")
+    optimizer_class: Any = find_optimizer(name_of_optimizer)
+    if optimizer_class is None:
+        raise UserError(
+            f"optim.optimizer: torch.optim has no {name_of_optimizer}, which is not one of "
+            f"{', '.join(BEYOND_TORCH)}, either"
+        )
     params = optim.get("optimizer_params", {})
     validate(options_of(optimizer_class, ("params", "lr")), params, "optim.optimizer_params")
     weights = [torch.nn.Parameter(torch.zeros(1))]

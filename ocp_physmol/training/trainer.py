@@ -11,6 +11,7 @@ from fairchem.core.modules.evaluator import Evaluator
 
 from ocp_physmol.checkpoint import read_checkpoint, require_same_architecture
 from ocp_physmol.errors import UserError
+from ocp_physmol.fairchem_compat.optimizers import find_optimizer
 from ocp_physmol.files import move_into_place
 from ocp_physmol.losses.draws import structure_generators
 from ocp_physmol.losses.term import MeanOverRanks, Term, active_entries
@@ -57,6 +58,10 @@ class PhysMolTrainer(BudgetedTraining):
             if self.config[split]:
                 self.config[split]["required"] = list(self.output_targets) if labelled else []
         super().load_datasets()
+
+    def load_optimizer(self) -> None:
+        find_optimizer(self.config["optim"].get("optimizer", "AdamW"))
+        super().load_optimizer()
 
     def load_loss(self) -> None:
         self.loss_functions: list[tuple[str, dict]] = []

@@ -39,10 +39,11 @@ def test_seed_reproduces(trained, qm9_folder, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_killed_and_resumed_equals_uninterrupted(ranks, qm9_folder, tmp_path):
+@pytest.mark.parametrize(("ranks", "optimizer"), [(1, "AdamW"), (1, "SOAP"), (2, "SOAP")])
+def test_killed_and_resumed_equals_uninterrupted(ranks, optimizer, qm9_folder, tmp_path):
     """SIGKILL in the middle of an epoch; the run goes on from its newest checkpoint by itself."""
     share = ["--num-gpus", ranks, f"--optim.batch_size={4 // ranks}"]  # 8 steps an epoch
+    share.append(f"--optim.optimizer={optimizer}")
     process = subprocess.Popen(
         command("--mode", "train", "--config-yml", "configs/qm9/quickstart.yml", "--cpu",
                 "--run-dir", tmp_path, "--timestamp-id", "run", *small_run(qm9_folder), *share,
@@ -54,7 +55,7 @@ def test_killed_and_resumed_equals_uninterrupted(ranks, qm9_folder, tmp_path):
     process.kill()
     process.wait()
     time.sleep(2)  # by then its ranks are gone too
-    step = torch.load(checkpoint, weights_only=True)["step"]
+    step = torch.load(checkpoint, weights_only=True)["step"]  # also of SOAP's state
     time.sleep(1)
     assert step % 5 == 0 and step == torch.load(checkpoint, weights_only=True)["step"]
     epochs = f"--optim.max_epochs={step // 8 + 2}"
