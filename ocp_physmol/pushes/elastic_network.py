@@ -51,8 +51,8 @@ class ElasticNetwork:
         stretch = STRETCH * bond * torch.where(other, radii / self.distance, 0.0) ** STRETCH_POWER
         self.along = (stretch + ANGLE * second + TORSION * third) * other  # k_ij, [B, n, n]
         self.across = ACROSS * stretch  # s_ij
-        field = ForceField(self.minimum, numbers, bond > 0.5, radii)
-        self._lacking = self._beyond_springs(field)  # L
+        self.field = ForceField(self.minimum, numbers, bond > 0.5, radii)
+        self._lacking = self._beyond_springs()  # L
 
     def padded(self, values: torch.Tensor) -> torch.Tensor:
         """Values of all atoms, [N, ...], as those of B molecules of n atoms, [B, n, ...]."""
@@ -84,11 +84,11 @@ class ElasticNetwork:
         """Second derivatives at the minima, [B, 3n, 3n], eV/A^2; zero for padding."""
         return self._springs_hessian() + self._lacking
 
-    def _beyond_springs(self, field: ForceField) -> torch.Tensor:
+    def _beyond_springs(self) -> torch.Tensor:
         """L [B, 3n, 3n]; zero where the force field does not know the molecule or its minimum."""
-        hessian = field.hessian()
+        hessian = self.field.hessian()
         regular = hessian + SLACK * torch.eye(hessian.shape[1]).to(hessian)
-        usable = field.known & (torch.linalg.cholesky_ex(regular).info == 0)
+        usable = self.field.known & (torch.linalg.cholesky_ex(regular).info == 0)
         return usable[:, None, None] * (hessian - self._springs_hessian())
 
     def _springs_hessian(self) -> torch.Tensor:
