@@ -82,16 +82,17 @@ class ElasticNetwork:
 
     def hessian(self) -> torch.Tensor:
         """Second derivatives at the minima, [B, 3n, 3n], eV/A^2; zero for padding."""
-        return self._springs_hessian() + self._lacking
+        return self.springs_hessian() + self._lacking
 
     def _beyond_springs(self) -> torch.Tensor:
         """L [B, 3n, 3n]; zero where the force field does not know the molecule or its minimum."""
         hessian = self.field.hessian()
         regular = hessian + SLACK * torch.eye(hessian.shape[1]).to(hessian)
         usable = self.field.known & (torch.linalg.cholesky_ex(regular).info == 0)
-        return usable[:, None, None] * (hessian - self._springs_hessian())
+        return torch.where(usable[:, None, None], hessian - self.springs_hessian(), 0.0)
 
-    def _springs_hessian(self) -> torch.Tensor:
+    def springs_hessian(self) -> torch.Tensor:
+        """The same of the springs alone, without L."""
         direction = self.vector / self.distance[..., None]
         outer = direction[..., :, None] * direction[..., None, :]
         along, across = (k[..., None, None] for k in (self.along - self.across, self.across))

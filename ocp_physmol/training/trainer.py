@@ -108,10 +108,11 @@ class PhysMolTrainer(BudgetedTraining):
         batch = batch.to(self.device)
         seed = self.config["cmd"]["seed"] or 0
         terms = {name: loss.loss_fn for name, loss in self.terms.items()}
-        wanted = {
-            name: term.copy(batch, structure_generators(batch, seed, self.step, name))
-            for name, term in terms.items()
-        }
+        with torch.autocast(self.device.type, enabled=False):  # labels have all digits
+            wanted = {
+                name: term.copy(batch, structure_generators(batch, seed, self.step, name))
+                for name, term in terms.items()
+            }
         copies = renamed({name: copy for name, copy in wanted.items() if copy is not None})
         asked = merged(copies.values())
         model = self._unwrapped_model

@@ -39,6 +39,17 @@ def test_elements_without_constants_are_left_to_springs(name, known):
     assert bool((springs._lacking != 0).any()) == known
 
 
+def test_atoms_in_impossible_places_are_left_to_springs():
+    """Two hydrogen atoms in one place, and three neighbours on a line."""
+    for positions in (
+        [[0, 0, 0], [0, 0, 1.1], [0, 0, 1.1]],
+        [[0, 0, 0.1], [-1, 0, 0], [0, 0, 0], [1, 0, 0]],
+    ):
+        numbers = [6] + [1] * (len(positions) - 1)
+        springs = network(Atoms(numbers, positions))
+        assert (springs._lacking == 0).all() and torch.isfinite(springs.hessian()).all()
+
+
 def test_frequencies_are_near_those_of_dft():
     """Those of the sample of QM9, all modes; springs alone are off by 107 /cm."""
     errors = []
