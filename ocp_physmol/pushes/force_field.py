@@ -75,28 +75,9 @@ class ForceField:
         self._found: list[tuple[torch.Tensor, ...]] = []
         self._couple_stretches(*stretch, radii)
         self._couple_bends(*bend, *stretch, len(pos), pos.shape[1])
-        molecule, i, j, k = bow[0].atoms.unbind(1)
-        self._add(
-            "linear",
-            molecule,
-            bow[1],
-            bow[1],
-            1.0,
-            self._z(molecule, j),
-            *self._ends(molecule, i, k),
-        )
+        self._couple_linear_bends(*bow)
         self._couple_torsions(*torsion)
-        molecule, j, *others = plane[0].atoms.unbind(1)
-        elements = torch.stack([self._z(molecule, k) for k in others], 1).sort(1).values
-        self._add(
-            "plane",
-            molecule,
-            plane[1],
-            plane[1],
-            1.0,
-            self._z(molecule, j),
-            *elements[:, 1:].unbind(1),
-        )
+        self._couple_planes(*plane)
         rows, kind, factor = (torch.cat(parts) for parts in zip(*self._found))
         self.couplings = Couplings(rows, kind, factor)
 
@@ -133,10 +114,9 @@ class ForceField:
             molecule = one.atoms[:, 0]
             count = torch.bincount(molecule, minlength=molecules)
             order = molecule.argsort(stable=True)
+            first = (count.cumsum(0) - count)[molecule[order]]
             rank = torch.empty_like(order)
-            rank[order] = (
-                torch.arange(len(order)).to(order) - (count.cumsum(0) - count)[molecule[order]]
-            )
+            rank[order] = torch.arange(len(order)).to(order) - first
             places.append(before[molecule] + rank)
             before = before + count
         return places
@@ -188,6 +168,18 @@ class ForceField:
         first, second = (around[:, None] == around).triu(1).nonzero().unbind(1)
         parts = (part[first] for part in centre)
         self._add("bend-bend", molecule[first], place[first], place[second], 1.0, *parts)
+
+    def _couple_linear_bends(self, bends: Coordinates, place) -> None:
+        molecule, i, j, k = bends.atoms.unbind(1)
+        ends = self._ends(molecule, i, k)
+        self._add("linear", molecule, place, place, 1.0, self._z(molecule, j), *ends)
+
+    def _couple_planes(self, planes: Coordinates, place) -> None:
+        """By the centre and the two heaviest of its neighbours."""
+        molecule, j, *others = planes.atoms.unbind(1)
+        elements = torch.stack([self._z(molecule, k) for k in others], 1).sort(1).values
+        parts = self._z(molecule, j), *elements[:, 1:].unbind(1)
+        self._add("plane", molecule, place, place, 1.0, *parts)
 
     def _couple_torsions(self, torsions: Coordinates, place) -> None:
         """All torsions around a bond share one constant, whose kind does not know its direction."""
