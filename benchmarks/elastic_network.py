@@ -30,6 +30,16 @@ def frequencies(structure) -> np.ndarray:
     return np.stack([dft, *found])
 
 
+def print_table(title: str, dft: np.ndarray, found: np.ndarray) -> None:
+    """Ratios and errors of frequencies [modes], by band."""
+    band = np.digitize(dft, BAND_EDGES)
+    print(f"\n{title:15} {'median ratio':>12} {'MAE (1/cm)':>10} {'imaginary':>10}")
+    for name, chosen in [("all", band >= 0), *((n, band == b) for b, n in enumerate(BANDS))]:
+        error = np.abs(found - dft)[chosen].mean()
+        ratio, lost = np.median((found / dft)[chosen]), (found < 0)[chosen].mean()
+        print(f"{name:15} {ratio:12.2f} {error:10.0f} {lost:10.1%}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -40,14 +50,9 @@ def main() -> None:
     data = PhysMolLmdbDataset({"src": args.data})
     pairs = [frequencies(data[i]) for i in range(min(args.molecules, len(data)))]
     dft, network, springs = np.concatenate(pairs, axis=1)
-    band = np.digitize(dft, BAND_EDGES)
     print(f"{len(pairs)} molecules, {len(dft)} modes; frequencies beside DFT's")
-    for title, found in (("network", network), ("springs alone", springs)):
-        print(f"\n{title:15} {'median ratio':>12} {'MAE (1/cm)':>10} {'imaginary':>10}")
-        for name, chosen in [("all", band >= 0), *((n, band == b) for b, n in enumerate(BANDS))]:
-            error = np.abs(found - dft)[chosen].mean()
-            ratio, lost = np.median((found / dft)[chosen]), (found < 0)[chosen].mean()
-            print(f"{name:15} {ratio:12.2f} {error:10.0f} {lost:10.1%}")
+    print_table("network", dft, network)
+    print_table("springs alone", dft, springs)
 
 
 if __name__ == "__main__":

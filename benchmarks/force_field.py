@@ -16,18 +16,13 @@ import ocp_physmol  # noqa: F401  # before fairchem, which it makes importable
 import numpy as np
 import torch
 from ase import Atoms
+from elastic_network import print_table
 from tqdm import tqdm
 
-from ocp_physmol.calculators.pool import CalculatorPool, Refusal, Source
+from ocp_physmol.calculators.pool import CalculatorPool, Source
 from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
-from ocp_physmol.evaluation.vibrations import BAND_EDGES, BANDS
-from ocp_physmol.harmonic import (
-    PER_CM,
-    displaced,
-    harmonic_frequencies,
-    hessian,
-    internal_coordinates,
-)
+from ocp_physmol.harmonic import PER_CM, harmonic_frequencies, internal_coordinates
+from ocp_physmol.pushes.curvature import curved_molecules
 from ocp_physmol.pushes.elastic_network import ElasticNetwork
 from ocp_physmol.pushes.force_field import BASE, CONSTANTS, SORTS, ForceField
 from ocp_physmol.pushes.stretches import Curved, Stretches
@@ -35,22 +30,6 @@ from ocp_physmol.pushes.stretches import Curved, Stretches
 SOFT = 300.0  # 1/cm; softer modes weigh as if they had this frequency
 MIXED = 0.7  # weight of what mixes two modes, beside what moves one
 RIDGE = 1e-3  # of the fit, beside the mean of its matrix's diagonal
-
-
-def curved_molecules(data: PhysMolLmdbDataset, count: int) -> list[Curved]:
-    """Random molecules with GFN2-xTB's second derivatives and DFT's frequencies."""
-    order = np.random.default_rng(0).permutation(len(data))[:count]
-    found = []
-    with CalculatorPool(Source.named("gfn2")) as pool:
-        for index in tqdm(order, "Hessians", unit=" molecules", mininterval=1):
-            entry = data[int(index)]
-            numbers, pos = entry.atomic_numbers.numpy(), entry.pos.numpy().astype(float)
-            copies = ({"numbers": numbers, "positions": x} for x in displaced(pos))
-            answers = list(pool.evaluate(copies))
-            if not any(isinstance(answer, Refusal) for answer in answers):
-                curvature = hessian(np.array([forces for _, forces in answers]))
-                found.append(Curved(numbers, pos, curvature, entry.frequencies.numpy()))
-    return found
 
 
 def field_of(molecule: Curved) -> ForceField:
@@ -112,13 +91,8 @@ def compare(molecules: list[Curved], table: dict[int, float]) -> None:
         dft = np.sort(molecule.frequencies)
         pairs.append(np.stack([dft, harmonic_frequencies(atoms, curvature, len(dft))]))
     dft, found = np.concatenate(pairs, axis=1)
-    band = np.digitize(dft, BAND_EDGES)
-    print(f"\n{len(molecules)} other molecules, {len(dft)} modes\n")
-    print(f"{'1/cm':15} {'median ratio':>12} {'MAE':>6} {'imaginary':>10}")
-    for name, chosen in [("all", band >= 0), *((n, band == b) for b, n in enumerate(BANDS))]:
-        error = np.abs(found - dft)[chosen].mean()
-        ratio, lost = np.median((found / dft)[chosen]), (found < 0)[chosen].mean()
-        print(f"{name:15} {ratio:12.2f} {error:6.0f} {lost:10.1%}")
+    print(f"\n{len(molecules)} other molecules, {len(dft)} modes")
+    print_table("force field", dft, found)
 
 
 def main() -> None:
@@ -131,7 +105,8 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help=f"replace {CONSTANTS.name}")
     args = parser.parse_args()
     data = PhysMolLmdbDataset({"src": args.data})
-    molecules = curved_molecules(data, args.molecules + args.others)
+    with CalculatorPool(Source.named("gfn2")) as pool:
+        molecules = curved_molecules(pool, data, args.molecules + args.others, seed=0)
     table = fitted(molecules[: args.molecules])
     compare(molecules[args.molecules :], table)
     if args.write:

@@ -80,6 +80,17 @@ def to_batch(*structures):
     return data_list_collater(data, otf_graph=True)
 
 
+def with_labels(batch, pushes=3):
+    """The batch with `pushes` of each molecule, whose labels say which push of which atom."""
+    atoms = torch.arange(len(batch.pos), dtype=torch.float64)[:, None, None]
+    push = torch.arange(pushes, dtype=torch.float64)[:, None]
+    batch.pushed_pos = batch.pos[:, None] + 0.1 * (1 + push) * torch.tensor([1.0, 0, 0]).double()
+    batch.restoring_forces = (atoms + 100 * push).expand(-1, -1, 3)
+    batch.pushed_own_energy = torch.arange(len(batch.natoms))[:, None] + 100 * push.T
+    batch.pushed_own_forces = -batch.restoring_forces
+    return batch
+
+
 def slab():
     """Rattled Cu(111) with a CO on it, in a skewed cell smaller than twice the cutoff."""
     atoms = fcc111("Cu", (2, 2, 2), vacuum=6.0)

@@ -149,12 +149,10 @@ def labelled_parts(
     return parts
 
 
-def stretches_of(
-    pool: CalculatorPool, data: PhysMolLmdbDataset | None, molecules: int, seed: int
-) -> Stretches | None:
-    """Fit `Stretches` to the frequencies of some random molecules; None if the data have none."""
-    if data is None or "frequencies" not in data[0] or molecules == 0:
-        return None
+def curved_molecules(
+    pool: CalculatorPool, data: PhysMolLmdbDataset, molecules: int, seed: int
+) -> list[Curved]:
+    """Some random molecules with a calculator's second derivatives; not those that it refuses."""
     order = np.random.default_rng(seed).permutation(len(data))[:molecules]
     curved = []
     for index in tqdm(order, "Hessians", unit=" molecules", mininterval=1):
@@ -165,6 +163,16 @@ def stretches_of(
         if not any(isinstance(answer, Refusal) for answer in answers):
             curvature = hessian(np.array([forces for _, forces in answers]))
             curved.append(Curved(numbers, positions, curvature, entry.frequencies.numpy()))
+    return curved
+
+
+def stretches_of(
+    pool: CalculatorPool, data: PhysMolLmdbDataset | None, molecules: int, seed: int
+) -> Stretches | None:
+    """Fit `Stretches` to the frequencies of some random molecules; None if the data have none."""
+    if data is None or "frequencies" not in data[0] or molecules == 0:
+        return None
+    curved = curved_molecules(pool, data, molecules, seed)
     return Stretches.fitted(curved) if curved else None
 
 

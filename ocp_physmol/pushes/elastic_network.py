@@ -52,7 +52,9 @@ class ElasticNetwork:
         self.along = (stretch + ANGLE * second + TORSION * third) * other  # k_ij, [B, n, n]
         self.across = ACROSS * stretch  # s_ij
         self.field = ForceField(self.minimum, numbers, bond > 0.5, radii)
-        self._lacking = self._beyond_springs()  # L
+        springs = self.springs_hessian()
+        self._hessian = self._force_field_or(springs)
+        self._lacking = self._hessian - springs  # L
 
     def padded(self, values: torch.Tensor) -> torch.Tensor:
         """Values of all atoms, [N, ...], as those of B molecules of n atoms, [B, n, ...]."""
@@ -82,14 +84,14 @@ class ElasticNetwork:
 
     def hessian(self) -> torch.Tensor:
         """Second derivatives at the minima, [B, 3n, 3n], eV/A^2; zero for padding."""
-        return self.springs_hessian() + self._lacking
+        return self._hessian
 
-    def _beyond_springs(self) -> torch.Tensor:
-        """L [B, 3n, 3n]; zero where the force field does not know the molecule or its minimum."""
+    def _force_field_or(self, springs: torch.Tensor) -> torch.Tensor:
+        """Second derivatives of the force field; `springs` where it knows no such minimum."""
         hessian = self.field.hessian()
         regular = hessian + SLACK * torch.eye(hessian.shape[1]).to(hessian)
         usable = self.field.known & (torch.linalg.cholesky_ex(regular).info == 0)
-        return torch.where(usable[:, None, None], hessian - self.springs_hessian(), 0.0)
+        return torch.where(usable[:, None, None], hessian, springs)
 
     def springs_hessian(self) -> torch.Tensor:
         """The same of the springs alone, without L."""

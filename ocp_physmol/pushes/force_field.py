@@ -80,14 +80,14 @@ class ForceField:
         self._couple_planes(*plane)
         rows, kind, factor = (torch.cat(parts) for parts in zip(*self._found))
         self.couplings = Couplings(rows, kind, factor)
+        self._kinds, self._which = kind.unique(return_inverse=True)
 
     @property
     def known(self) -> torch.Tensor:
         """Of which molecules all coordinates have constants, [B] (bool)."""
         molecule, first, second = self.couplings.rows.unbind(1)
-        kinds, which = self.couplings.kind.unique(return_inverse=True)
-        has = torch.tensor([k in constants() for k in kinds.tolist()]).to(molecule)
-        lacking = (has[which] == 0) & (first == second)
+        has = torch.tensor([k in constants() for k in self._kinds.tolist()]).to(molecule)
+        lacking = (has[self._which] == 0) & (first == second)
         return torch.bincount(molecule[lacking], minlength=len(self.slopes)) == 0
 
     def hessian(self, table: dict[int, float] | None = None) -> torch.Tensor:
@@ -97,11 +97,10 @@ class ForceField:
         that it lacks have none.
         """
         table = constants() if table is None else table
-        rows, kind, factor = self.couplings
-        kinds, which = kind.unique(return_inverse=True)
-        value = torch.tensor([table.get(k, 0.0) for k in kinds.tolist()]).to(self.slopes)
+        rows, _, factor = self.couplings
+        value = torch.tensor([table.get(k, 0.0) for k in self._kinds.tolist()]).to(self.slopes)
         force = self.slopes.new_zeros(*self.slopes.shape[:2], self.slopes.shape[1])
-        entries = value[which] * factor / 2
+        entries = value[self._which] * factor / 2
         molecule, first, second = rows.unbind(1)
         force.index_put_((molecule, first, second), entries, accumulate=True)
         return self.slopes.mT @ (force + force.mT) @ self.slopes

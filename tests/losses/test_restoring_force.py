@@ -5,7 +5,7 @@ from itertools import compress
 import pytest
 import torch
 from ase.build import molecule
-from conftest import slab, to_batch
+from conftest import slab, to_batch, with_labels
 
 from ocp_physmol.errors import UserError
 from ocp_physmol.losses.draws import structure_generators
@@ -28,17 +28,6 @@ def pushed(batch, step=0, chosen=None, **changed):
 def many(name="CH3CH2OH", count=200):
     batch = to_batch(*[molecule(name)] * count)
     batch.sid = list(range(count))
-    return batch
-
-
-def with_labels(batch, pushes=3):
-    """The batch with `pushes` of each molecule, whose labels say which push of which atom."""
-    atoms = torch.arange(len(batch.pos), dtype=torch.float64)[:, None, None]
-    push = torch.arange(pushes, dtype=torch.float64)[:, None]
-    batch.pushed_pos = batch.pos[:, None] + 0.1 * (1 + push) * torch.tensor([1.0, 0, 0]).double()
-    batch.restoring_forces = (atoms + 100 * push).expand(-1, -1, 3)
-    batch.pushed_own_energy = torch.arange(len(batch.natoms))[:, None] + 100 * push.T
-    batch.pushed_own_forces = -batch.restoring_forces
     return batch
 
 

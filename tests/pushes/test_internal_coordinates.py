@@ -90,4 +90,4 @@ def test_torsions_have_the_sign_of_a_right_handed_screw():
     bonded = torch.zeros(1, 4, 4, dtype=torch.bool)
     for i in range(3):
         bonded[0, i, i + 1] = bonded[0, i + 1, i] = True
-    assert abs(float(internal.torsions(pos, bonded).value)) == pytest.approx(math.pi / 2)
+    assert float(internal.torsions(pos, bonded).value) == pytest.approx(math.pi / 2)

@@ -5,7 +5,7 @@ from itertools import compress
 import numpy as np
 import torch
 from ase.build import molecule
-from conftest import to_batch
+from conftest import to_batch, with_labels
 
 from ocp_physmol.losses.draws import structure_generators
 from ocp_physmol.model.prior import Prior
@@ -14,17 +14,6 @@ from ocp_physmol.pushes.stretches import Stretches, stretch_forces
 from ocp_physmol.pushes.teachers import pushed_by, stored_push
 
 SPRINGS = Stretches({(1, 6): (-3.0, 20.0), (1, 8): (5.0, 0.0), (6, 8): (7.0, 1.0)})
-
-
-def with_labels(batch, pushes=3):
-    """The batch with `pushes` of each molecule, whose labels say which push of which atom."""
-    atoms = torch.arange(len(batch.pos), dtype=torch.float64)[:, None, None]
-    push = torch.arange(pushes, dtype=torch.float64)[:, None]
-    batch.pushed_pos = batch.pos[:, None] + 0.1 * (1 + push) * torch.tensor([1.0, 0, 0]).double()
-    batch.restoring_forces = (atoms + 100 * push).expand(-1, -1, 3)
-    batch.pushed_own_energy = torch.arange(len(batch.natoms))[:, None] + 100 * push.T
-    batch.pushed_own_forces = -batch.restoring_forces
-    return batch
 
 
 def network_of(batch, chosen):
