@@ -42,10 +42,20 @@ def frequencies(curvatures: np.ndarray) -> np.ndarray:
     return np.sign(curvatures) * np.sqrt(np.abs(curvatures)) * PER_CM
 
 
-def harmonic_frequencies(atoms: Atoms, hessian: np.ndarray, num_modes: int) -> np.ndarray:
-    """Frequencies [num_modes] in 1/cm, sorted, of n atoms with the masses to use.
+def normal_modes(
+    atoms: Atoms, hessian: np.ndarray, num_modes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Frequencies [num_modes] in 1/cm, sorted, and how the n atoms move in each, [num_modes, n, 3].
 
-    The `hessian` is [3n, 3n] in eV/Angstrom^2.
+    The `hessian` is [3n, 3n] in eV/Angstrom^2, the masses are those of `atoms`. In a mode, the atom
+    that moves most moves by 1.
     """
     to_internal = internal_coordinates(atoms, num_modes)
-    return frequencies(np.linalg.eigvalsh(to_internal @ hessian @ to_internal.T))
+    curvatures, modes = np.linalg.eigh(to_internal @ hessian @ to_internal.T)
+    moved = (modes.T @ to_internal).reshape(num_modes, -1, 3)
+    return frequencies(curvatures), moved / np.linalg.norm(moved, axis=2).max(1)[:, None, None]
+
+
+def harmonic_frequencies(atoms: Atoms, hessian: np.ndarray, num_modes: int) -> np.ndarray:
+    """The frequencies of `normal_modes` alone."""
+    return normal_modes(atoms, hessian, num_modes)[0]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import numpy as np
@@ -15,7 +16,7 @@ from ocp_physmol.errors import UserError
 from ocp_physmol.evaluation.structure_tasks import CHECKPOINTS
 from ocp_physmol.figures.vibrations import vibrations_figure
 from ocp_physmol.files import write_json
-from ocp_physmol.harmonic import DISPLACEMENT, displaced, harmonic_frequencies, hessian
+from ocp_physmol.harmonic import DISPLACEMENT, displaced, hessian, normal_modes
 from ocp_physmol.option_types import COUNT, PATH
 from ocp_physmol.relaxation.batched import Descent, placed, relax
 from ocp_physmol.relaxation.calculator import open_model
@@ -26,6 +27,22 @@ BAND_EDGES = (1000, 2000)  # 1/cm, of DFT: soft modes; bends and bonds; triple b
 BANDS = ("below 1000", "1000 to 2000", "2000 and above")
 TO_MINIMUM = Descent(steps=300, fmax=0.005)  # frequencies are defined where forces vanish
 COPIES = 128  # displaced copies of a molecule in a batch
+FOLLOWED = 3  # times at most that a molecule leaves a saddle point along its lowest mode:
+DOWNHILL = 0.1  # Angstrom, by which the atom moves that moves most
+
+
+class Vibrating(NamedTuple):
+    """A molecule somewhere, and its normal modes there."""
+
+    structure: Data
+    converged: bool  # whether the relaxation that led there was; True without one
+    pairs: np.ndarray | None  # [modes, 2], DFT's and the model's frequencies, 1/cm, both sorted
+    downhill: np.ndarray  # [n, 3], where the atoms go along the lowest mode, Angstrom
+
+    @property
+    def is_saddle(self) -> bool:
+        """Whether the energy falls along any mode."""
+        return self.pairs is not None and bool((self.pairs[:, 1] < 0).any())
 
 
 def hessian_of(predictor: Predictor, structure: Data) -> np.ndarray:
@@ -44,47 +61,82 @@ def vibrations(
     Args:
         structures: at the data's minima, with DFT's `frequencies` [3n - 6] or [3n - 5], 1/cm.
         at: "minimum", where a relaxation with the model from the data's geometry ends, converged
-            or not; or "reference", that geometry itself, without its remaining forces.
+            or not, and where that is a saddle point, downhill from there; or "reference", that
+            geometry itself, without its remaining forces.
 
     Returns:
         Over all modes `modes` (their number), `mae_per_cm`, `median_ratio` (model to DFT) and
         `imaginary_fraction`, and in `bands` the same by BANDS; imaginary frequencies are negative.
         `pairs`, [DFT, model] of each mode, 1/cm. `molecules` (their number), `failed` (those
         without finite frequencies, in none of the other numbers), `imaginary_molecule_fraction` (of
-        molecules with any), `converged_fraction` (of relaxations; None at the reference).
+        molecules with any), `saddle_fraction` (of those with any before they went downhill),
+        `converged_fraction` (of relaxations; None at the reference).
     """
-    converged = None
-    if at == "minimum":
+    relaxed = at == "minimum"
+    if relaxed:
         starts = [s.pos.numpy() for s in structures]
-        ends = relax(predictor, structures, starts, TO_MINIMUM, title=f"{name} minima")
-        structures = [placed(s, end.positions) for s, end in zip(structures, ends)]
-        converged = float(np.mean([end.largest_force < TO_MINIMUM.fmax for end in ends]))
-    bar = tqdm(structures, f"{name} Hessians", unit=" molecules", mininterval=1)
-    found = [pairs for s in bar if (pairs := _frequencies(predictor, s)) is not None]
-    imaginary = [(pairs[:, 1] < 0).any() for pairs in found]
+        places = _relaxed(predictor, structures, starts, f"{name} minima")
+    else:
+        bar = tqdm(structures, f"{name} Hessians", unit=" molecules", mininterval=1)
+        places = [_vibrating(predictor, s) for s in bar]
+    finite = [place.pairs is not None for place in places]
+    saddles = [place.is_saddle for place in places]
+    for _ in range(FOLLOWED if relaxed else 0):
+        _leave_saddles(predictor, places, f"{name} downhill")
+    found = [place.pairs for place in places if place.pairs is not None]
     pairs = np.concatenate([np.empty((0, 2)), *found])
     band = np.digitize(pairs[:, 0], BAND_EDGES)
     return {
         **_summary(pairs),
-        "imaginary_molecule_fraction": float(np.mean(imaginary)) if imaginary else None,
-        "converged_fraction": converged,
-        "molecules": len(structures),
-        "failed": len(structures) - len(found),
+        "imaginary_molecule_fraction": _share([p.is_saddle for p in places], finite),
+        "saddle_fraction": _share(saddles, finite),
+        "converged_fraction": float(np.mean([p.converged for p in places])) if relaxed else None,
+        "molecules": len(places),
+        "failed": len(places) - len(found),
         "bands": {name: _summary(pairs[band == b]) for b, name in enumerate(BANDS)},
         "band_edges_per_cm": list(BAND_EDGES),
         "pairs": pairs.round(1).tolist(),
     }
 
 
-def _frequencies(predictor: Predictor, structure: Data) -> np.ndarray | None:
-    """DFT's and the model's frequencies [modes, 2], 1/cm, sorted; None if they are not finite."""
+def _relaxed(
+    predictor: Predictor, structures: Sequence[Data], starts: list[np.ndarray], title: str
+) -> list[Vibrating]:
+    """Structures where relaxations from positions [n, 3] end."""
+    ends = relax(predictor, structures, starts, TO_MINIMUM, title=title)
+    bar = tqdm(zip(structures, ends), f"{title}, Hessians", len(ends), mininterval=1)
+    return [
+        _vibrating(predictor, placed(s, end.positions), end.largest_force < TO_MINIMUM.fmax)
+        for s, end in bar
+    ]
+
+
+def _leave_saddles(predictor: Predictor, places: list[Vibrating], title: str) -> None:
+    """Relax again what is at a saddle point, from beside it, and put in its place where it ends."""
+    stuck = [k for k, place in enumerate(places) if place.is_saddle]
+    if not stuck:
+        return
+    structures = [places[k].structure for k in stuck]
+    starts = [places[k].downhill for k in stuck]
+    for k, place in zip(stuck, _relaxed(predictor, structures, starts, title)):
+        places[k] = place
+
+
+def _vibrating(predictor: Predictor, structure: Data, converged: bool = True) -> Vibrating:
     atoms = Atoms(structure.atomic_numbers.long().numpy(), structure.pos.numpy())
     atoms.set_masses("most_common")  # the isotopes that the data has
     finite = np.isfinite(atoms.positions).all()  # models refuse others
     if not finite or not np.isfinite(curved := hessian_of(predictor, structure)).all():
-        return None
+        return Vibrating(structure, False, None, atoms.positions)
     dft = np.sort(structure.frequencies.double().numpy())
-    return np.column_stack([dft, harmonic_frequencies(atoms, curved, len(dft))])
+    frequencies, modes = normal_modes(atoms, curved, len(dft))
+    downhill = atoms.positions + DOWNHILL * modes[:1].sum(0)
+    return Vibrating(structure, converged, np.column_stack([dft, frequencies]), downhill)
+
+
+def _share(which: list[bool], of: list[bool]) -> float | None:
+    """How many of some are among others; None where there are none."""
+    return sum(which) / sum(of) if any(of) else None
 
 
 def _summary(pairs: np.ndarray) -> dict:
@@ -125,13 +177,14 @@ def command(checkpoints: dict[str, Path], data: Path, molecules: int, output: Pa
         for at in PLACES:
             label = f"{name}, {at}"
             results[label] = vibrations(predictor, structures, at, label)
-    keys = ("median_ratio", "imaginary_fraction", "converged_fraction", "failed", "mae_per_cm")
+    keys = ("median_ratio", "saddle_fraction", "imaginary_fraction", "converged_fraction",
+            "failed", "mae_per_cm")  # fmt: skip
     rows = [
         [name, *(r[key] for key in keys), *(band["mae_per_cm"] for band in r["bands"].values())]
         for name, r in results.items()
     ]
-    headers = ["", "ratio", "imag.", "conv.", "failed", "MAE", *BANDS]
-    formats = ("", ".2f", ".0%", ".0%", "", *[".0f"] * 4)
+    headers = ["", "ratio", "saddles", "imag.", "conv.", "failed", "MAE", *BANDS]
+    formats = ("", ".2f", ".0%", ".0%", ".0%", "", *[".0f"] * 4)
     click.echo("\nHarmonic frequencies beside DFT's; MAE in 1/cm, by band of DFT's frequency\n")
     click.echo(tabulate(rows, headers, floatfmt=formats, missingval="-"))
     vibrations_figure(output / "vibrations.png", results)

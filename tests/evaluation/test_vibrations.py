@@ -161,6 +161,23 @@ def test_saddle_has_one_imaginary_mode():
     assert result["bands"]["1000 to 2000"]["imaginary_fraction"] == 1
 
 
+def test_saddle_is_left_downhill():
+    """Flat ammonia, which has no force out of its plane."""
+    ammonia = molecule("NH3")
+    length, across = ammonia.get_distance(0, 1), ammonia.get_distance(1, 2)
+    bonds = {(0, 1): (40.0, length), (0, 2): (40.0, length), (0, 3): (40.0, length)}
+    bonds |= {(1, 2): (9.0, across), (1, 3): (9.0, across), (2, 3): (9.0, across)}
+    expected = vibrations(Springs(bonds), [entry(ammonia, [1.0] * 6)])
+    assert expected["saddle_fraction"] == expected["imaginary_fraction"] == 0
+    turns = np.deg2rad([0, 120, 240])
+    flat = np.column_stack([np.cos(turns), np.sin(turns), np.zeros(3)])
+    start = entry(Atoms("NH3", [[0, 0, 0], *(length * flat)]), [1.0] * 6)
+    found = vibrations(Springs(bonds), [start])
+    assert found["saddle_fraction"] == found["converged_fraction"] == 1
+    assert found["imaginary_molecule_fraction"] == found["imaginary_fraction"] == 0
+    np.testing.assert_allclose(model_frequencies(found), model_frequencies(expected), atol=5)
+
+
 def test_rigid_motions_are_projected_out():
     """Even where forces remain, and rotations have a curvature of their own."""
     water, bonds = water_springs()
