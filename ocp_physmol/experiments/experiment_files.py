@@ -15,6 +15,7 @@ from ocp_physmol.datasets.qm9 import SPLITS
 from ocp_physmol.datasets.surfaces import Splitting, part_folder
 from ocp_physmol.errors import UserError, blame
 from ocp_physmol.experiments.launch import Chain, model_command
+from ocp_physmol.pushes.curvature import PUSHES
 from ocp_physmol.pushes.teachers import NEEDED
 from ocp_physmol.run.config_file import UNREADABLE, find_config
 from ocp_physmol.run.schema import Config, Seed
@@ -101,9 +102,11 @@ class Run:
     seed: int
 
     @property
-    def needs_labels(self) -> bool:
-        """Whether the training needs those of `ocp-physmol data curvature`."""
-        return needs_labels(self.config)
+    def pushes(self) -> int | None:
+        """How many of a molecule `ocp-physmol data curvature` is to label; None: no labels."""
+        if not needs_labels(self.config):
+            return None
+        return PUSHES if "data" in teachers(self.config) else 0
 
     def as_yaml(self) -> str:
         return yaml.safe_dump(self.config, sort_keys=False)
@@ -118,10 +121,15 @@ class Run:
         return Chain({"training": training, **more}, folder / "log.txt")
 
 
+def teachers(config: dict) -> set[str]:
+    """The teachers of a config's losses."""
+    losses = [item for entry in config.get("loss_functions", []) for item in entry.values()]
+    return {item["teacher"] for item in losses if "teacher" in item}
+
+
 def needs_labels(config: dict) -> bool:
     """Whether a config has a prior, or a loss whose labels `ocp-physmol data curvature` makes."""
-    losses = [item for entry in config.get("loss_functions", []) for item in entry.values()]
-    taught = any(NEEDED.get(item.get("teacher")) for item in losses)
+    taught = any(NEEDED[teacher] for teacher in teachers(config))
     return taught or config.get("model", {}).get("prior") is not None
 
 

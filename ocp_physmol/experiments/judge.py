@@ -10,7 +10,6 @@ import click
 import numpy as np
 from torch_geometric.data import Data
 
-from ocp_physmol.checkpoint import read_checkpoint, seconds_used
 from ocp_physmol.datasets.identifiers import identifier
 from ocp_physmol.datasets.qm9 import SPLITS
 from ocp_physmol.errors import blame
@@ -18,19 +17,17 @@ from ocp_physmol.evaluation import assembly, recovery, vibrations
 from ocp_physmol.evaluation.bond_parameters import bond_parameters, has_pair_energy
 from ocp_physmol.evaluation.energy_force_errors import energy_and_force_errors
 from ocp_physmol.evaluation.molecule_sets import MOLECULES, paper_set
-from ocp_physmol.experiments.launch import BEST, LAST
 from ocp_physmol.experiments.records import compact
+from ocp_physmol.experiments.trained import open_run
 from ocp_physmol.figures.bond_parameters import most_frequent
 from ocp_physmol.files import write_json
 from ocp_physmol.harmonic import DISPLACEMENT
 from ocp_physmol.option_types import COUNT, PATH
-from ocp_physmol.relaxation.calculator import CalculatorPredictor
 from ocp_physmol.relaxation.predictor import Predictor, open_labelled
 
 NOISES = (0.0, 0.05, 0.1)  # Angstrom
 BATCH_SIZE = 128  # of relaxations
 VIBRATING = 64  # molecules, whose Hessians cost most
-REFERENCES = 512  # training molecules, to which energies of elements are fitted for a calculator
 PAIRS = 1500  # of frequencies to keep
 PARAMETRIZED = 128  # molecules whose pairs of atoms are looked at
 PAIR_SAMPLES = 40  # to keep of each kind
@@ -44,13 +41,13 @@ PROTOCOLS = {  # in words, for the captions of tables and figures
 }  # fmt: skip
 
 
-def judge(run: Path, data: Path, molecules: int) -> dict:
+def judge(run: Path, description: dict, data: Path, molecules: int) -> dict:
     """The measured part of a record: of the training in the folder `run`, on the test split.
 
-    The best checkpoint is measured; the last one knows how long the training took. A calculator
-    has no training. Half of the `molecules` that are relaxed are the smallest.
+    The `description` of the run is the other part. Half of the `molecules` that are relaxed are the
+    smallest.
     """
-    predictor, trained = _trained(run, data)
+    predictor, trained = open_run(run, description["config"]["complete"], data)
     structures = open_labelled(data / "test")
     indices = paper_set(structures, molecules - molecules // 2, molecules // 2)
     chosen = [structures[i] for i in indices]
@@ -72,21 +69,6 @@ def judge(run: Path, data: Path, molecules: int) -> dict:
     if has_pair_energy(predictor.model):
         record["bond_parameters"] = pair_energies(predictor, structures)
     return compact(record)
-
-
-def _trained(run: Path, data: Path) -> tuple[Predictor, dict]:
-    """The model of a run, and what its record says of its training; a calculator has had none."""
-    calculator = description_of(run)["config"]["complete"].get("calculator")
-    if calculator is not None:
-        opened = CalculatorPredictor(calculator)
-        opened.fit_references(list(islice(open_labelled(data / "train"), REFERENCES)))
-        return opened, {"seconds_used": 0, "steps": 0, "parameters": 0}
-    predictor, state = Predictor.open(run / BEST), read_checkpoint(run / LAST)
-    return predictor, {
-        "seconds_used": seconds_used(state),
-        "steps": int(state["step"]),
-        "parameters": sum(p.numel() for p in predictor.model.parameters()),
-    }
 
 
 def recoveries(predictor: Predictor, structures: Sequence[Data]) -> dict[str, dict]:
@@ -184,4 +166,4 @@ def command(run: Path, output: Path, data: Path, molecules: int) -> None:
     """Measure the model that `ocp-physmol experiments` has trained in the folder RUN."""
     vibrations.require_frequencies(data / "test")
     description = description_of(run)
-    write_record(output, description, judge(run, data, molecules))
+    write_record(output, description, judge(run, description, data, molecules))

@@ -2,27 +2,29 @@
 
 import shutil
 import time
+from collections.abc import Iterable
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 
 import click
 from torch_geometric.data import Data
 
-from ocp_physmol.checkpoint import read_checkpoint, seconds_used
 from ocp_physmol.datasets import qm9
 from ocp_physmol.evaluation.energy_force_errors import energy_and_force_errors
 from ocp_physmol.evaluation.molecule_sets import MOLECULES
 from ocp_physmol.evaluation.recovery import Protocol, recover
 from ocp_physmol.evaluation.structure_tasks import panel_rows, table
-from ocp_physmol.experiments.experiment_files import labelled_folder, read_experiment
-from ocp_physmol.experiments.launch import BEST, LAST, launch
+from ocp_physmol.experiments.experiment_files import Run, labelled_folder, read_experiment
+from ocp_physmol.experiments.launch import BEST, launch
 from ocp_physmol.experiments.provenance import write_result
+from ocp_physmol.experiments.trained import open_run
 from ocp_physmol.figures.distributions import recovery_figure
 from ocp_physmol.option_types import COUNT, PATH, SECONDS, SEED
 from ocp_physmol.pushes import curvature
-from ocp_physmol.relaxation.predictor import Predictor, open_labelled
+from ocp_physmol.relaxation.predictor import open_labelled
 
-EXPERIMENT = Path("configs/qm9/experiments/quickstart.yml")  # its first run is the full model
+EXPERIMENTS = Path("configs/qm9/experiments")  # the first run of each is the full model
 SUMMARY = {
     "energy_mae_mev": "energy MAE (meV)",
     "force_mae_ev_per_a": "force MAE at minima (eV/Å)",
@@ -46,23 +48,25 @@ MAX_HEAVY_ATOMS = 7
 def command(seconds: float, molecules: int, data: Path, output: Path, seed: int) -> None:
     """Make the data, train two models and compare them on held-out molecules.
 
-    The data are QM9's molecules of at most 7 heavy atoms. The recommended model and an energy-only
-    one train side by side for the same number of seconds, on half of the processor's cores each.
+    The data are QM9's molecules of at most 7 heavy atoms. The best model and an energy-only one
+    train side by side for the same number of seconds, on half of the processor's cores each. The
+    best is PhysMol on GFN2-xTB, or without the extra xtb PhysMol alone. GFN2-xTB itself and the
+    force field MMFF94 are judged beside them.
     """
     started = time.time()
-    _, runs = read_experiment(EXPERIMENT, data, seconds)
-    make_data(data, any(run.needs_labels for run in runs.values()))
+    _, runs = read_experiment(EXPERIMENTS / _experiment(), data, seconds)
+    make_data(data, runs.values())
     folders = {name: output / run.slug.lower() for name, run in runs.items()}
     metrics = output / "metrics.json"
     if metrics.is_file():  # a finished quickstart starts anew, an interrupted one goes on
         metrics.unlink()
         for folder in folders.values():
             shutil.rmtree(folder, ignore_errors=True)
-    chains = {name: run.chain(folders[name], seed) for name, run in runs.items()}
+    trained = {name: run for name, run in runs.items() if not run.entry.calculator}
+    chains = {name: run.chain(folders[name], seed) for name, run in trained.items()}
     launch(chains, len(chains), "Training", seconds)
-    structures = open_labelled(data / "test")
-    chosen = list(islice(structures, molecules))
-    results = {name: _measure(name, folder, structures, chosen) for name, folder in folders.items()}
+    results = {name: _measure(run, folders[name], data, molecules) for name, run in runs.items()}
+    chosen = list(islice(open_labelled(data / "test"), molecules))
     protocol = Protocol()
     click.echo(
         f"\nHeld-out QM9 molecules of at most {MAX_HEAVY_ATOMS} heavy atoms; relaxation of "
@@ -70,30 +74,44 @@ def command(seconds: float, molecules: int, data: Path, output: Path, seed: int)
         f"steps to {protocol.fmax} eV/Å\n\n{table(results, SUMMARY)}"
     )
     recovery_figure(output / "recovery.png", results, _examples(chosen, results))
-    full, energy_only = ({key: result[key] for key in SUMMARY} for result in results.values())
     described = {**vars(protocol), "molecules": len(chosen), "seed": seed}
-    content = {**full, "energy_only": energy_only, "protocol": described}
+    models = {n: {key: result[key] for key in SUMMARY} for n, result in results.items()}
+    content = {"models": models, "protocol": described}
     beside = f", {output / 'recovery.png'}, and {next(iter(folders.values())) / BEST}"
     write_result(metrics, content, len(chains), started, beside)
 
 
-def make_data(folder: Path, labels: bool) -> None:
-    """Make QM9's small molecules, and GFN2-xTB's `labels` beside them, unless they are there."""
+def make_data(folder: Path, runs: Iterable[Run]) -> None:
+    """Make QM9's small molecules, and GFN2-xTB's labels if `runs` need them, if not yet there."""
     if not (folder / "report.json").is_file():
         qm9.make(folder, max_heavy_atoms=MAX_HEAVY_ATOMS)
-    labelled = labelled_folder(folder)
-    if labels and not curvature.is_made(folder, labelled, "gfn2"):
-        curvature.make(folder, labelled)
+    labelled, pushes = labelled_folder(folder), [run.pushes for run in runs]
+    needed = max((p for p in pushes if p is not None), default=None)
+    if needed is not None and not curvature.is_made(folder, labelled, "gfn2", needed):
+        curvature.make(folder, labelled, pushes=needed)
 
 
-def _measure(name: str, folder: Path, structures: list[Data], chosen: list[Data]) -> dict:
-    """Errors on all structures and relaxations of the chosen ones, of the best checkpoint."""
-    predictor, state = Predictor.open(folder / BEST), read_checkpoint(folder / LAST)
+def _experiment() -> str:
+    """The name of the experiment file: of the best model that what is installed allows."""
+    if find_spec("tblite") is not None:
+        return "quickstart.yml"
+    click.echo(
+        "tblite is not installed: PhysMol is trained without GFN2-xTB. Its minima are better with "
+        "it: pip install 'ocp-physmol[xtb]'"
+    )
+    return "quickstart_without_xtb.yml"
+
+
+def _measure(run: Run, folder: Path, data: Path, molecules: int) -> dict:
+    """Errors on all held-out structures, and relaxations of the first `molecules` of them."""
+    predictor, trained = open_run(folder, run.config, data)
+    structures = open_labelled(data / "test")
+    chosen = list(islice(structures, molecules))
     return {
-        **energy_and_force_errors(predictor, structures, name=name),
-        **recover(predictor, chosen, Protocol(), name=name),
-        "train_seconds": seconds_used(state),
-        "train_steps": state["step"],
+        **energy_and_force_errors(predictor, structures, name=run.name),
+        **recover(predictor, chosen, Protocol(), name=run.name),
+        "train_seconds": trained["seconds_used"],
+        "train_steps": trained["steps"],
     }
 
 

@@ -32,7 +32,7 @@ class OnMolecules:
     molecules: int  # to relax
 
     def prepare(self, runs: Iterable[Run]) -> None:
-        make_data(self.data, any(run.needs_labels for run in runs))
+        make_data(self.data, runs)
         require_frequencies(self.data / "test")
 
     def judging(self, run: Run, folder: Path, record: Path) -> list[str]:

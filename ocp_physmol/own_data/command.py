@@ -25,6 +25,10 @@ CELLS = (
     "The cells differ between frames of the same atoms. Stress is not trained, so relax positions "
     "with this model, but no cells. Held-out frames may be neighbours of those trained on."
 )
+UNKNOWN = (
+    "{count} of the held-out frames have elements that no training frame has: {elements}. Their "
+    "energies cannot be predicted, and spoil the errors below; add calculations of these elements."
+)
 NEXT_STEPS = """
 To use the model, with energies in eV and forces in eV/Å:
 
@@ -110,7 +114,11 @@ def _judged(output: Path, gpu: bool) -> Judgement:
     reference = Reference.of(open_labelled(output / "data/train"))
     if reference.cells_vary:
         click.echo(CELLS)
+    held_out = open_labelled(output / "data/test")
+    elements, count = reference.unknown(held_out)
+    if elements:
+        click.echo(UNKNOWN.format(count=count, elements=", ".join(elements)))
     predictor = Predictor.open(output / BEST, cpu=not gpu)
-    result = judge(predictor, open_labelled(output / "data/test"), reference)
+    result = judge(predictor, held_out, reference)
     parity_figure(output / "parity.png", *result.pairs)
     return result

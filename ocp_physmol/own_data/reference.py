@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from ase.data import chemical_symbols
 from torch_geometric.data import Data
 
 from ocp_physmol.model.elements import composition
@@ -14,10 +15,12 @@ from ocp_physmol.progress import chunks
 class Reference:
     """Energies of the elements [119] (eV), fitted to training data; for one molecule, its mean.
 
-    `cells_vary` says whether periodic frames of the same atoms have different cells.
+    `known` [119] (bool) are the elements of the training data, and `cells_vary` says whether
+    periodic frames of the same atoms have different cells.
     """
 
     element_energies: np.ndarray
+    known: np.ndarray
     cells_vary: bool
 
     @classmethod
@@ -33,9 +36,16 @@ class Reference:
                     cell = frame.cell.numpy()
                     first = cells.setdefault(frame.atomic_numbers.numpy().tobytes(), cell)
                     vary = vary or not np.allclose(first, cell, atol=1e-4)
-        fitted = np.linalg.lstsq(np.array(counts), np.array(energies), rcond=None)[0]
-        return cls(fitted, vary)
+        occurring = np.array(counts)
+        fitted = np.linalg.lstsq(occurring, np.array(energies), rcond=None)[0]
+        return cls(fitted, occurring.any(axis=0), vary)
 
     def energies(self, frames: Sequence[Data]) -> np.ndarray:
         """Energies [B] (eV) of frames that consist of separate atoms."""
         return np.array([composition(frame) for frame in frames]) @ self.element_energies
+
+    def unknown(self, frames: Sequence[Data]) -> tuple[list[str], int]:
+        """Elements that the training data lack, by symbol, and how many frames have any."""
+        lacking = np.array([composition(frame) > 0 for frame in frames]) & ~self.known
+        symbols = [chemical_symbols[z] for z in np.flatnonzero(lacking.any(axis=0))]
+        return symbols, int(lacking.any(axis=1).sum())

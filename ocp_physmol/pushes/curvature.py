@@ -26,6 +26,7 @@ from ocp_physmol.pushes.elastic_network import ElasticNetwork
 from ocp_physmol.pushes.stretches import Curved, Stretches
 
 LABELS = ("pushed_", "restoring_forces", "stretch_")  # how the keys of what is added begin
+PUSHES = 8  # of each training molecule, where a loss compares with stored forces
 PART = 500  # molecules between two moments at which an interrupted command goes on
 
 
@@ -34,10 +35,12 @@ def content_of(src: Path) -> list[str]:
     return [checksum(path) for path in sorted(src.glob("*/*.lmdb"))]
 
 
-def is_made(src: Path, dst: Path, teacher: str) -> bool:
-    """Whether `dst` has a teacher's labels for the data set `src` as it is now."""
+def is_made(src: Path, dst: Path, teacher: str, pushes: int) -> bool:
+    """Whether `dst` has a teacher's labels for the data set `src` as it is now, on that many
+    pushes or more."""
     report = json.loads((dst / REPORT).read_text()) if (dst / REPORT).is_file() else {}
-    return report.get("teacher") == teacher and report.get("content") == content_of(src)
+    is_current = report.get("teacher") == teacher and report.get("content") == content_of(src)
+    return is_current and report["pushes"] >= pushes
 
 
 def splits_of(src: Path) -> dict[str, PhysMolLmdbDataset]:
@@ -184,7 +187,7 @@ def stretches_of(
     "calculator of ASE that needs no arguments.",
 )  # fmt: skip
 @click.option(
-    "--pushes", type=click.IntRange(0), default=8, help="Of each molecule of the split train."
+    "--pushes", type=click.IntRange(0), default=PUSHES, help="Of each molecule of the split train."
 )
 @click.option(
     "--noise", type=click.FloatRange(0, min_open=True), default=0.12,
@@ -201,7 +204,7 @@ def make(
     src: Path,
     dst: Path,
     teacher: str = "gfn2",
-    pushes: int = 8,
+    pushes: int = PUSHES,
     noise: float = 0.12,
     frequencies: int = 100,
     seed: int = 0,

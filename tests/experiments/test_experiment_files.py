@@ -36,9 +36,10 @@ def test_shipped_files(name, monkeypatch, tmp_path):
         if run.entry.calculator:
             continue
         assert run.config["optim"]["max_seconds"] == run.seconds >= 150
-        folder = labelled_folder(tmp_path) if run.needs_labels else tmp_path
+        folder = tmp_path if run.pushes is None else labelled_folder(tmp_path)
         assert run.config["dataset"]["test"]["src"] == str(folder / "test")
         assert run.config["dataset"]["train"]["format"] == "physmol_lmdb"  # of the includes
+        assert run.pushes in ({8} if "taught" in run.entry.config else {0, None})
     if name == "curve":
         assert sorted(run.seconds for run in runs.values()) == [150, 300, 600, 3600]
 

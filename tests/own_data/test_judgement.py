@@ -30,7 +30,8 @@ class Wrong:
 def test_errors_of_a_wrong_model():
     """Fixed atoms do not count; each structure counts once, and each component."""
     frames = [frame(-10.0, 2, fixed=1), frame(-21.0, 4)]
-    reference = Reference(np.where(np.arange(NUM_TYPES) == 1, -5.0, 0.0), cells_vary=False)
+    energies = np.where(np.arange(NUM_TYPES) == 1, -5.0, 0.0)
+    reference = Reference(energies, energies < 0, cells_vary=False)
     result = judge(Wrong(), frames, reference)
     model, nothing = result.columns.values()
     assert model["energy_mae_mev"] == model["energy_rmse_mev"] == pytest.approx(2000)

@@ -178,4 +178,7 @@ def test_energies_without_a_model(tmp_path):
     mean = torch.cat([frame.energy for frame in frames]).mean().item()
     assert reference.energies(frames) == pytest.approx(mean) and not reference.cells_vary
     make_data([crystals(tmp_path / "pressed.traj")], tmp_path / "crystals", seed=0)
-    assert Reference.of(open_labelled(tmp_path / "crystals/data/train")).cells_vary
+    others = open_labelled(tmp_path / "crystals/data/train")
+    assert Reference.of(others).cells_vary
+    assert reference.unknown(frames) == ([], 0)
+    assert reference.unknown([*frames, *others]) == (["Cu"], len(others))

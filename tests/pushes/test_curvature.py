@@ -181,11 +181,13 @@ def test_the_source_is_never_replaced(src, tmp_path, monkeypatch, capsys, dst):
 
 def test_labels_of_former_data_are_not_current(src, tmp_path):
     dst = tmp_path / "dst"
-    assert not curvature.is_made(src, dst, EMT_NAME)
-    labelled(src, dst)
-    assert curvature.is_made(src, dst, EMT_NAME) and not curvature.is_made(src, dst, "gfn2")
+    assert not curvature.is_made(src, dst, EMT_NAME, 0)
+    made = labelled(src, dst)[0].pushed_pos.shape[1]
+    assert curvature.is_made(src, dst, EMT_NAME, made)
+    assert not curvature.is_made(src, dst, EMT_NAME, made + 1)
+    assert not curvature.is_made(src, dst, "gfn2", 0)
     data_set(tmp_path / "src", molecule("CH4"), split="val")
-    assert not curvature.is_made(src, dst, EMT_NAME)
+    assert not curvature.is_made(src, dst, EMT_NAME, 0)
 
 
 def test_another_push_stands_for_a_refused_one():
