@@ -27,13 +27,13 @@ class Prior:
     """The prior NAME of batches of free molecules."""
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name, self._warned = name, set[str]()
 
     def __call__(self, data: Batch, training: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """Energies [B] (eV), in double precision, and forces [N, 3] (eV/Angstrom).
 
         The energies can be differentiated once by `data.pos`. Molecules that the method refuses
-        get NaN, and a warning says why.
+        get NaN, and a warning says why, once.
 
         Raises:
             ValueError: in training, if the data do not hold the prior.
@@ -58,8 +58,10 @@ class Prior:
     def _computed(self, data: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         energy, forces, refusals = evaluate(_pool(self.name), data)
         for place, reason in refusals.items():
-            n = int(data.natoms[place])
-            logging.warning(f"{self.name} refuses a molecule of {n} atoms: {reason}")
+            problem = f"{self.name} refuses a molecule of {int(data.natoms[place])} atoms: {reason}"
+            if problem not in self._warned:  # a relaxation asks again in every step
+                logging.warning(problem)
+            self._warned.add(problem)
         return energy.to(data.pos.device), forces
 
 
