@@ -39,4 +39,4 @@ test-fast: check  ## Style, types and the tests that take seconds: within two mi
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 clean:  ## Remove .venv and what the quickstart, the demo, the report and the docs made
-	rm -rf $(VENV) data/quickstart data/emt runs/quickstart runs/oc20-demo report site
+	rm -rf $(VENV) data/quickstart data/quickstart-gfn2 data/emt runs/quickstart runs/oc20-demo report site

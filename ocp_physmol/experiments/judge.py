@@ -35,8 +35,8 @@ RECOVERED = (1, 7, 35, 87)  # to draw, by GDB index: methane, ethane, and the pa
 ASSEMBLED = (35, 87)  # the paper's Fig. 3
 PROTOCOLS = {  # in words, for the captions of tables and figures
     "recovery": f"{recovery.Protocol()}, in batches of {BATCH_SIZE}",
-    "vibrations": f"at the model's minimum: {vibrations.TO_MINIMUM}; Hessians by differences "
-                  f"of forces at ±{DISPLACEMENT} Å",
+    "vibrations": f"at the model's minimum: {vibrations.TO_MINIMUM}, and from saddle points "
+                  f"downhill; Hessians by differences of forces at ±{DISPLACEMENT} Å",
     "assembly": f"one or two groups moved by {assembly.Protocol.distance} Å; {assembly.Protocol()}",
 }  # fmt: skip
 
