@@ -28,7 +28,7 @@ BANDS = ("below 1000", "1000 to 2000", "2000 and above")
 TO_MINIMUM = Descent(steps=300, fmax=0.005)  # frequencies are defined where forces vanish
 COPIES = 128  # displaced copies of a molecule in a batch
 FOLLOWED = 3  # times at most that a molecule leaves a saddle point along its lowest mode:
-DOWNHILL = 0.1  # Angstrom, by which the atom moves that moves most
+DOWNHILL = 0.3  # Angstrom, by which the atom moves that moves most; less is soon without force
 
 
 class Vibrating(NamedTuple):
