@@ -33,6 +33,7 @@ SUMMARY = {
     "do_nothing_delta_p_a": "ΔP, do nothing (Å)",
     "converged_fraction": "converged relaxations",
     "drifted_fraction": "drifted beyond 0.5 Å",
+    "refused": "refused molecules",
     "train_seconds": "training (s)",
     "train_steps": "training (steps)",
 }
@@ -110,6 +111,7 @@ def _measure(run: Run, folder: Path, data: Path, molecules: int) -> dict:
     return {
         **energy_and_force_errors(predictor, structures, name=run.name),
         **recover(predictor, chosen, Protocol(), name=run.name),
+        "refused": len(predictor.refused),
         "train_seconds": trained["seconds_used"],
         "train_steps": trained["steps"],
     }
