@@ -8,18 +8,18 @@ import torch
 from torch_geometric.data import Batch, Data
 
 from ocp_physmol.calculators.batches import evaluate
-from ocp_physmol.calculators.pool import KNOWN, CalculatorPool, Source
+from ocp_physmol.calculators.pool import KNOWN, CalculatorPool, Refusal, Source
 from ocp_physmol.datasets.identifiers import identifier
 from ocp_physmol.errors import UserError
 from ocp_physmol.model.elements import NUM_TYPES, composition
-from ocp_physmol.pushes.draw import is_bonded_across_the_cell
+from ocp_physmol.pushes.draw import bonded_across_the_cell
 from ocp_physmol.relaxation.predictor import Predictor
 
 
 class CalculatorPredictor(Predictor):
     """A calculator in the place of a trained model, for free molecules.
 
-    Molecules that it refuses get NaN.
+    Molecules that it refuses get NaN, and so do those that have flown apart over their cells.
     """
 
     device = torch.device("cpu")
@@ -30,6 +30,7 @@ class CalculatorPredictor(Predictor):
         self.refused: dict[int | str, str] = {}
         self.pool = CalculatorPool(Source.named(name))
         self.references = np.zeros(NUM_TYPES)  # of the elements, eV
+        self._of_free_molecules = False  # whether the data have been seen to be
 
     def fit_references(self, structures: Sequence[Data]) -> None:
         """One energy for each element, so that energies are those of the labels of `structures`."""
@@ -41,9 +42,15 @@ class CalculatorPredictor(Predictor):
 
     def predict(self, batch: Batch) -> dict[str, torch.Tensor]:
         """`energy` [B] in eV, in double precision, and `forces` [N, 3] in eV/Angstrom."""
-        if is_bonded_across_the_cell(batch, batch.natoms):
+        across = bonded_across_the_cell(batch, batch.natoms)
+        if across.any() and not self._of_free_molecules:
             raise UserError("calculators are for free molecules here, and the data are periodic")
+        self._of_free_molecules = True
         energies, forces, refusals = evaluate(self.pool, batch)
+        energies[across], forces[across[batch.batch]] = torch.nan, torch.nan
+        refusals |= {
+            place: Refusal("larger than its cell") for place in across.nonzero()[:, 0].tolist()
+        }
         for place, reason in refusals.items():
             self.refused.setdefault(identifier(batch.sid[place]), reason)
         added = torch.from_numpy(self.references)[batch.atomic_numbers.long()]

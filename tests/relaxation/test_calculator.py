@@ -58,6 +58,19 @@ def test_what_is_refused_is_nan_and_remembered():
     assert list(predictor.refused) == [7] and "Si" in predictor.refused[7]
 
 
+def test_a_molecule_that_flies_apart_over_its_cell_is_refused_alone():
+    pair = [to_data(molecule(name, vacuum=5), sid=sid) for sid, name in enumerate(("H2O", "CH4"))]
+    predictor = CalculatorPredictor(EMT_NAME)
+    (batch,) = batches(pair, 2)
+    batch.pbc = torch.ones(2, 3, dtype=torch.bool)  # as where data say nothing
+    whole = predictor.predict(batch)
+    batch.pos[1] += batch.cell[0].sum(0) - 1.5  # a hydrogen of water, to another image of oxygen
+    out = predictor.predict(batch)
+    assert out["energy"].isnan().tolist() == [True, False]
+    torch.testing.assert_close(out["forces"][3:], whole["forces"][3:])
+    assert predictor.refused == {0: "larger than its cell"}
+
+
 def test_periodic_structures_are_refused():
     with pytest.raises(UserError, match="the data are periodic"):
         open_model(EMT_NAME).energies_and_forces([to_data(slab())])
