@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -66,8 +66,11 @@ def command(seconds: float, molecules: int, data: Path, output: Path, seed: int)
     trained = {name: run for name, run in runs.items() if not run.entry.calculator}
     chains = {name: run.chain(folders[name], seed) for name, run in trained.items()}
     launch(chains, len(chains), "Training", seconds)
-    results = {name: _measure(run, folders[name], data, molecules) for name, run in runs.items()}
-    chosen = list(islice(open_labelled(data / "test"), molecules))
+    structures = open_labelled(data / "test")
+    chosen = list(islice(structures, molecules))
+    results = {
+        name: _measure(run, folders[name], data, structures, chosen) for name, run in runs.items()
+    }
     protocol = Protocol()
     click.echo(
         f"\nHeld-out QM9 molecules of at most {MAX_HEAVY_ATOMS} heavy atoms; relaxation of "
@@ -103,11 +106,11 @@ def _experiment() -> str:
     return "quickstart_without_xtb.yml"
 
 
-def _measure(run: Run, folder: Path, data: Path, molecules: int) -> dict:
-    """Errors on all held-out structures, and relaxations of the first `molecules` of them."""
+def _measure(
+    run: Run, folder: Path, data: Path, structures: Sequence[Data], chosen: list[Data]
+) -> dict:
+    """Errors on all `structures`, and relaxations of the `chosen` ones."""
     predictor, trained = open_run(folder, run.config, data)
-    structures = open_labelled(data / "test")
-    chosen = list(islice(structures, molecules))
     return {
         **energy_and_force_errors(predictor, structures, name=run.name),
         **recover(predictor, chosen, Protocol(), name=run.name),

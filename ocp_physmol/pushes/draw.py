@@ -21,14 +21,9 @@ def obstacle(entry: Data) -> str | None:
         return "pos_relaxed beside other positions"
     if "fixed" in entry and entry.fixed.any():
         return "fixed atoms"
-    if is_bonded_across_the_cell(entry, torch.tensor([len(entry.pos)])):
+    if bonded_across_the_cell(entry, torch.tensor([len(entry.pos)])).any():
         return "atoms that are bonded across the boundaries of the cell"
     return None
-
-
-def is_bonded_across_the_cell(data: Data, natoms: torch.Tensor) -> bool:
-    """Whether atoms of a structure, or of a batch with `natoms` [B], have bonds out of a cell."""
-    return bool(bonded_across_the_cell(data, natoms).any())
 
 
 def bonded_across_the_cell(data: Data, natoms: torch.Tensor) -> torch.Tensor:
