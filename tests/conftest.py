@@ -180,10 +180,6 @@ def small_run(qm9_folder: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def command(*arguments) -> list[str]:
-    return [sys.executable, "main.py", *map(str, arguments)]
-
-
 def ends(status: int, *arguments) -> None:
     """Call `ocp-physmol ...` in this process, and see with what status it ends."""
     with pytest.raises(SystemExit) as stop:
@@ -193,7 +189,26 @@ def ends(status: int, *arguments) -> None:
 
 def run_main(*arguments, timeout: int = 180) -> subprocess.CompletedProcess:
     """`python main.py ...` without the wait for imports; all it prints is in `stdout`."""
-    return warm.run([str(a) for a in arguments], timeout)
+    return warm.run(["main.py", *map(str, arguments)], timeout)
+
+
+def start_main(*arguments) -> warm.Popen:
+    """The same, without waiting for its end; what it prints is lost."""
+    command = [sys.executable, "main.py", *map(str, arguments)]
+    return warm.Popen(command, stdout=Path(os.devnull).open("a"), folder=REPOSITORY)
+
+
+def run_command(
+    *arguments, timeout: int = 600, folder: Path = REPOSITORY
+) -> subprocess.CompletedProcess:
+    """`ocp-physmol ...`, likewise."""
+    return warm.run(["-m", "ocp_physmol", *map(str, arguments)], timeout, folder)
+
+
+@pytest.fixture
+def warm_launch(monkeypatch) -> None:
+    """The commands that a command started in this process starts do not wait for imports."""
+    monkeypatch.setattr("ocp_physmol.experiments.launch.subprocess", warm.STARTED)
 
 
 def train(qm9_folder: Path, run_dir: Path, *more) -> subprocess.CompletedProcess:

@@ -1,8 +1,8 @@
-"""Runs of main.py in processes forked from one that has already imported the package.
+"""Commands in processes forked from one that has already imported the package.
 
-An import costs four seconds of a processor, and hundreds of runs would each pay it. All else is as
-on the command line: a process of its own for every run and every rank. Runs that must begin in a
-fresh interpreter use `conftest.command` instead.
+An import costs six seconds of a processor, and hundreds of runs would each pay it. All else is as
+on the command line: a process of its own for every run, every rank, and every command that another
+one starts. The tutorial's, the quickstart's and SLURM's runs begin in a fresh interpreter.
 """
 
 import functools
@@ -13,40 +13,71 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 REPOSITORY = Path(__file__).parents[1]
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["ocp_physmol.run.cli"])
 
 
-def run(arguments: list[str], timeout: float) -> subprocess.CompletedProcess:
-    """`python main.py` with these arguments; all it prints is in `stdout`.
+class Popen:
+    """What the package uses of `subprocess.Popen`, for `python main.py ...` or `python -m ...`."""
+
+    def __init__(self, command: list[str], stdout, stderr=None, env=None, folder="") -> None:
+        arguments = (command[1:], stdout.name, env or {}, folder or os.getcwd())
+        self.process = _context.Process(target=_be, args=arguments)
+        self.process.start()
+
+    def poll(self) -> int | None:
+        return self.process.exitcode
+
+    def kill(self) -> None:
+        self.process.kill()
+
+    def wait(self) -> None:
+        self.process.join()
+
+
+STARTED = SimpleNamespace(Popen=Popen)  # in place of the module `subprocess`
+
+
+def run(
+    arguments: list[str], timeout: float, folder: Path = REPOSITORY
+) -> subprocess.CompletedProcess:
+    """`python` in `folder` with these arguments; all it prints is in `stdout`.
 
     Raises:
         subprocess.TimeoutExpired: after `timeout` seconds, when the run has been killed.
     """
     with tempfile.NamedTemporaryFile("r", suffix=".log") as log:
-        process = _context.Process(target=_main, args=(arguments, log.name))
+        process = _context.Process(target=_be, args=(arguments, log.name, {}, folder))
         process.start()
         process.join(timeout)
         if process.is_alive():
             process.kill()
             process.join()
-            raise subprocess.TimeoutExpired(["main.py", *arguments], timeout, log.read())
+            raise subprocess.TimeoutExpired(["python", *arguments], timeout, log.read())
         return subprocess.CompletedProcess(arguments, process.exitcode, stdout=log.read())
 
 
-def _main(arguments: list[str], log: str) -> None:
-    """What the forked process does: print to the log, and be main.py."""
+def _be(arguments: list[str], log: str, environment: dict, folder: Path | str) -> None:
+    """What the forked process does: print to the log, and be `python` with the arguments."""
     file = open(log, "a", buffering=1)  # noqa: SIM115  # open as long as the process lives
     os.dup2(file.fileno(), 1)
     os.dup2(file.fileno(), 2)
     sys.stdout = sys.stderr = file
-    os.chdir(REPOSITORY)
+    os.environ.update(environment)
+    os.chdir(folder)
     sys.path.insert(0, str(REPOSITORY))
-    sys.argv = ["main.py", *arguments]
+    from ocp_physmol.experiments import launch
     from ocp_physmol.run import local
 
     # ranks are forked, too; with one thread a process (conftest.py) nothing speaks against it
     local.LaunchConfig = functools.partial(local.LaunchConfig, start_method="fork")
-    runpy.run_path("main.py", run_name="__main__")
+    launch.subprocess = STARTED
+    if arguments[0] == "-m":
+        sys.argv = arguments[1:]
+        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = arguments
+        runpy.run_path(arguments[0], run_name="__main__")

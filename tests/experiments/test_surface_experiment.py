@@ -1,8 +1,6 @@
 """An experiment on small surfaces, relaxed with EMT: from the files to the table, and once more."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -10,7 +8,7 @@ from ase.build import add_adsorbate, fcc111
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 from ase.optimize import LBFGS
-from conftest import REPOSITORY, ends
+from conftest import REPOSITORY, ends, run_command
 
 from ocp_physmol.experiments.records import read_record
 
@@ -55,9 +53,8 @@ def arguments(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(arguments):
     """The folder when all is done, and what was printed."""
-    command = [sys.executable, "-m", "ocp_physmol", "experiments", *arguments[1], "--jobs", "2"]
-    result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout + result.stderr
+    result = run_command("experiments", *arguments[1], "--jobs", "2")
+    assert result.returncode == 0, result.stdout
     return arguments[0], result.stdout
 
 
@@ -87,14 +84,15 @@ def test_a_row_is_a_model(finished):
 
 
 @pytest.mark.slow
-def test_what_is_finished_is_not_done_again(finished, arguments, capsys):
+def test_what_is_finished_is_not_done_again(finished, arguments):
     folder = finished[0]
     files = [*folder.glob("records/mine/*"), *folder.glob("runs/mine/*/log.txt")]
     files += folder.glob("data/*/report.json")
     assert len(files) == 3 + 3 + 4
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
     (folder / "records/mine/PhysMol_seen.json").rename(folder / "judgement.json")
-    ends(0, "experiments", *arguments[1])
+    result = run_command("experiments", *arguments[1])
+    assert result.returncode == 0, result.stdout
     again = json.loads((folder / "records/mine/PhysMol_seen.json").read_text())
     former = json.loads((folder / "judgement.json").read_text())
     assert again["relaxations"] == former["relaxations"] and again["steps"] == former["steps"]
@@ -102,7 +100,7 @@ def test_what_is_finished_is_not_done_again(finished, arguments, capsys):
     assert len(untouched) == 2 + 2 + 4
     for path in untouched:
         assert (path.read_bytes(), path.stat().st_mtime_ns) == before[path]
-    assert "PhysMol" in capsys.readouterr().out
+    assert "PhysMol" in result.stdout
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import torch
 import yaml
 from ase.build import molecule
 from ase.io import read, write
-from conftest import REPOSITORY, ends
+from conftest import ends
 from fairchem.core import OCPCalculator
 from fairchem.core.common.flags import flags
 from frames import crystals, ethanol
@@ -29,10 +29,9 @@ SMALL = ("--cpu", "--model.hidden_channels=16", "--model.attention_channels=8",
 
 
 @pytest.mark.slow
-def test_a_file_becomes_a_model_that_predicts(tmp_path, monkeypatch, capfd):
+def test_a_file_becomes_a_model_that_predicts(tmp_path, monkeypatch, warm_launch, capfd):
     """Better than no model after a minute's fraction, and further when the command is repeated."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))  # for the process that trains
     file, output = ethanol(tmp_path / "mine.xyz", 60), tmp_path / "runs/mine"
     ends(0, "train", file, "--epochs", 12, *SMALL)
     printed = capfd.readouterr().out
@@ -68,9 +67,8 @@ def test_a_file_becomes_a_model_that_predicts(tmp_path, monkeypatch, capfd):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["painn", "schnet"])
-def test_another_model_on_the_same_files(model, tmp_path, monkeypatch, capfd):
+def test_another_model_on_the_same_files(model, tmp_path, monkeypatch, warm_launch, capfd):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     file, size = ethanol(tmp_path / "mine.xyz", 60), "--model.energy_model.hidden_channels=16"
     ends(0, "train", file, "--model", model, "--epochs", 4, "--cpu", "--optim.batch_size=4", size)
     results = json.loads((tmp_path / f"runs/mine_{model}/results.json").read_text())

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch_sparse
-from conftest import REPOSITORY, command, losses_by_step, run_main, small_run, train
+from conftest import REPOSITORY, losses_by_step, run_main, small_run, start_main, train
 
 from ocp_physmol.evaluation.energy_force_errors import energy_and_force_errors
 from ocp_physmol.relaxation.predictor import Predictor, open_labelled
@@ -44,11 +44,10 @@ def test_killed_and_resumed_equals_uninterrupted(ranks, optimizer, qm9_folder, t
     """SIGKILL in the middle of an epoch; the run goes on from its newest checkpoint by itself."""
     share = ["--num-gpus", ranks, f"--optim.batch_size={4 // ranks}"]  # 8 steps an epoch
     share.append(f"--optim.optimizer={optimizer}")
-    process = subprocess.Popen(
-        command("--mode", "train", "--config-yml", "configs/qm9/quickstart.yml", "--cpu",
-                "--run-dir", tmp_path, "--timestamp-id", "run", *small_run(qm9_folder), *share,
-                "--optim.checkpoint_every=5", "--optim.max_epochs=100000"),
-        cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    process = start_main(
+        "--mode", "train", "--config-yml", "configs/qm9/quickstart.yml", "--cpu", "--run-dir",
+        tmp_path, "--timestamp-id", "run", *small_run(qm9_folder), *share,
+        "--optim.checkpoint_every=5", "--optim.max_epochs=100000",
     )  # fmt: skip
     checkpoint = tmp_path / "checkpoints/run/checkpoint.pt"
     _wait_for(checkpoint.is_file)
