@@ -8,12 +8,12 @@ from ocp_physmol.calculators.pool import CalculatorPool, Refusal
 
 
 def evaluate(
-    pool: CalculatorPool, batch: Batch
+    pool: CalculatorPool, batch: Batch, across: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, dict[int, Refusal]]:
     """Energies [B] (eV) and forces [N, 3] (eV/Angstrom), in double precision on the processor.
 
-    Molecules that the calculator refuses get NaN; last come the reasons, by their place in the
-    batch.
+    Molecules that the calculator refuses get NaN, and so do those that are larger than their cells,
+    `across` [B]. Last come the reasons, by their place in the batch.
     """
     sizes = batch.natoms.tolist()
     numbers = batch.atomic_numbers.int().cpu().split(sizes)
@@ -28,4 +28,7 @@ def evaluate(
             answer = np.nan, np.full((n, 3), np.nan)
         energies.append(answer[0])
         forces.append(torch.from_numpy(answer[1]))
+    for place in across.nonzero()[:, 0].tolist():
+        energies[place], refusals[place] = np.nan, Refusal("larger than its cell")
+        forces[place].fill_(np.nan)
     return torch.tensor(energies, dtype=torch.float64), torch.cat(forces), refusals

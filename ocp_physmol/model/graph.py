@@ -30,6 +30,14 @@ class Neighbors:
         """The structure that each atom belongs to, [N]."""
         return torch.repeat_interleave(self.natoms)
 
+    @property
+    def across(self) -> torch.Tensor:
+        """Which structures have neighbours across the boundaries of their cell, [B] (bool)."""
+        found = torch.zeros_like(self.natoms, dtype=torch.bool)
+        if self.shift is not None:
+            found[self.batch[self.pair_index[0]][self.shift.any(dim=1)]] = True
+        return found
+
     def twice(self) -> "Neighbors":
         """The neighbours in two copies of the batch, one after the other."""
         pair_index = torch.cat([self.pair_index, self.pair_index + self.natoms.sum()], dim=1)

@@ -67,9 +67,7 @@ class PhysMol(nn.Module, GraphModelMixin):
         """Outputs of the network, and the prior added to them."""
         if self.prior is None or "energy" not in out or len(data.pos) == 0:
             return out
-        if structures.neighbors.shift is not None:
-            raise ValueError(f"prior {self.config.prior} is for free molecules, not periodic ones")
-        energy, forces = self.prior(data, self.training)
+        energy, forces = self.prior(data, structures.neighbors, self.training)
         added = {"energy": out["energy"].double() + energy}
         if "forces" in out:
             added["forces"] = out["forces"] + forces

@@ -14,6 +14,7 @@ from torch_geometric.data import Batch
 from ocp_physmol.calculators.batches import evaluate
 from ocp_physmol.calculators.pool import CalculatorPool, Source
 from ocp_physmol.model.config import PriorName
+from ocp_physmol.model.graph import Neighbors
 
 PRIORS: tuple[str, ...] = get_args(PriorName)
 
@@ -28,17 +29,24 @@ class Prior:
 
     def __init__(self, name: str) -> None:
         self.name, self._warned = name, set[str]()
+        self._of_free_molecules = False  # whether the data have been seen to be
 
-    def __call__(self, data: Batch, training: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(
+        self, data: Batch, neighbors: Neighbors, training: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Energies [B] (eV), in double precision, and forces [N, 3] (eV/Angstrom).
 
         The energies can be differentiated once by `data.pos`. Molecules that the method refuses
-        get NaN, and a warning says why, once.
+        get NaN, and so do those that have flown apart over their cells; a warning says why, once.
 
         Raises:
-            ValueError: in training, if the data do not hold the prior.
+            ValueError: if the data are periodic, or do not hold the prior in training.
             RuntimeError: in backward, if a graph of second derivatives is asked for.
         """
+        across = neighbors.across
+        if across.any() and not self._of_free_molecules:
+            raise ValueError(f"prior {self.name} is for free molecules, not periodic ones")
+        self._of_free_molecules = True
         if self._is_stored(data):
             energy, forces = data[f"{self.name}_energy"].view(-1), data[f"{self.name}_forces"]
         elif training:
@@ -47,7 +55,7 @@ class Prior:
                 "other copies than those of ocp-physmol data curvature"
             )
         else:
-            energy, forces = self._computed(data)
+            energy, forces = self._computed(data, across)
         forces = forces.to(data.pos)
         return _Known.apply(data.pos, data.batch, energy.double(), forces), forces
 
@@ -55,8 +63,8 @@ class Prior:
         pos = getattr(data, f"{self.name}_pos", data.pos[:0])
         return pos.shape == data.pos.shape and torch.equal(pos, data.pos)
 
-    def _computed(self, data: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        energy, forces, refusals = evaluate(_pool(self.name), data)
+    def _computed(self, data: Batch, across: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        energy, forces, refusals = evaluate(_pool(self.name), data, across)
         for place, reason in refusals.items():
             problem = f"{self.name} refuses a molecule of {int(data.natoms[place])} atoms: {reason}"
             if problem not in self._warned:  # a relaxation asks again in every step

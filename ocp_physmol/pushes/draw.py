@@ -29,11 +29,7 @@ def obstacle(entry: Data) -> str | None:
 def bonded_across_the_cell(data: Data, natoms: torch.Tensor) -> torch.Tensor:
     """Which structures of a batch with `natoms` [B] have bonds out of a cell, [B] (bool)."""
     cell, pbc = getattr(data, "cell", None), getattr(data, "pbc", None)
-    neighbors = find_neighbors(data.pos, natoms, BOND, cell, pbc)
-    found = torch.zeros_like(natoms, dtype=torch.bool)
-    if neighbors.shift is not None:
-        found[neighbors.batch[neighbors.pair_index[0]][neighbors.shift.any(dim=1)]] = True
-    return found
+    return find_neighbors(data.pos, natoms, BOND, cell, pbc).across
 
 
 def pushed_positions(

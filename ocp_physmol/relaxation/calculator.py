@@ -8,7 +8,7 @@ import torch
 from torch_geometric.data import Batch, Data
 
 from ocp_physmol.calculators.batches import evaluate
-from ocp_physmol.calculators.pool import KNOWN, CalculatorPool, Refusal, Source
+from ocp_physmol.calculators.pool import KNOWN, CalculatorPool, Source
 from ocp_physmol.datasets.identifiers import identifier
 from ocp_physmol.errors import UserError
 from ocp_physmol.model.elements import NUM_TYPES, composition
@@ -46,11 +46,7 @@ class CalculatorPredictor(Predictor):
         if across.any() and not self._of_free_molecules:
             raise UserError("calculators are for free molecules here, and the data are periodic")
         self._of_free_molecules = True
-        energies, forces, refusals = evaluate(self.pool, batch)
-        energies[across], forces[across[batch.batch]] = torch.nan, torch.nan
-        refusals |= {
-            place: Refusal("larger than its cell") for place in across.nonzero()[:, 0].tolist()
-        }
+        energies, forces, refusals = evaluate(self.pool, batch, across)
         for place, reason in refusals.items():
             self.refused.setdefault(identifier(batch.sid[place]), reason)
         added = torch.from_numpy(self.references)[batch.atomic_numbers.long()]

@@ -152,7 +152,21 @@ def test_molecules_that_are_refused_are_nan_and_the_others_as_ever(model, caplog
     assert caplog.text.count("gfn2 refuses a molecule of 3 atoms: Too close") == 1
 
 
-def test_periodic_structures_are_refused(model):
+def test_molecules_that_have_flown_apart_are_nan_alone(network, caplog):
+    """In a vacuum that was large enough before: neighbours of the network, not of the prior."""
+    model = small_model(prior="gfn2", **MODEL)
+    boxed = [molecule(name, vacuum=4.0, pbc=True) for name in ("H2O", "CH4")]
+    expected = model(to_batch(*boxed))
+    boxed[0].positions[0] += [0, 0, 5.0]  # nearer to an image
+    found = model(to_batch(*boxed))
+    assert found["energy"].isnan().tolist() == [True, False]
+    torch.testing.assert_close(found["energy"][1], expected["energy"][1])
+    assert found["forces"][:3].isnan().all() and found["forces"][3:].isfinite().all()
+    assert "gfn2 refuses a molecule of 3 atoms: larger than its cell" in caplog.text
+
+
+def test_periodic_structures_are_refused():
+    model = small_model(prior="gfn2", **MODEL)
     crowded = molecule("CH4", cell=[3, 3, 3], pbc=True)
     with pytest.raises(ValueError, match="for free molecules"):
         model(to_batch(crowded))
