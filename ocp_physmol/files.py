@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -80,19 +81,37 @@ def complete_folder(output: Path, report: dict) -> Iterator[Path]:
 def resumable_folder(output: Path, plan: dict) -> Iterator[Path]:
     """The same with `plan` as its report, but what an attempt has left is there in the next one.
 
-    What another plan has left is removed.
+    What another plan has left is removed. A UserError if another process fills the folder now.
     """
     _require_replaceable(output)
     partial = output.with_name(f".{output.name}.partial")
-    known = partial / REPORT
-    if not known.is_file() or json.loads(known.read_text()) != plan:
-        shutil.rmtree(partial, ignore_errors=True)
-        write_json(known, plan, indent=2)
-    yield partial
-    old = output.with_name(f".{output.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    _replace(output, partial, old)
-    shutil.rmtree(old, ignore_errors=True)
+    with blame("the folder cannot be written", OSError):
+        partial.mkdir(exist_ok=True)
+    with _alone_in(partial, output):
+        known = partial / REPORT
+        if not known.is_file() or json.loads(known.read_text()) != plan:
+            for left in partial.iterdir():
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            write_json(known, plan, indent=2)
+        yield partial
+        old = output.with_name(f".{output.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        _replace(output, partial, old)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _alone_in(folder: Path, output: Path) -> Iterator[None]:
+    """Lock a folder, which is to become `output`, until the end of the block or of the process."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            flock(descriptor, LOCK_EX | LOCK_NB)
+        except BlockingIOError as e:
+            raise UserError(f"another command is making {output}; wait until it has ended") from e
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _replace(output: Path, partial: Path, old: Path) -> None:

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from ocp_physmol.errors import UserError
-from ocp_physmol.files import complete_folder, complete_or_absent, write_json
+from ocp_physmol.files import (
+    complete_folder,
+    complete_or_absent,
+    resumable_folder,
+    write_json,
+)
 
 
 def test_a_file_is_complete_or_not_there(tmp_path):
@@ -49,3 +54,36 @@ def test_a_folder_is_complete_or_as_it_was(tmp_path):
     refused = pytest.raises(UserError, match="no data set of ours; choose another folder")
     with refused, complete_folder(folder, {}):
         pass
+
+
+def test_what_an_attempt_has_left_is_there_in_the_next_one_with_the_same_plan(tmp_path):
+    for plan, expected in (({"a": 1}, False), ({"a": 1}, True), ({"a": 2}, False)):
+        with pytest.raises(KeyboardInterrupt), resumable_folder(tmp_path / "dst", plan) as folder:
+            assert (folder / "part").exists() == (folder / "parts/0").exists() == expected
+            (folder / "parts").mkdir(exist_ok=True)
+            (folder / "parts/0").touch()
+            (folder / "part").touch()
+            raise KeyboardInterrupt
+    with resumable_folder(tmp_path / "dst", {"a": 2}) as folder:
+        assert (folder / "part").exists()
+    assert json.loads((tmp_path / "dst/report.json").read_text()) == {"a": 2}
+    assert [p.name for p in tmp_path.iterdir()] == ["dst"]
+
+
+def test_a_folder_of_others_stays(tmp_path):
+    (tmp_path / "file").touch()
+    refused = pytest.raises(UserError, match="no data set of ours; choose another folder")
+    with refused, resumable_folder(tmp_path, {}):
+        pass
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_two_commands_do_not_fill_one_folder(tmp_path):
+    with resumable_folder(tmp_path / "dst", {"a": 1}) as folder:
+        (folder / "part").touch()
+        refused = pytest.raises(UserError, match=r"another command is making .*dst; wait until")
+        with refused, resumable_folder(tmp_path / "dst", {"a": 2}):
+            pass
+        assert (folder / "part").exists()
+    with resumable_folder(tmp_path / "dst", {"a": 2}) as folder:
+        assert not (folder / "part").exists()

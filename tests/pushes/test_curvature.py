@@ -1,6 +1,5 @@
 """A teacher's forces on pushed molecules: what is stored, what is refused, how it goes on."""
 
-import json
 
 import numpy as np
 import pytest
@@ -13,8 +12,6 @@ from conftest import slab, to_data
 from ocp_physmol.__main__ import main
 from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
 from ocp_physmol.datasets.lmdb_writer import write_lmdb
-from ocp_physmol.errors import UserError
-from ocp_physmol.files import REPORT, resumable_folder
 from ocp_physmol.geometry import bonds
 from ocp_physmol.pushes import curvature
 
@@ -227,21 +224,3 @@ def test_folders_without_data_are_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
         label(tmp_path, tmp_path / "dst")
     assert "holds no folders with *.lmdb files" in capsys.readouterr().err
-
-
-def test_another_plan_begins_anew(tmp_path):
-    for plan, expected in (({"a": 1}, False), ({"a": 1}, True), ({"a": 2}, False)):
-        with pytest.raises(KeyboardInterrupt), resumable_folder(tmp_path / "dst", plan) as folder:
-            assert (folder / "part").exists() == expected
-            (folder / "part").touch()
-            raise KeyboardInterrupt
-    with resumable_folder(tmp_path / "dst", {"a": 2}) as folder:
-        assert (folder / "part").exists()
-    assert json.loads((tmp_path / "dst" / REPORT).read_text()) == {"a": 2}
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/file").touch()
-    with (
-        pytest.raises(UserError, match="no data set of ours"),
-        resumable_folder(tmp_path / "mine", {}),
-    ):
-        pass
