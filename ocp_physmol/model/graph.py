@@ -38,12 +38,6 @@ class Neighbors:
             found[self.batch[self.pair_index[0]][self.shift.any(dim=1)]] = True
         return found
 
-    def twice(self) -> "Neighbors":
-        """The neighbours in two copies of the batch, one after the other."""
-        pair_index = torch.cat([self.pair_index, self.pair_index + self.natoms.sum()], dim=1)
-        shift = None if self.shift is None else self.shift.repeat(2, 1)
-        return Neighbors(self.natoms.repeat(2), pair_index, shift)
-
 
 @dataclass
 class Graph(Neighbors):

@@ -1,6 +1,5 @@
 """A teacher's forces on pushed molecules: what is stored, what is refused, how it goes on."""
 
-
 import numpy as np
 import pytest
 import torch
