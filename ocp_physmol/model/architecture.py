@@ -9,7 +9,7 @@ from ocp_physmol.model.attention import AttentionStack
 from ocp_physmol.model.config import PhysMolConfig
 from ocp_physmol.model.embedding import AtomEmbedding
 from ocp_physmol.model.energy import READOUTS
-from ocp_physmol.model.fast.knots import place_on_knots
+from ocp_physmol.model.fast.knots import Grid, Tables
 from ocp_physmol.model.graph import Graph, Neighbors, measure
 from ocp_physmol.model.radial import RadialBasis
 from ocp_physmol.model.repulsion import NuclearRepulsion
@@ -35,29 +35,31 @@ class PhysMolEnergy(nn.Module):
         self.readout = READOUTS[config.readout](config.hidden_channels)
         self.repulsion = NuclearRepulsion(config.cutoff) if config.repulsion else None
 
-    def forward(
-        self, structures: Structures, exact: bool = False, trained: bool = True
-    ) -> torch.Tensor:
+    def tabulated(self, types: torch.Tensor) -> Tables:
+        """The filters of the embedding and of the blocks for atoms of `types` [T], ascending."""
+        grid = Grid(self.radial_basis, types)
+        blocks = [block.attention.filters(grid.psi) for block in self.attention.blocks]
+        return Tables.of(grid, [self.embedding.radial_projection(grid.gaussians), *blocks])
+
+    def forward(self, structures: Structures, tables: Tables | None = None) -> torch.Tensor:
         """Energies [B], eV where the labels are.
 
-        If not `exact`, filters are read on a processor from splines through the formulas
-        (fast/knots.py), which can be differentiated once. Gradients reach the positions and, if
-        `trained`, the weights.
+        Filters are read from `tables`, which can be differentiated once, or are the formulas.
         """
-        x, cls, graph = self.represent(structures, exact, trained)
+        x, cls, graph = self.represent(structures, tables)
         energy = self.readout(x, cls, structures.atom_type, graph)
         if self.repulsion is not None:
             energy = energy + self.repulsion(structures.atom_type, graph)
         return energy
 
     def represent(
-        self, structures: Structures, exact: bool = False, trained: bool = True
+        self, structures: Structures, tables: Tables | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, Graph]:
         """Final embeddings x^(L), of atoms [N, d] and [CLS] tokens [B, d] or [0, d]; the graph."""
         atom_type = structures.atom_type
         graph = measure(structures.pos, structures.neighbors, self.cutoff)
-        if graph.distance.device.type == "cpu" and not exact:
-            radial = place_on_knots(self.radial_basis, atom_type, graph, trained)
+        if tables is not None:
+            radial = tables.place(atom_type, graph)
         else:
             center_type = atom_type.index_select(0, graph.center)
             radial = self.radial_basis(center_type, graph.distance, graph.envelope)

@@ -101,15 +101,18 @@ class DistanceAttention(nn.Module):
         self.output = nn.Linear(width + num_vectors, hidden)
 
     def forward(
-        self, x: torch.Tensor, vectors: torch.Tensor, context: Context
+        self, x: torch.Tensor, vectors: torch.Tensor, context: Context, table: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Messages [T, d] to the tokens `x` [T, d], and their new `vectors` [T, 3c]."""
+        """Messages [T, d] to the tokens `x` [T, d], and their new `vectors` [T, 3c].
+
+        The `table` has the filters, if the context has Knots.
+        """
         gate = context.envelope.expand(-1, self.num_heads)  # [E', H]
         if self.adjacency is not None:
             gate = gate * F.silu(self.adjacency(context.adjacency))
         query, key_value, radial = self.query(x), self.key_value(x), context.radial
-        on_knots = isinstance(radial, Knots)
-        filters = radial.table(self._filters, radial.psi) if on_knots else self._filters(radial)
+        on_knots = table is not None
+        filters = self.filters(radial) if table is None else table
         if self.cls_distance is not None:  # as four rows of a table, or once for each of its edges
             rows = 4 if on_knots else len(gate) - len(filters)
             filters = torch.cat([filters, self.cls_distance.expand(rows, -1)])
@@ -125,7 +128,7 @@ class DistanceAttention(nn.Module):
         vectors = vectors + received
         return self.output(torch.cat([gathered, self.products(vectors)], dim=-1)), vectors
 
-    def _filters(self, psi: torch.Tensor) -> torch.Tensor:
+    def filters(self, psi: torch.Tensor) -> torch.Tensor:
         """D^K, D^V, D^U and D^W side by side, [..., 2m + 2c]."""
         return F.silu(self.distance(psi))
 
@@ -176,9 +179,9 @@ class MolecularAttentionBlock(nn.Module):
         )
 
     def forward(
-        self, x: torch.Tensor, vectors: torch.Tensor, context: Context
+        self, x: torch.Tensor, vectors: torch.Tensor, context: Context, table: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        message, vectors = self.attention(self.attention_norm(x), vectors, context)
+        message, vectors = self.attention(self.attention_norm(x), vectors, context, table)
         x = x + message
         return x + self.feed_forward(x), vectors
 
@@ -212,6 +215,7 @@ class AttentionStack(nn.Module):
         if self.cls_token is not None:
             x = self.cls_token(x, context, graph)
         vectors = x.new_zeros(len(x), 3 * self.num_vectors)
-        for block in self.blocks:
-            x, vectors = block(x, vectors, context)
+        tables = radial.tables[1:] if isinstance(radial, Knots) else [None] * len(self.blocks)
+        for block, table in zip(self.blocks, tables):
+            x, vectors = block(x, vectors, context, table)
         return x[:num_atoms], x[num_atoms:]

@@ -49,11 +49,10 @@ class AtomEmbedding(nn.Module):
         center, neighbor = graph.center[edges], graph.neighbor[edges]
         if isinstance(radial, Knots):
             # the envelope stays outside of what is interpolated: nothing is left at the cutoff
-            table = radial.table(self.radial_projection, radial.gaussians)
             gate = graph.envelope[edges]
             nothing = gate.new_zeros(0, 3)
             links = Edges(center, neighbor, radial.first, radial.weight, gate, nothing)
-            around = embed(own, table, links)
+            around = embed(own, radial.tables[0], links)
         else:
             message = own.index_select(0, neighbor) * self.radial_projection(radial[edges])
             around = torch.zeros_like(own).index_add(0, center, message)

@@ -12,8 +12,9 @@ from torch_geometric.data import Batch
 from ocp_physmol.model.architecture import PhysMolEnergy, Structures
 from ocp_physmol.model.config import PhysMolConfig
 from ocp_physmol.model.copies import Copy
-from ocp_physmol.model.elements import MAX_ATOMIC_NUMBER
+from ocp_physmol.model.elements import MASK_TYPE, MAX_ATOMIC_NUMBER
 from ocp_physmol.model.energy import PairReadout
+from ocp_physmol.model.fast.knots import Tables
 from ocp_physmol.model.forces import energy_and_forces
 from ocp_physmol.model.graph import find_neighbors
 from ocp_physmol.model.masking import MaskedAtomClassifier, mask_types
@@ -52,14 +53,16 @@ class PhysMol(nn.Module, GraphModelMixin):
             dictionary of its own `energy`, `forces` and `masked_logits` [N, 119].
         """
         own = self._structures(data)
-        out: dict = self._with_prior(self._evaluate(own, outputs or self.outputs), data, own)
+        exact, tables = self._how_to_evaluate(own, copies)
+        found = self._evaluate(own, outputs or self.outputs, exact, tables)
+        out: dict = self._with_prior(found, data, own)
         for copy in copies:
             changed = copy.of(data)
             structures = own if copy.pos is None else self._structures(changed)
             if copy.masked is not None:
                 types = mask_types(structures.atom_type, copy.masked)
                 structures = structures._replace(atom_type=types)
-            found = self._evaluate(structures, copy.outputs)
+            found = self._evaluate(structures, copy.outputs, exact, tables)
             out[copy.name] = self._with_prior(found, changed, structures)
         return out
 
@@ -85,19 +88,34 @@ class PhysMol(nn.Module, GraphModelMixin):
         neighbors = find_neighbors(data.pos, data.natoms, self.cutoff, cell, pbc)
         return Structures(data.pos, atom_type, neighbors)
 
-    def _evaluate(self, structures: Structures, outputs: Sequence[str]) -> dict[str, torch.Tensor]:
+    def _how_to_evaluate(
+        self, own: Structures, copies: Sequence[Copy]
+    ) -> tuple[bool, Tables | None]:
+        """Whether the formulas are needed, and if not, on a processor, the filters on knots: the
+        same ones for the batch and all its copies."""
+        positions = [own.pos, *(copy.pos for copy in copies if copy.pos is not None)]
+        exact = any(map(self._must_be_exact, positions))
+        if exact or own.pos.device.type != "cpu" or len(own.pos) == 0:
+            return exact, None
+        hidden = any(copy.masked is not None for copy in copies)
+        mask = own.atom_type.new_full((int(hidden),), MASK_TYPE)
+        return exact, self.energy.tabulated(torch.cat([own.atom_type, mask]).unique())
+
+    def _evaluate(
+        self, structures: Structures, outputs: Sequence[str], exact: bool, tables: Tables | None
+    ) -> dict[str, torch.Tensor]:
         pos, out = structures.pos, {}
         if len(pos) == 0:  # no structure of this batch is copied
             return {"energy": pos.new_zeros(0), "forces": pos}
-        exact = self._must_be_exact(pos)
         if "forces" in outputs:
-            out["energy"], out["forces"] = energy_and_forces(self.energy, structures, exact)
+            how = tables, exact
+            out["energy"], out["forces"] = energy_and_forces(self.energy, structures, *how)
         elif "energy" in outputs:
-            out["energy"] = self.energy(structures, exact)
+            out["energy"] = self.energy(structures, tables)
         if "masked_logits" in outputs:
             if self.classifier is None:
                 raise ValueError("masked_logits need use_masking: true")
-            out["masked_logits"] = self.classifier(self.energy.represent(structures, exact)[0])
+            out["masked_logits"] = self.classifier(self.energy.represent(structures, tables)[0])
         return out
 
     def _must_be_exact(self, pos: torch.Tensor) -> bool:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from ase.build import molecule
 
-from ocp_physmol.model.fast.knots import place_on_knots
+from ocp_physmol.model.fast.knots import Grid, Knots, Tables
 from ocp_physmol.model.graph import find_neighbors, measure
 from ocp_physmol.model.radial import RadialBasis
 from tests.conftest import to_batch
@@ -18,10 +18,16 @@ def basis(request) -> RadialBasis:
     return RadialBasis(request.param, CUTOFF).double()
 
 
-def read(knots, table) -> torch.Tensor:
+def placed(basis, batch, graph, filters) -> Knots:
+    """Where the edges read the network `filters`."""
+    grid = Grid(basis, batch.atomic_numbers.unique())
+    return Tables.of(grid, [filters(grid.psi)]).place(batch.atomic_numbers, graph)
+
+
+def read(knots) -> torch.Tensor:
     """The filter [E, C] of every edge."""
     rows = knots.first[:, None] + torch.arange(4)
-    return (knots.weight[..., None] * table[rows]).sum(1)
+    return (knots.weight[..., None] * knots.tables[0][rows]).sum(1)
 
 
 def network(num_rbf: int) -> torch.nn.Module:
@@ -46,8 +52,7 @@ def test_filters_follow_the_network(basis):
     filters = network(basis.num_rbf)
     center_type = batch.atomic_numbers[graph.center]
     expected = filters(basis(center_type, graph.distance, graph.envelope))
-    knots = place_on_knots(basis, batch.atomic_numbers, graph)
-    found = read(knots, knots.table(filters, knots.psi))
+    found = read(placed(basis, batch, graph, filters))
     error = (found - expected).abs().amax(1) / expected.std()
     assert error[graph.distance > 0.9].max() < 5e-4  # where atoms meet
     assert error.max() < 1e-2  # in the same place, where basis functions are steepest
@@ -55,12 +60,12 @@ def test_filters_follow_the_network(basis):
 
 def test_weights_sum_to_one_and_stay_on_the_table(basis):
     batch, graph = graph_of(molecule("CH3CH2OH"), carbon_monoxide(CUTOFF - 1e-9))
-    knots = place_on_knots(basis, batch.atomic_numbers, graph).append(3)
+    knots = placed(basis, batch, graph, network(basis.num_rbf)).append(3)
     torch.testing.assert_close(knots.weight.sum(1), torch.ones(len(knots.weight)).double())
-    table = knots.table(network(basis.num_rbf), knots.psi)
+    rows = len(knots.tables[0])
     assert knots.first.min() >= 0
-    assert knots.first[:-3].max() + 3 < len(table)
-    assert (knots.first[-3:] == len(table)).all()
+    assert knots.first[:-3].max() + 3 < rows
+    assert (knots.first[-3:] == rows).all()
 
 
 def test_twice_continuously_differentiable(basis):
@@ -71,12 +76,8 @@ def test_twice_continuously_differentiable(basis):
     def derivatives(d):
         batch = to_batch(carbon_monoxide(d))
         pos = batch.pos.requires_grad_()
-        knots = place_on_knots(
-            basis,
-            batch.atomic_numbers,
-            measure(pos, find_neighbors(pos, batch.natoms, CUTOFF), CUTOFF),
-        )
-        value = read(knots, knots.table(filters, knots.psi)).sum()
+        graph = measure(pos, find_neighbors(pos, batch.natoms, CUTOFF), CUTOFF)
+        value = read(placed(basis, batch, graph, filters)).sum()
         (slope,) = torch.autograd.grad(value, pos, create_graph=True)
         (curvature,) = torch.autograd.grad(slope[1, 2], pos)
         return torch.stack([value, slope[1, 2], curvature[1, 2]]).detach()
@@ -86,9 +87,10 @@ def test_twice_continuously_differentiable(basis):
     )
 
 
-def test_gradients_reach_the_basis_only_in_training(basis):
+def test_types_that_no_atom_has_change_nothing(basis):
+    """Those of a hidden atom, or of another copy of the batch."""
     batch, graph = graph_of(molecule("H2O"))
     filters = network(basis.num_rbf)
-    for trained in (True, False):
-        knots = place_on_knots(basis, batch.atomic_numbers, graph, trained)
-        assert knots.table(filters, knots.psi).requires_grad == trained
+    grid = Grid(basis, torch.tensor([0, 1, 6, 8, 9]))
+    more = Tables.of(grid, [filters(grid.psi)]).place(batch.atomic_numbers, graph)
+    torch.testing.assert_close(read(more), read(placed(basis, batch, graph, filters)))
