@@ -34,7 +34,7 @@ RIDGE = 1e-3  # of the fit, beside the mean of its matrix's diagonal
 
 def field_of(molecule: Curved) -> ForceField:
     pos, numbers = torch.tensor(molecule.positions), torch.tensor(molecule.numbers)
-    return ElasticNetwork(pos, numbers, torch.tensor([len(numbers)])).field
+    return ElasticNetwork(pos, numbers, torch.tensor([len(numbers)])).force_field()
 
 
 def modes_of(molecule: Curved, stretches: Stretches) -> tuple[np.ndarray, np.ndarray]:

@@ -18,6 +18,7 @@ from ocp_physmol.losses.equilibrium import EquilibriumTerm, at_equilibrium
 from ocp_physmol.model.copies import Copy
 from ocp_physmol.pushes import draw
 from ocp_physmol.pushes.elastic_network import ElasticNetwork
+from ocp_physmol.pushes.remembered import RememberedHessians
 from ocp_physmol.pushes.teachers import NEEDED, pushed_by
 
 
@@ -48,6 +49,10 @@ class RestoringForce(EquilibriumTerm):
                 raise ValueError("'frequencies' needs the teacher 'data' or 'prior'")
             return self
 
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self.remembered = RememberedHessians()
+
     def problem(self, entry, labels):
         if unfit := draw.obstacle(entry):
             return (
@@ -66,7 +71,8 @@ class RestoringForce(EquilibriumTerm):
 
     def copy(self, batch, generators) -> Copy:
         chosen = at_equilibrium(batch)
-        push = Push(batch, chosen, self.options, list(compress(generators, chosen.tolist())))
+        drawn = list(compress(generators, chosen.tolist()))
+        push = Push(batch, chosen, self.options, drawn, self.remembered)
         return Copy(
             "restoring_force", ("forces",), push.pos, chosen, stored=push.stored, known=push
         )
@@ -81,7 +87,8 @@ class RestoringForce(EquilibriumTerm):
 class Push:
     """D molecules of a batch, M atoms in all, pushed out of their minima.
 
-    The molecules are those `chosen` [B] (bool), which are at their minima; each has a generator.
+    The molecules are those `chosen` [B] (bool), which are at their minima; each has a generator,
+    and may be one of those `remembered`.
     `pos` [M, 3] are the pushed positions (Angstrom), and `target` [D, 3n] the forces there as
     `weighed` returns them.
 
@@ -95,6 +102,7 @@ class Push:
         chosen: torch.Tensor,
         options: RestoringForce.Options,
         generators: list[np.random.Generator],
+        remembered: RememberedHessians | None = None,
     ) -> None:
         atoms = chosen[batch.batch]
         if batch.fixed[atoms].any():
@@ -103,7 +111,8 @@ class Push:
                 "fixed atoms; use bound instead"
             )
         natoms = batch.natoms[chosen]
-        network = ElasticNetwork(batch.pos[atoms], batch.atomic_numbers[atoms], natoms)
+        numbers = batch.atomic_numbers[atoms]
+        network = ElasticNetwork(batch.pos[atoms], numbers, natoms, remembered)
         self.network = network
         pushed, forces, self.stored = pushed_by(
             options.teacher, network, batch, chosen, options.noise, generators, options.frequencies

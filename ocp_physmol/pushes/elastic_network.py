@@ -18,6 +18,7 @@ from torch_geometric.utils import to_dense_batch
 from ocp_physmol.geometry import align, sharp_soft_bonds
 from ocp_physmol.model.elements import covalent_radii
 from ocp_physmol.pushes.force_field import ForceField
+from ocp_physmol.pushes.remembered import RememberedHessians
 
 STRETCH = 30.0  # eV/A^2, of a bond as long as its two covalent radii,
 STRETCH_POWER = 5  # which falls with this power of its length
@@ -33,9 +34,12 @@ class ElasticNetwork:
     """The springs of a batch of molecules, on padded arrays of n atoms each.
 
     Molecules have `natoms` [B] atoms with `atomic_numbers` [N], and minima `pos` [N, 3] (Angstrom).
+    Their second derivatives are taken from those `remembered`, and added there.
     """
 
-    def __init__(self, pos, atomic_numbers, natoms) -> None:
+    def __init__(
+        self, pos, atomic_numbers, natoms, remembered: RememberedHessians | None = None
+    ) -> None:
         index, largest = torch.repeat_interleave(natoms), max([0, *natoms.tolist()])
         self._shape = {"batch": index, "batch_size": len(natoms), "max_num_nodes": largest}
         self.minimum, self.mask = to_dense_batch(pos, **self._shape)
@@ -51,9 +55,12 @@ class ElasticNetwork:
         stretch = STRETCH * bond * torch.where(other, radii / self.distance, 0.0) ** STRETCH_POWER
         self.along = (stretch + ANGLE * second + TORSION * third) * other  # k_ij, [B, n, n]
         self.across = ACROSS * stretch  # s_ij
-        self.field = ForceField(self.minimum, numbers, bond > 0.5, radii)
+        self._shapes = self.minimum, numbers, bond > 0.5, radii
         springs = self.springs_hessian()
-        self._hessian = self._force_field_or(springs)
+        remembered = remembered or RememberedHessians(room=0)
+        self._hessian = remembered.find(
+            self.minimum, numbers, natoms, lambda which: self._force_field_or(springs, which)
+        )
         self._lacking = self._hessian - springs  # L
 
     def padded(self, values: torch.Tensor) -> torch.Tensor:
@@ -86,12 +93,17 @@ class ElasticNetwork:
         """Second derivatives at the minima, [B, 3n, 3n], eV/A^2; zero for padding."""
         return self._hessian
 
-    def _force_field_or(self, springs: torch.Tensor) -> torch.Tensor:
+    def force_field(self, which: torch.Tensor | slice = slice(None)) -> ForceField:
+        """The force field of some of the molecules."""
+        return ForceField(*(part[which] for part in self._shapes))
+
+    def _force_field_or(self, springs: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
         """Second derivatives of the force field; `springs` where it knows no such minimum."""
-        hessian = self.field.hessian()
+        field = self.force_field(which)
+        hessian = field.hessian()
         regular = hessian + SLACK * torch.eye(hessian.shape[1]).to(hessian)
-        usable = self.field.known & (torch.linalg.cholesky_ex(regular).info == 0)
-        return torch.where(usable[:, None, None], hessian, springs)
+        usable = field.known & (torch.linalg.cholesky_ex(regular).info == 0)
+        return torch.where(usable[:, None, None], hessian, springs[which])
 
     def springs_hessian(self) -> torch.Tensor:
         """The same of the springs alone, without L."""

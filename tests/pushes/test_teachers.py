@@ -8,6 +8,7 @@ from ase.build import molecule
 from conftest import to_batch, with_labels
 
 from ocp_physmol.losses.draws import structure_generators
+from ocp_physmol.model.graph import find_neighbors
 from ocp_physmol.model.prior import Prior
 from ocp_physmol.pushes.elastic_network import ElasticNetwork
 from ocp_physmol.pushes.stretches import Stretches, stretch_forces
@@ -77,7 +78,8 @@ def test_the_prior_is_left_out_where_molecules_are_pushed():
     network, pushed = prior_push(batch, torch.tensor([True, True]))
     batch.pos = pushed.pos[network.mask]
     batch.update(pushed.stored)
-    energy, forces = Prior("gfn2")(batch, training=True)
+    neighbors = find_neighbors(batch.pos, batch.natoms, 5.0)
+    energy, forces = Prior("gfn2")(batch, neighbors, training=True)
     assert (energy == 0).all() and (forces == 0).all()
 
 
