@@ -194,7 +194,7 @@ def stretches_of(
     help="Largest root mean square of a push (Å).",
 )  # fmt: skip
 @click.option(
-    "--frequencies", type=click.IntRange(0), default=100,
+    "--frequencies", type=click.IntRange(0), default=50,
     help="Correct the stiffness of bonds to the frequencies of so many molecules, if the data have "
     "frequencies.",
 )  # fmt: skip
@@ -206,7 +206,7 @@ def make(
     teacher: str = "gfn2",
     pushes: int = PUSHES,
     noise: float = 0.12,
-    frequencies: int = 100,
+    frequencies: int = 50,
     seed: int = 0,
     processes: int | None = None,
 ) -> None:
