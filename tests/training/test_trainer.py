@@ -210,11 +210,12 @@ def test_overfits_a_handful_of_molecules(qm9_folder, tmp_path):
         qm9_folder, tmp_path, "--dataset.train.first_n=4", "--dataset.val.first_n=1",
         "--optim.max_epochs=400", "--optim.eval_every=400", "--optim.lr_initial=0.01",
         "--model.hidden_channels=32", "--optim.ema_decay=None",
+        "--optim.scheduler=None",  # the rate falls to zero; else the last step is one of many
     )  # fmt: skip
     assert result.returncode == 0, result.stdout[-3000:]
     lines = [line for line in result.stdout.splitlines() if " step: " in line]
     last = {k: float(v) for k, v in re.findall(r"(\w+): ([-\d.e+]+)", lines[-1])}
-    assert last["energy_mae"] < 0.1 and last["forces_mae"] < 0.1
+    assert last["energy_mae"] < 0.02 and last["forces_mae"] < 0.05
     assert last["masked_atoms_loss"] < 0.5 and last["bound_loss"] < 0.1
 
 
