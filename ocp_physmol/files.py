@@ -6,12 +6,12 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from ocp_physmol.errors import UserError, blame
 
@@ -85,13 +85,10 @@ def resumable_folder(output: Path, plan: dict) -> Iterator[Path]:
     """
     _require_replaceable(output)
     partial = output.with_name(f".{output.name}.partial")
-    with blame("the folder cannot be written", OSError):
-        partial.mkdir(exist_ok=True)
-    with _alone_in(partial, output):
+    with _alone_with(output):
         known = partial / REPORT
         if not known.is_file() or json.loads(known.read_text()) != plan:
-            for left in partial.iterdir():
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            shutil.rmtree(partial, ignore_errors=True)
             write_json(known, plan, indent=2)
         yield partial
         old = output.with_name(f".{output.name}.old")
@@ -101,17 +98,22 @@ def resumable_folder(output: Path, plan: dict) -> Iterator[Path]:
 
 
 @contextmanager
-def _alone_in(folder: Path, output: Path) -> Iterator[None]:
-    """Lock a folder, which is to become `output`, until the end of the block or of the process."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _alone_with(output: Path) -> Iterator[None]:
+    """Hold a lock on a folder that is being made, to the end of the block or of the process."""
+    path = output.with_name(f".{output.name}.lock")
+    lock = FileLock(path)
     try:
-        try:
-            flock(descriptor, LOCK_EX | LOCK_NB)
-        except BlockingIOError as e:
-            raise UserError(f"another command is making {output}; wait until it has ended") from e
+        lock.acquire(timeout=0)
+    except Timeout as e:
+        raise UserError(f"another command is making {output}; wait until it has ended") from e
+    except OSError as e:
+        raise UserError(f"{output} cannot be written ({e}); choose another place") from e
+    try:
         yield
     finally:
-        os.close(descriptor)
+        with suppress(OSError):
+            path.unlink()
+        lock.release()
 
 
 def _replace(output: Path, partial: Path, old: Path) -> None:

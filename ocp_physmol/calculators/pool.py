@@ -20,6 +20,8 @@ from ocp_physmol.cores import threads
 from ocp_physmol.errors import UserError
 
 WORKER = Path(__file__).with_name("worker.py")
+AHEAD = 2  # structures that a process has got: the next one is there when an answer is given
+SHORT = 50_000  # bytes of a structure; with longer ones, both ends of a pipe could wait to write
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,8 @@ class CalculatorPool:
             for structure in structures:
                 key, worker = pickle.dumps(structure), None
                 if key not in before:
-                    while busy == len(self._workers):
+                    ahead = AHEAD if len(key) < SHORT else 1
+                    while busy >= ahead * len(self._workers):
                         busy -= asked[0][1] is not None
                         yield self._next(asked, before)
                     worker, busy = next(turns), busy + 1

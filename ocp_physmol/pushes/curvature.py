@@ -117,10 +117,12 @@ class Labeller:
 
     def _draw(self, entries: list[Data], indices: list[int], pushes: int) -> list[list]:
         """The pushed positions [n, 3] of each entry, the same in any part of the data."""
+        drawn: list[list] = [[] for _ in entries]
+        if pushes == 0:
+            return drawn
         pos, numbers = (torch.cat([e[key] for e in entries]) for key in ("pos", "atomic_numbers"))
         natoms = torch.tensor([len(entry.pos) for entry in entries])
         network = ElasticNetwork(pos, numbers, natoms)
-        drawn: list[list] = [[] for _ in entries]
         for push in range(pushes):
             generators = [np.random.default_rng([self.seed, push, index]) for index in indices]
             positions = pushed_positions(network, self.noise, generators)
