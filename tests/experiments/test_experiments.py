@@ -26,7 +26,7 @@ def experiment(qm9_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("experiment")
     (folder / "mine.yml").write_text(CONTENT)
     return folder, [
-        str(folder / "mine.yml"), "--data", str(qm9_folder), "--molecules", "2",
+        str(folder / "mine.yml"), "--data", str(qm9_folder), "--molecules", "4",
         "--runs", str(folder / "runs"), "--records", str(folder / "records"),
     ]  # fmt: skip
 
@@ -58,10 +58,10 @@ def test_a_record_says_what_was_done_and_measured(finished):
     assert (record["note"], record["seconds"]["budget"]) == ("tiny", 2)
     assert record["seconds"]["used"] >= 2 and record["steps"] > 0
     assert record["config"]["complete"]["model"]["hidden_channels"] == 16
-    assert "--only 'small PhysMol' --molecules 2 --again" in record["command"]
+    assert "--only 'small PhysMol' --molecules 4 --again" in record["command"]
     revision = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
     assert record["git"]["revision"] == (revision.stdout.strip() or None)
-    assert len(record["sids"]) == 2 and set(record["recovery"]) == {"0", "0.05", "0.1"}
+    assert len(record["sids"]) == 4 and set(record["recovery"]) == {"0", "0.05", "0.1"}
     assert record["bond_parameters"]["pairs"] and path.stat().st_size < 120_000
 
 
@@ -83,7 +83,7 @@ def test_a_calculator_has_a_record_and_no_training(finished):
     assert record["seconds"] == {"budget": 0, "used": 0}
     assert record["steps"] == record["parameters"] == 0
     assert record["config"]["complete"] == {"calculator": "ase.calculators.emt:EMT"}
-    assert record["errors"]["energy_mae_mev"] > 0 and len(record["sids"]) == 2
+    assert record["errors"]["energy_mae_mev"] > 0 and len(record["sids"]) == 4
 
 
 @pytest.mark.slow

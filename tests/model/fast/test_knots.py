@@ -94,3 +94,12 @@ def test_types_that_no_atom_has_change_nothing(basis):
     grid = Grid(basis, torch.tensor([0, 1, 6, 8, 9]))
     more = Tables.of(grid, [filters(grid.psi)]).place(batch.atomic_numbers, graph)
     torch.testing.assert_close(read(more), read(placed(basis, batch, graph, filters)))
+
+
+def test_gradients_reach_the_basis_only_in_training(basis):
+    batch, graph = graph_of(molecule("H2O"))
+    filters = network(basis.num_rbf)
+    for trained in (True, False):
+        with torch.set_grad_enabled(trained):
+            knots = placed(basis, batch, graph, filters)
+        assert knots.tables[0].requires_grad == trained
