@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 
-.PHONY: help install quickstart oc20-demo report docs check test test-fast clean
+.PHONY: help install quickstart oc20-demo report docs check test test-fast campaign clean
 
 help:  ## This list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | column -t -s "$$(printf '\t')"
@@ -37,6 +37,9 @@ test: check docs  ## All checks and tests, in two processes
 
 test-fast: check  ## Style, types and the tests that take seconds: within two minutes
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+campaign: install  ## Thousands of unfit inputs, and how they are taken; an hour
+	PYTHONPATH=tests $(BIN)/python -m campaign
 
 clean:  ## Remove .venv and what the quickstart, the demo, the report and the docs made
 	rm -rf $(VENV) data/quickstart data/quickstart-gfn2 data/emt runs/quickstart runs/oc20-demo report site

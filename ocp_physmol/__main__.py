@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import click
 
+from ocp_physmol import trust
 from ocp_physmol.errors import exit_on_user_error
 
 DATA = {
@@ -88,7 +89,12 @@ def _pass_on(name: str, line: str, main: Callable, before: list[str]) -> click.C
 def main(arguments: list[str] | None = None) -> None:
     """Run the subcommand that the arguments name; exit with status 2 if its input is wrong."""
     help_text = "PhysMol, a physics-empowered potential, as a plugin of fairchem-core 1.10."
-    LazyGroup(COMMANDS, HIDDEN, help=help_text).main(arguments, prog_name="ocp-physmol")
+    option = click.Option(
+        ["--trust"], is_flag=True, expose_value=False, help=trust.HELP,
+        callback=lambda context, parameter, given: given and trust.allow_code(),
+    )  # fmt: skip
+    group = LazyGroup(COMMANDS, HIDDEN, help=help_text, params=[option])
+    group.main(arguments, prog_name="ocp-physmol")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Reading checkpoints safely."""
 
-import pickle
 from pathlib import Path
 
 import torch
@@ -8,6 +7,7 @@ from fairchem.core.common.utils import match_state_dict
 from torch import nn
 
 from ocp_physmol.errors import UserError
+from ocp_physmol.trust import load_tensors
 
 # model keys that change what the weights mean, but not their shapes
 UNSEEN_IN_WEIGHTS = ("cutoff", "num_heads")
@@ -17,11 +17,7 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
     """A checkpoint's tensors and plain values; UserError for a missing, damaged or other file."""
     if not Path(path).is_file():
         raise UserError(f"checkpoint {path} does not exist; correct the path")
-    try:
-        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as e:
-        reason = str(e).split("\n")[0][:200]
-        raise UserError(f"checkpoint {path} cannot be read ({reason}); use an undamaged one") from e
+    checkpoint = load_tensors(path, map_location, kind="checkpoint")
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise UserError(f"{path} is no checkpoint of fairchem; it has no 'state_dict'")
     return checkpoint

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
+from tqdm import tqdm
 
 from ocp_physmol.errors import UserError, blame
 
@@ -43,12 +44,14 @@ def move_into_place(partial: str | Path, name: str) -> str:
     return str(Path(partial).replace(Path(partial).with_name(name)))
 
 
-def checksum(path: Path) -> str:
-    """The SHA-256 of a file's content."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
+def checksum(path: Path, algorithm: str = "sha256") -> str:
+    """A checksum of a file's content."""
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    bar = tqdm(total=path.stat().st_size, unit="B", unit_scale=True, desc=path.name, delay=5)
+    with path.open("rb") as file, bar:
         while block := file.read(1 << 20):
             digest.update(block)
+            bar.update(len(block))
     return digest.hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 import bisect
 import pickle
+import zipfile
 from collections.abc import Collection
 from contextlib import suppress
 from functools import cached_property
@@ -14,10 +15,12 @@ from fairchem.core.common.registry import registry
 from fairchem.core.datasets.lmdb_dataset import LmdbDataset
 from torch_geometric.data.data import BaseData
 
-from ocp_physmol.errors import UserError
+from ocp_physmol.errors import UserError, blame
 from ocp_physmol.model.elements import MAX_ATOMIC_NUMBER
+from ocp_physmol.trust import Refused, loads
 
 MIN_DISTANCE = 0.1  # Angstrom; no two nuclei are ever that close
+UNREADABLE_ARRAYS = (ValueError, AssertionError, OSError, EOFError, KeyError, zipfile.BadZipFile)
 DAMAGE = (lmdb.Error, pickle.UnpicklingError, EOFError, TypeError, AttributeError, ImportError)
 
 
@@ -56,6 +59,8 @@ class PhysMolLmdbDataset(LmdbDataset):
     def __getitem__(self, idx: int) -> BaseData:
         try:
             data = super().__getitem__(idx)
+        except Refused as e:
+            raise self._refusal(idx, f" is refused: {e}") from e
         except DAMAGE as e:
             cure = "the file is damaged, make or download it again"
             if isinstance(e, ImportError):
@@ -68,6 +73,11 @@ class PhysMolLmdbDataset(LmdbDataset):
             self._checked[idx] = True
         self._complete(data, idx)
         return data
+
+    @cached_property
+    def _metadata(self) -> dict[str, np.ndarray]:
+        with blame(f"{self.path}: metadata.npz cannot be read", *UNREADABLE_ARRAYS):
+            return super()._metadata
 
     @cached_property
     def _of_all_or_none(self) -> list[str]:
@@ -90,7 +100,7 @@ class PhysMolLmdbDataset(LmdbDataset):
         number = bisect.bisect(self._keylen_cumulative, idx)
         entry = idx - [0, *self._keylen_cumulative][number]
         with suppress(*DAMAGE):
-            content = pickle.loads(self.envs[number].begin().get(str(entry).encode("ascii")))
+            content = loads(self.envs[number].begin().get(str(entry).encode("ascii")))
             if not isinstance(content, BaseData):
                 kind = type(content).__name__
                 problem = f" is of type {kind}; make it a torch_geometric.data.Data with OCP's keys"

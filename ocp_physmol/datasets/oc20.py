@@ -9,19 +9,38 @@ import lzma
 import os
 import shutil
 import subprocess
+import tarfile
+import zlib
 from pathlib import Path
 
 import click
 import lmdb
 from fairchem.core.scripts import download_data, make_lmdb_sizes, preprocess_ef, uncompress
+from tqdm import tqdm
 
 from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
 from ocp_physmol.errors import UserError
+from ocp_physmol.files import checksum
 from ocp_physmol.option_types import COUNT, PATH
+from ocp_physmol.trust import trusted
 
 S2EF = download_data.DOWNLOAD_LINKS_s2ef["s2ef"]
 ADDRESSES = {**S2EF, **download_data.DOWNLOAD_LINKS_is2re}  # of archives; all of IS2RE is one
 SPLITS = ("200k", "val_id")  # that the configs of S2EF name
+MD5 = {  # of the archives, as the Open Catalyst Project publishes them
+    "200k": "f8d0909c2623a393148435dede7d3a46",
+    "2M": "863bc983245ffc0285305a1850e19cf7",
+    "20M": "953474cb93f0b08cdc523399f03f7c36",
+    "all": "12a7087bfd189a06ccbec9bc7add2bcd",
+    "val_id": "f57f7f5c1302637940f2cc858e789410",
+    "val_ood_ads": "431ab0d7557a4639605ba8b67793f053",
+    "val_ood_cat": "532d6cd1fe541a0ddb0aa0f99962b7db",
+    "val_ood_both": "5731862978d80502bbf7017d68c2c729",
+    "test": "bcada432482f6e87b24e14b6b744992a",
+    "rattled": "40431149b27b64ce1fb40cac4e2e064b",
+    "md": "9fed845aaab8fb4bf85e3a8db57796e0",
+    "is2re": "cfc04dd2f87b4102ab2f607240d25fb1",
+}
 # patterns of the folders of LMDBs in the data folder, by archive
 PLACES = {split: f"s2ef/{split}/train" for split in S2EF}
 PLACES |= {split: f"s2ef/all/{split}" for split in S2EF if split.startswith("val")}
@@ -29,8 +48,8 @@ PLACES |= {"test": "s2ef/all/test_*", "is2re": "is2re/*/*"}
 
 # what a damaged archive or a full disk leads to; anything else is a bug, and keeps its traceback
 DAMAGE = (
-    OSError, EOFError, lzma.LZMAError, lmdb.Error, AssertionError, RuntimeError, ValueError,
-    IndexError, KeyError,
+    OSError, EOFError, lzma.LZMAError, zlib.error, tarfile.TarError, lmdb.Error, AssertionError,
+    RuntimeError, ValueError, IndexError, KeyError,
 )  # fmt: skip
 
 
@@ -46,9 +65,9 @@ def prepare(split: str, data_path: Path, num_workers: int, keep: bool = False) -
     for folder in filter(Path.is_dir, work.iterdir()):  # of an attempt that broke off
         shutil.rmtree(folder)
     archive = fetch(ADDRESSES[split], data_path, work)
+    require_published(archive, MD5[split])
     try:
-        if subprocess.call(["tar", "-xvf", archive, "-C", work]):
-            raise OSError("tar cannot unpack it")
+        unpack(archive, work)
         converted = convert(split, work / archive.name.split(".")[0], work, num_workers)
         folders = find_folders(converted, split)
         if not folders:
@@ -69,17 +88,32 @@ def prepare(split: str, data_path: Path, num_workers: int, keep: bool = False) -
 def fetch(address: str, data_path: Path, work: Path) -> Path:
     """The archive of this address: the one in `data_path`, or one downloaded to `work`."""
     given = data_path / Path(address).name
-    for program in ["tar"] if given.exists() else ["wget", "tar"]:
-        if shutil.which(program) is None:
-            raise UserError(f"the program {program} is not on PATH; install it")
     if given.exists():
         return given
+    if shutil.which("wget") is None:
+        raise UserError("the program wget is not on PATH; install it")
     if status := subprocess.call(["wget", address, "-P", work, "--continue"]):
         raise UserError(
             f"{address} could not be downloaded (wget's status is {status}); check the network, "
             f"or download it by hand and put it in {data_path}"
         )
     return work / given.name
+
+
+def require_published(archive: Path, expected: str) -> None:
+    """Raise a UserError if an archive is not, to the bit, the published one, nor trusted."""
+    if not trusted() and (found := checksum(archive, "md5")) != expected:
+        raise UserError(
+            f"{archive} is not the published archive (its MD5 is {found}, not {expected}); remove "
+            "it and run the command again, or give --trust if you trust whoever made it"
+        )
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack into `folder`, and nowhere else: links and paths out of it are refused."""
+    with tarfile.open(archive) as tar:
+        for member in tqdm(tar, f"Unpacking {archive.name}", unit=" files", mininterval=1):
+            tar.extract(member, folder, filter="data")
 
 
 def convert(split: str, unpacked: Path, work: Path, num_workers: int) -> Path:

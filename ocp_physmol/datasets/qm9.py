@@ -23,6 +23,7 @@ from ocp_physmol.files import checksum, complete_folder
 from ocp_physmol.option_types import COUNT, PATH, SEED
 
 SPLITS = {"train": 0.80, "val": 0.05, "test": 0.15}
+LARGEST = 1 << 16  # bytes of a file in the archive; a molecule of QM9 has 4 kB at most
 BOX = 40.0  # Angstrom; any molecule of QM9 and a cutoff around it fit without seeing an image
 
 # the files of qm9pack 1.0.3
@@ -89,7 +90,7 @@ def read_archive(path: Path, exclude: Path | None = None) -> Iterator[Molecule]:
         with tarfile.open(path, "r:*") as archive:
             for member in archive:
                 if member.name.endswith(".xyz") and (file := archive.extractfile(member)):
-                    molecule = _parse_xyz(file.read().decode("ascii"))
+                    molecule = _parse_xyz(file.read(LARGEST).decode("ascii"))
                     if molecule.index not in excluded:
                         yield molecule
     except (tarfile.TarError, EOFError, OSError, ValueError, IndexError, KeyError) as e:

@@ -6,6 +6,7 @@ Each says which key of which file is wrong, and the cure. They start nothing.
 import argparse
 import inspect
 import math
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,8 @@ def _check_data(config: dict) -> None:
                     "ocp-physmol data qm9, your own: ocp-physmol data files) or correct the path"
                 )
         options["required"] = list(config["outputs"]) if split in ("train", "val") else []
-        with blame(f"dataset.{split}", ValueError, AssertionError, KeyError):
+        unfit = (ValueError, AssertionError, KeyError, pickle.UnpicklingError)
+        with blame(f"dataset.{split}", *unfit):
             entry = create_dataset(options, split)[0]
         if problem := find_problem(entry, options["required"]):
             raise UserError(f"dataset.{split}.src: {options['src']}, an entry {problem}")

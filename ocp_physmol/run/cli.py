@@ -10,6 +10,7 @@ import torch
 from fairchem.core.common.flags import flags
 from fairchem.core.common.utils import setup_logging
 
+from ocp_physmol import trust
 from ocp_physmol.errors import UserError, blame, exit_on_user_error
 from ocp_physmol.fairchem_compat.warnings_filter import without_fairchems_warnings
 from ocp_physmol.run.check_config import SPLIT_OF_MODE, check_config
@@ -18,12 +19,18 @@ from ocp_physmol.run.local import run_here, run_in_turn
 from ocp_physmol.run.slurm import submit
 from ocp_physmol.run.sweep import sweep
 
+LONGEST_NAME = 150  # bytes; a folder's name has at most 255, with a date and a run of a sweep
+
 
 @exit_on_user_error()
 def main(arguments: list[str] | None = None) -> None:
     """Parse the command line, check what it asks for, and start it here or on the cluster."""
     setup_logging()
-    args, overrides = flags.get_parser().parse_known_args(arguments)
+    parser = argparse.ArgumentParser(parents=[flags.get_parser()], add_help=False)
+    parser.add_argument("--trust", action="store_true", help=trust.HELP)
+    args, overrides = parser.parse_known_args(arguments)
+    if args.trust:
+        trust.allow_code()
     check_arguments(args, overrides)
     configs = checked_configs(args, read_config(args, overrides))
     if args.submit:
@@ -40,6 +47,13 @@ def check_arguments(args: argparse.Namespace, overrides: list[str]) -> None:
         if not text.startswith("--") or text.count("=") != 1:
             cure = "a config key is overridden by --section.key=value, and --help lists the options"
             raise UserError(f"unknown option '{text}'; {cure}")
+    for option, name in (("identifier", args.identifier), ("timestamp-id", args.timestamp_id)):
+        unfit = "/" in (name or "") or name in (".", "..")
+        if name and (unfit or len(name.encode()) > LONGEST_NAME):
+            raise UserError(
+                f"--{option} {name[:80]} cannot name a folder; give at most {LONGEST_NAME} bytes "
+                "without '/'"
+            )
     if args.mode is None:
         raise UserError("--mode is missing; give " + ", ".join(SPLIT_OF_MODE))
     if args.mode != "train" and not args.checkpoint:

@@ -60,11 +60,12 @@ class Scales(Section, extra="allow"):
     file: str | None = None
 
 
-class Transforms(Section, extra="allow"):
-    """Changes of every entry; further keys name functions of fairchem."""
+class Transforms(Section):
+    """Changes of every entry."""
 
     normalizer: Scales | None = None
     element_references: Scales | None = None
+    decompose_tensor: dict[str, Any] | None = None  # of fairchem
 
 
 class Subset(Section):

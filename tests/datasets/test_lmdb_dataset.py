@@ -14,6 +14,7 @@ from conftest import slab, small_model, to_data
 from fairchem.core.datasets import data_list_collater
 from torch_geometric.data import Data
 
+from ocp_physmol import trust
 from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
 from ocp_physmol.datasets.lmdb_writer import write_lmdb
 from ocp_physmol.errors import UserError
@@ -44,6 +45,7 @@ def moved(first, second):
     return data
 
 
+TRUSTED = b"trusted "  # before an entry that the user trusts
 BAD = {
     "no energy": (lambda: with_missing("energy"), "has no 'energy'"),
     "no positions": (lambda: with_missing("pos"), "has no 'pos'"),
@@ -234,13 +236,21 @@ def overwrite(path, key, value):
     ("value", "message"),
     [
         (pickle.dumps(entry())[:100], "entry 1 cannot be unpacked .* file is damaged"),
-        (b"cnowhere\nThing\n.", "entry 1 cannot be unpacked .*'nowhere'.*; install"),
+        (b"cnowhere\nThing\n.", "entry 1 is refused: it asks for nowhere.Thing, which is no data"),
         (pickle.dumps(entry().to_dict()), "entry 1 is of type dict; make it a torch_geometric"),
-        (pickle.dumps(molecule("H2O")), "entry 1 is of type Atoms; make it a torch_geometric"),
+        (pickle.dumps(molecule("H2O")), "entry 1 is refused: it asks for ase.atoms.Atoms, which"),
+        (TRUSTED + b"cnowhere\nThing\n.", "entry 1 cannot be unpacked .*'nowhere'.*; install"),
+        (
+            TRUSTED + pickle.dumps(molecule("H2O")),
+            "entry 1 is of type Atoms; make it a torch_geometric",
+        ),
     ],
-    ids=["truncated", "class not found", "dict", "ASE"],
+    ids=["truncated", "class not found", "dict", "ASE", "trusted class not found", "trusted ASE"],
 )
-def test_entry_that_does_not_unpickle(value, message, tmp_path):
+def test_entry_that_does_not_unpickle(value, message, tmp_path, monkeypatch):
+    if value.startswith(TRUSTED):
+        monkeypatch.setenv(trust.VARIABLE, "1")
+        value = value.removeprefix(TRUSTED)
     dataset(tmp_path, entry(), entry())
     overwrite(tmp_path / "train/data.lmdb", "1", value)
     data = PhysMolLmdbDataset({"src": str(tmp_path / "train")})

@@ -1,0 +1,118 @@
+"""Files from others are data, not programs: what may be read of them, and who says otherwise.
+
+A pickle, and so an entry of an LMDB or an object in a checkpoint, can call any function when it is
+read. Here it gets tensors, arrays, structures and plain values, and is refused by name if it asks
+for anything else. The option --trust lifts this for one command and all that it starts.
+"""
+
+import importlib
+import io
+import os
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ocp_physmol.errors import UserError
+
+VARIABLE = "OCP_PHYSMOL_TRUST"  # in the environment, which ranks, data loaders and jobs inherit
+HELP = "Let files run code: LMDBs and checkpoints of people whom you trust."
+CURE = "if you trust whoever made it, give --trust (or set OCP_PHYSMOL_TRUST=1)"
+
+# what structures and their labels are made of, as PyG 1 and 2, NumPy 1 and 2 and torch pickle it
+_NAMES = {
+    "torch_geometric.data.data": "Data DataEdgeAttr DataTensorAttr",
+    "torch_geometric.data.storage": "GlobalStorage",
+    "torch": "Size device float16 bfloat16 float32 float64 int8 uint8 int16 int32 int64 bool "
+    "FloatStorage DoubleStorage HalfStorage LongStorage IntStorage ByteStorage BoolStorage",
+    "torch._utils": "_rebuild_tensor _rebuild_tensor_v2 _rebuild_parameter",
+    "torch._tensor": "_rebuild_from_type_v2",
+    "numpy": "ndarray dtype",
+    "numpy.core.multiarray": "_reconstruct scalar",
+    "numpy._core.multiarray": "_reconstruct scalar",
+    "numpy.core.numeric": "_frombuffer",
+    "numpy._core.numeric": "_frombuffer",
+    "collections": "OrderedDict",
+    "builtins": "set frozenset complex object",
+    "copyreg": "_reconstructor",
+    "_codecs": "encode",  # of bytes, in old pickles
+}
+_OLD_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+ALLOWED = {(module, name) for module, names in _NAMES.items() for name in names.split()}
+
+
+class Refused(pickle.UnpicklingError):
+    """A pickle asks for something that is no data."""
+
+
+def trusted() -> bool:
+    """Whether the user has said that files may run code."""
+    return os.environ.get(VARIABLE, "") not in ("", "0")
+
+
+def allow_code() -> None:
+    """From here on, in this process and those that it starts, files may run code."""
+    os.environ[VARIABLE] = "1"
+
+
+def loads(content: bytes) -> Any:
+    """As `pickle.loads`, of data; else raises `Refused`, and for damage UnpicklingError."""
+    if trusted():
+        return pickle.loads(content)
+    try:
+        return _Unpickler(io.BytesIO(content)).load()
+    except pickle.UnpicklingError:
+        raise
+    except Exception as e:  # damage can lead to any
+        raise pickle.UnpicklingError(f"{type(e).__name__}: {e}") from e
+
+
+def load_tensors(
+    path: str | Path, map_location: str | torch.device | None = None, kind: str = "file"
+) -> Any:
+    """What `torch.save` wrote; a UserError if it is damaged or holds more than data."""
+    try:
+        return torch.load(path, map_location=map_location, weights_only=not trusted())
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as e:
+        if asked := re.search(r"GLOBAL (\S+)", str(e)):
+            raise UserError(f"{kind} {path} asks for {asked[1]}, which is no data; {CURE}") from e
+        reason = str(e).split("\n")[0][:200]
+        raise UserError(f"{kind} {path} cannot be read ({reason}); use an undamaged one") from e
+
+
+class _Unpickler(pickle.Unpickler):
+    """Finds what is listed above, and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        module = _OLD_MODULES.get(module, module)
+        if (module, name) in STAND_INS:
+            return STAND_INS[module, name]
+        if (module, name) not in ALLOWED:
+            raise Refused(f"it asks for {module}.{name}, which is no data; {CURE}")
+        return getattr(importlib.import_module(module), name)
+
+
+class _TorchFunctions:
+    """What our LMDBs name as the owner of `torch.from_numpy`."""
+
+
+def _get_from_numpy(owner: type, name: str) -> Callable:
+    """`getattr`, as our LMDBs use it: for one function."""
+    if owner is not _TorchFunctions or name != "from_numpy":
+        raise Refused(f"it asks for the attribute {name} of {owner}, which is no data; {CURE}")
+    return torch.from_numpy
+
+
+def _storage_from_bytes(content: bytes) -> Any:
+    """A tensor's storage, which torch itself would unpickle without limits."""
+    return torch.load(io.BytesIO(content), weights_only=True)
+
+
+STAND_INS = {
+    ("builtins", "getattr"): _get_from_numpy,
+    ("torch._C", "_VariableFunctionsClass"): _TorchFunctions,
+    ("torch.storage", "_load_from_bytes"): _storage_from_bytes,
+}

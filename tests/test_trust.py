@@ -1,0 +1,132 @@
+"""Pickles give data and nothing else, unless the user trusts them."""
+
+import os
+import pickle
+import re
+from pathlib import Path
+
+import fairchem.core
+import numpy as np
+import pytest
+import torch
+from conftest import REPOSITORY
+from torch_geometric.data import Data
+
+from ocp_physmol import trust
+from ocp_physmol.errors import UserError
+from ocp_physmol.fairchem_compat.files_as_data import WITH_NUMPY, WITH_PICKLE, WITH_TORCH
+
+
+class Hostile:
+    """Calls `function` when it is unpickled."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_structures_are_data(protocol):
+    structure = Data(
+        pos=torch.rand(3, 3), atomic_numbers=torch.tensor([8, 1, 1]), natoms=3, sid=np.int64(7),
+        fid="frame1", pbc=torch.tensor([True, False, True]), cell=np.eye(3), y=np.float32(-1.5),
+        half=torch.ones(2, dtype=torch.bfloat16), size=torch.Size([3]), kind=torch.float64,
+        weight=torch.nn.Parameter(torch.ones(2)), groups={1, 2}, edge_attr=None,
+    )  # fmt: skip
+    read = trust.loads(pickle.dumps(structure, protocol))
+    assert read.keys() == structure.keys()
+    for key, value in structure.to_dict().items():
+        assert type(read[key]) is type(value)
+        same = read[key] == value
+        assert same.all() if isinstance(value, torch.Tensor | np.ndarray) else same, key
+
+
+@pytest.mark.parametrize(
+    ("hostile", "named"),
+    [
+        (Hostile(os.system, "touch marker"), "posix.system"),
+        (Hostile(eval, "open('marker', 'w')"), "builtins.eval"),
+        (Hostile(getattr, os, "system"), "of <module 'os'|posix"),
+        (Hostile(getattr, torch._C._VariableFunctionsClass, "from_file"), "attribute from_file"),
+        (Hostile(torch.load, "file.pt"), "torch.serialization.load"),
+        (Hostile(np.load, "file.npy", None, True), "numpy.load"),
+        (Hostile(np.memmap, "marker", float, "w+", 0, (3,)), "numpy.memmap"),
+        (torch.nn.Linear(1, 1), "Linear"),
+        ({"deep": [Data(pos=Hostile(os.remove, "x"))]}, "posix.remove"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_no_data_is_refused_by_name(hostile, named, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        try:
+            content = pickle.dumps(hostile, protocol)
+        except TypeError:  # os, a module, is never pickled
+            continue
+        with pytest.raises(trust.Refused, match=named):
+            trust.loads(content)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_pickle_in_a_tensors_storage(tmp_path, monkeypatch):
+    """torch keeps the storage of a pickled tensor as a file of torch.save, which is a pickle."""
+    monkeypatch.chdir(tmp_path)
+    torch.save(Hostile(os.system, "touch marker"), tmp_path / "inner.pt")
+    inner = (tmp_path / "inner.pt").read_bytes()
+    with pytest.raises(pickle.UnpicklingError):
+        trust.loads(pickle.dumps(Hostile(torch.storage._load_from_bytes, inner)))
+    assert not (tmp_path / "marker").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04", b"garbage", b"(" * 100000 + b"."])
+def test_damage_is_one_kind_of_error(content):
+    with pytest.raises(pickle.UnpicklingError):
+        trust.loads(content) if content else trust.loads(b"\x80")
+
+
+def test_a_user_may_trust(tmp_path, monkeypatch):
+    monkeypatch.setenv(trust.VARIABLE, "1")
+    content = Hostile(os.path.join, "a", "b")
+    torch.save(content, tmp_path / "file.pt")
+    assert trust.loads(pickle.dumps(content)) == trust.load_tensors(tmp_path / "file.pt") == "a/b"
+    monkeypatch.setenv(trust.VARIABLE, "0")
+    with pytest.raises(UserError, match=r"asks for posixpath.join, .* give --trust"):
+        trust.load_tensors(tmp_path / "file.pt")
+
+
+# ---- that there is no other way in
+
+WAYS = (
+    r"pickle\.loads?\(|torch\.load\(|allow_pickle=True|(?<![.\w])(?:eval|exec)\("
+    r"|yaml\.(?:unsafe|full)_load|yaml\.load\((?!.*Loader=UniqueKeyLoader)"
+)
+# the only file of the package that unpickles, and one that reads annotations of classes
+OPENED = {"trust.py", "run/signatures.py"}
+# of fairchem: what it reads of its own package, of a job that this user submitted, the names of its
+# tasks, and scripts that this package does not call
+OF_THE_HOST = {
+    "common/slurm.py", "models/equiformer_v2/wigner.py", "models/escn/escn_exportable.py",
+    "models/escn/so3.py", "models/esen/esen.py", "models/esen/esen_dens.py",
+    "models/scn/spherical_harmonics.py", "models/equiformer_v2/eqv2_to_eqv2_hydra.py",
+    "scripts/make_submission_file.py", "scripts/make_challenge_submission_file.py",
+    "scripts/convert_hydra_to_release.py", "scripts/preprocess_relaxed.py",
+    "trainers/ocp_trainer.py",
+}  # fmt: skip
+
+
+def unpicklers(root: Path) -> set[str]:
+    """The modules below `root` that can run code of a file."""
+    return {
+        str(path.relative_to(root))
+        for path in root.rglob("*.py")
+        if re.search(WAYS, path.read_text())
+    }
+
+
+def test_no_other_module_unpickles():
+    assert unpicklers(REPOSITORY / "ocp_physmol") == OPENED
+    modules = (*WITH_TORCH, *WITH_PICKLE, *WITH_NUMPY, "modules.transforms", "modules.evaluator")
+    replaced = {f"{name.replace('.', '/')}.py" for name in modules}
+    assert unpicklers(Path(fairchem.core.__file__).parent) == OF_THE_HOST | replaced
