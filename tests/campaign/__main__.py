@@ -53,8 +53,10 @@ def make_data(folder: Path) -> dict[str, Path]:
 
     from ocp_physmol.datasets import emt, qm9
     from ocp_physmol.files import write_json
+    from ocp_physmol.pushes import curvature
 
     qm9.make(folder / "qm9", str(SAMPLE_CSV))
+    curvature.make(folder / "qm9", folder / "labelled", pushes=2, frequencies=4)
     systems = [s for s in emt.plan(30, seed=0) if s.split != "train" or s.sid < 8]
     emt.write([emt.relax(system) for system in systems], folder / "emt", 4, {"entries": {}})
     frames = [odd_structures.labelled(odd_structures.ethanol(seed)) for seed in range(30)]
@@ -75,7 +77,8 @@ def make_data(folder: Path) -> dict[str, Path]:
     made = {kind: folder / f"good.{kind}" for kind in ("xyz", "json", "yml", "tar.bz2", "npz")}
     return {
         **made, "experiment": made["yml"], "records": folder, "csv": SAMPLE_CSV,
-        "qm9": folder / "qm9", "s2ef": folder / "emt/s2ef", "is2re": folder / "emt/is2re",
+        "qm9": folder / "qm9", "labelled": folder / "labelled",
+        "s2ef": folder / "emt/s2ef", "is2re": folder / "emt/is2re",
         "lmdb": folder / "qm9/test/data.lmdb", "pt": best, "checkpoint": best,
     }  # fmt: skip
 

@@ -10,6 +10,8 @@ from campaign.case import Case
 from fairchem.core.common.utils import load_config
 from warm import REPOSITORY
 
+from ocp_physmol.experiments.experiment_files import needs_labels
+
 KINDS = {
     "text": "text", "empty text": "", "unicode": "☃\u202e", "list": [1], "empty list": [],
     "mapping": {"a": 1}, "empty mapping": {}, "true": True, "number": 7, "none": None,
@@ -41,7 +43,6 @@ SMALL = {
     "hidden_channels": 16, "num_layers": 1, "num_blocks": 1, "num_interactions": 1, "num_rbf": 8,
     "attention_channels": 8, "vector_channels": 8,
 }  # fmt: skip
-OF_TASKS = {"qm9": "qm9", "s2ef": "s2ef", "is2re": "is2re"}
 BUDGET = {
     "max_epochs": 1, "max_steps": 3, "num_workers": 0, "batch_size": 2, "eval_batch_size": 2,
     "max_seconds": None,
@@ -51,7 +52,8 @@ BUDGET = {
 def shipped() -> list[str]:
     """The configs that train as they are, or as the base of others."""
     paths = sorted((REPOSITORY / "configs").glob("*/*.yml"))
-    return [str(path.relative_to(REPOSITORY)) for path in paths if "loss_functions" in read(path)]
+    needed = {"model", "loss_functions"}
+    return [str(path.relative_to(REPOSITORY)) for path in paths if needed <= read(path).keys()]
 
 
 def read(path: Path) -> dict:
@@ -62,9 +64,10 @@ def small(config: str, data: dict[str, Path]) -> dict:
     """A config on small data, with a small model, for three steps."""
     content = copy.deepcopy(read(REPOSITORY / config))
     task = Path(config).parts[1]
+    source = data["labelled" if needs_labels(content) else task]
     names = {"train": "train", "val": "val" if task == "qm9" else "val_id"}
     for split, name in names.items():
-        content["dataset"].setdefault(split, {})["src"] = str(data[task] / name)
+        content["dataset"].setdefault(split, {})["src"] = str(source / name)
     content["dataset"].pop("test", None)
     for section in (content["model"], content["model"].get("energy_model", {})):
         section.update({key: value for key, value in SMALL.items() if key in section})
