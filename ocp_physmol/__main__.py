@@ -85,13 +85,18 @@ def _pass_on(name: str, line: str, main: Callable, before: list[str]) -> click.C
     )
 
 
+def _trust(context: click.Context, option: click.Parameter, given: bool) -> None:
+    if given:
+        trust.allow_code()
+
+
 @exit_on_user_error()
 def main(arguments: list[str] | None = None) -> None:
     """Run the subcommand that the arguments name; exit with status 2 if its input is wrong."""
     help_text = "PhysMol, a physics-empowered potential, as a plugin of fairchem-core 1.10."
     option = click.Option(
         ["--trust"], is_flag=True, expose_value=False, help=trust.HELP,
-        callback=lambda context, parameter, given: given and trust.allow_code(),
+        callback=_trust,
     )  # fmt: skip
     group = LazyGroup(COMMANDS, HIDDEN, help=help_text, params=[option])
     group.main(arguments, prog_name="ocp-physmol")

@@ -1,6 +1,7 @@
 """Errors that a user can mend."""
 
 import difflib
+import re
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -14,12 +15,32 @@ class UserError(ValueError):
 
 @contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """Print a UserError as its one sentence and exit; decorates commands: @exit_on_user_error()."""
+    """Print a UserError, or a lack of memory, as one sentence and exit.
+
+    Decorates commands: @exit_on_user_error().
+    """
     try:
         yield
-    except UserError as e:
-        print(f"error: {e}", file=sys.stderr, flush=True)
+    except (UserError, MemoryError, RuntimeError) as e:
+        if not isinstance(e, UserError) and not lacks_memory(e):
+            raise
+        print(f"error: {_sentence(e)}", file=sys.stderr, flush=True)
         sys.exit(EXIT_STATUS)
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether an error is Python's, torch's or CUDA's want of memory."""
+    return isinstance(error, MemoryError) or bool(
+        re.search(r"can't allocate memory|out of memory|Storage size calculation over", str(error))
+    )
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    asked = re.search(r"tried to allocate (\S+ \w+)", str(error))
+    wanted = f" ({asked[1]} were asked for)" if asked else ""
+    return f"there is not enough memory{wanted}; choose smaller batches or a smaller model"
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Kinds of values that the options of commands take."""
 
+import math
 import re
 from pathlib import Path
 
@@ -24,5 +25,16 @@ class Duration(click.ParamType):
         return seconds
 
 
-SECONDS = click.FloatRange(0, min_open=True)
+class Number(click.FloatRange):
+    """A finite number, in a range."""
+
+    def convert(self, value, param, ctx) -> float:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number", param, ctx)
+        return number
+
+
+POSITIVE = Number(0, min_open=True)
+SECONDS = POSITIVE
 DURATION = Duration()

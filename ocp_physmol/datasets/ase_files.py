@@ -22,7 +22,7 @@ from ocp_physmol.datasets.lmdb_writer import write_lmdb
 from ocp_physmol.datasets.splits import cut, deal
 from ocp_physmol.errors import UserError
 from ocp_physmol.files import checksum, complete_folder
-from ocp_physmol.option_types import PATH, SEED
+from ocp_physmol.option_types import PATH, POSITIVE, SEED, Number
 
 SUFFIXES = (".traj", ".xyz", ".extxyz", ".db")
 BOX = 40.0  # Angstrom; length of the lattice vectors that a structure lacks, none of them a period
@@ -190,11 +190,11 @@ def _note(left_out: dict, problem: str, where: str) -> None:
 
 @click.argument("sources", metavar="SOURCE...", type=PATH, nargs=-1, required=True)
 @click.option("--output", type=PATH, required=True, help="folder to make")
-@click.option("--val", type=float, default=0.1, help="fraction to validate on")
-@click.option("--test", type=float, default=0.1, help="fraction to test on")
+@click.option("--val", type=Number(), default=0.1, help="fraction to validate on")
+@click.option("--test", type=Number(), default=0.1, help="fraction to test on")
 @click.option("--seed", type=SEED, default=0, help="of the splits")
 @click.option(
-    "--max-force", type=click.FloatRange(0, min_open=True), show_default="no limit",
+    "--max-force", type=POSITIVE, show_default="no limit",
     help="leave out frames with a larger force on a free atom, eV/Angstrom",
 )  # fmt: skip
 @click.option(

@@ -14,6 +14,7 @@ from ocp_physmol.errors import UserError
 from ocp_physmol.evaluation.deviations import deviations, same_bonds
 from ocp_physmol.evaluation.functional_groups import Group, disjoint_pairs, functional_groups
 from ocp_physmol.evaluation.structure_tasks import Task, task_options
+from ocp_physmol.option_types import Number
 from ocp_physmol.relaxation.batched import Descent, relax
 from ocp_physmol.relaxation.predictor import Predictor
 
@@ -88,7 +89,9 @@ def pull(positions: np.ndarray, groups: Sequence[Group], distance: float) -> np.
 @click.command(
     "assemble", context_settings={"show_default": True}, params=task_options("assembly", Protocol())
 )
-@click.option("--distance", default=Protocol.distance, help="That groups are moved (Å).")
+@click.option(
+    "--distance", type=Number(0), default=Protocol.distance, help="That groups are moved (Å)."
+)
 def command(distance: float, **shared: Any) -> None:
     """Pull one or two groups of each molecule away, and relax it with each model.
 

@@ -10,6 +10,7 @@ from torch_geometric.data import Data
 
 from ocp_physmol.evaluation.deviations import deviations
 from ocp_physmol.evaluation.structure_tasks import Task, task_options
+from ocp_physmol.option_types import Number
 from ocp_physmol.relaxation.batched import Descent, relax
 from ocp_physmol.relaxation.predictor import Predictor
 
@@ -45,7 +46,7 @@ def recover(
     "recover", context_settings={"show_default": True}, params=task_options("recovery", Protocol())
 )
 @click.option(
-    "--noise", "noises", type=click.FloatRange(0), multiple=True, default=[Protocol.noise],
+    "--noise", "noises", type=Number(0), multiple=True, default=[Protocol.noise],
     help="Standard deviation of every coordinate (Å), any number of times.",
 )  # fmt: skip
 def command(noises: Sequence[float], **shared: Any) -> None:

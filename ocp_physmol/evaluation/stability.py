@@ -17,7 +17,7 @@ from ocp_physmol.evaluation.deviations import same_bonds
 from ocp_physmol.evaluation.dynamics import simulate
 from ocp_physmol.evaluation.structure_tasks import CHECKPOINTS, table
 from ocp_physmol.files import write_json
-from ocp_physmol.option_types import COUNT, PATH
+from ocp_physmol.option_types import COUNT, PATH, POSITIVE, SEED, Number
 from ocp_physmol.relaxation.batched import Descent, placed, relax
 from ocp_physmol.relaxation.calculator import open_model
 from ocp_physmol.relaxation.predictor import Predictor, open_labelled
@@ -163,16 +163,16 @@ DEFAULT = Protocol()
 @click.command("stability", context_settings={"show_default": True}, params=[CHECKPOINTS])
 @click.option("--data", type=PATH, required=True, help="LMDBs of molecules at minima.")
 @click.option("--molecules", type=COUNT, default=8, help="Take the first so many.")
-@click.option("--compression", type=click.FloatRange(0.1, 1), default=DEFAULT.compression,
+@click.option("--compression", type=Number(0.1, 1), default=DEFAULT.compression,
               help="Of all distances.")  # fmt: skip
-@click.option("--contact", type=click.FloatRange(0.1, 3), default=DEFAULT.contact,
+@click.option("--contact", type=Number(0.1, 3), default=DEFAULT.contact,
               help="Of colliding molecules, in sums of two covalent radii.")  # fmt: skip
-@click.option("--temperature", type=click.FloatRange(0), default=DEFAULT.temperature, help="K.")
-@click.option("--picoseconds", type=click.FloatRange(0), default=DEFAULT.picoseconds,
+@click.option("--temperature", type=Number(0), default=DEFAULT.temperature, help="K.")
+@click.option("--picoseconds", type=Number(0), default=DEFAULT.picoseconds,
               help="Of dynamics.")  # fmt: skip
-@click.option("--timestep", type=click.FloatRange(0, min_open=True), default=DEFAULT.timestep,
+@click.option("--timestep", type=POSITIVE, default=DEFAULT.timestep,
               help="fs.")  # fmt: skip
-@click.option("--seed", default=DEFAULT.seed, help="Of all that is random.")
+@click.option("--seed", type=SEED, default=DEFAULT.seed, help="Of all that is random.")
 @click.option("--output", type=PATH, default="runs/stability", help="Folder.")
 def command(
     checkpoints: dict[str, Path], data: Path, molecules: int, output: Path, **options: float

@@ -15,7 +15,7 @@ from ocp_physmol.evaluation.molecule_sets import MOLECULES, by_gdb_index, paper_
 from ocp_physmol.figures.distributions import distribution_figure
 from ocp_physmol.figures.molecules import molecules_figure
 from ocp_physmol.files import write_json
-from ocp_physmol.option_types import COUNT, PATH
+from ocp_physmol.option_types import COUNT, PATH, POSITIVE, SEED
 from ocp_physmol.relaxation.batched import OPTIMIZERS, Descent
 from ocp_physmol.relaxation.calculator import is_calculator, open_model
 from ocp_physmol.relaxation.predictor import open_labelled
@@ -92,9 +92,15 @@ def task_options(folder: str, protocol: Descent) -> list[click.Parameter]:
             help="fairchem's on batches, or one of ASE's, which are many times slower.",
         ),
         click.Option(["--steps"], type=click.IntRange(0), default=protocol.steps, help="At most."),
-        click.Option(["--fmax"], default=protocol.fmax, help="Largest force to stop at (eV/Å)."),
-        click.Option(["--maxstep"], default=protocol.maxstep, help="Of an atom in one step (Å)."),
-        click.Option(["--seed"], default=protocol.seed, help="Of all that is random."),
+        click.Option(
+            ["--fmax"], type=POSITIVE, default=protocol.fmax,
+            help="Largest force to stop at (eV/Å).",
+        ),
+        click.Option(
+            ["--maxstep"], type=POSITIVE, default=protocol.maxstep,
+            help="Of an atom in one step (Å).",
+        ),
+        click.Option(["--seed"], type=SEED, default=protocol.seed, help="Of all that is random."),
         click.Option(["--batch-size"], type=COUNT, default=32, help="Of fairchem's optimiser."),
         click.Option(["--gpu"], is_flag=True, help="Use the GPU."),
     ]  # fmt: skip

@@ -20,7 +20,7 @@ from ocp_physmol.experiments.records import compact
 from ocp_physmol.files import REPORT
 from ocp_physmol.leaderboard.scores import score_split
 from ocp_physmol.leaderboard.submission import Arrays, read_predictions, system_id
-from ocp_physmol.option_types import COUNT, PATH
+from ocp_physmol.option_types import COUNT, PATH, POSITIVE
 from ocp_physmol.relaxation import dataset as relaxations
 from ocp_physmol.relaxation.batched import placed
 from ocp_physmol.relaxation.predictor import Predictor, open_labelled
@@ -168,7 +168,7 @@ def _largest_free(entry: Data) -> float:
 @click.option("--output", type=PATH, required=True, help="The record to write.")
 @click.option("--data", type=PATH, required=True, help="Folder of the part's splits.")
 @click.option("--steps", type=COUNT, default=100, help="Of a relaxation, at most.")
-@click.option("--fmax", type=click.FloatRange(0, min_open=True), default=0.03, help="eV/Å.")
+@click.option("--fmax", type=POSITIVE, default=0.03, help="eV/Å.")
 def command(run: Path, output: Path, data: Path, steps: int, fmax: float) -> None:
     """Measure the model that `ocp-physmol experiments` has trained in the folder RUN."""
     description = description_of(run)

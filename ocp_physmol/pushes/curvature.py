@@ -20,7 +20,7 @@ from ocp_physmol.datasets.lmdb_writer import write_lmdb
 from ocp_physmol.errors import UserError
 from ocp_physmol.files import REPORT, checksum, complete_folder, resumable_folder
 from ocp_physmol.harmonic import displaced, hessian
-from ocp_physmol.option_types import COUNT, PATH, SEED
+from ocp_physmol.option_types import COUNT, PATH, POSITIVE, SEED
 from ocp_physmol.pushes.draw import obstacle, pushed_positions
 from ocp_physmol.pushes.elastic_network import ElasticNetwork
 from ocp_physmol.pushes.stretches import Curved, Stretches
@@ -192,7 +192,7 @@ def stretches_of(
     "--pushes", type=click.IntRange(0), default=PUSHES, help="Of each molecule of the split train."
 )
 @click.option(
-    "--noise", type=click.FloatRange(0, min_open=True), default=0.12,
+    "--noise", type=POSITIVE, default=0.12,
     help="Largest root mean square of a push (Å).",
 )  # fmt: skip
 @click.option(

@@ -7,16 +7,18 @@ import argparse
 import inspect
 import math
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
 from fairchem.core.common.registry import registry
 from fairchem.core.common.utils import setup_imports
 from fairchem.core.datasets.base_dataset import create_dataset
+from torch import nn
 
 from ocp_physmol.checkpoint import read_checkpoint, require_same_architecture
 from ocp_physmol.datasets.lmdb_dataset import find_problem
-from ocp_physmol.errors import UserError, blame
+from ocp_physmol.errors import UserError, blame, lacks_memory
 from ocp_physmol.run import schema
 from ocp_physmol.run.check_training import check_losses, check_metrics, check_optim, check_task
 from ocp_physmol.run.signatures import lookup, options_of
@@ -24,6 +26,11 @@ from ocp_physmol.training.resolve import resolve
 from ocp_physmol.training.trainer import PhysMolTrainer
 from ocp_physmol.validation import validate
 
+LARGEST = {  # of options of models, by what is in their names
+    "cutoff|radius": 100.0,  # Angstrom
+    "layers|blocks|interactions|lmax|mmax|degree": 1000,
+    "": 1_000_000,
+}
 SPLIT_OF_MODE = {"train": "train", "validate": "val", "predict": "test", "run-relaxations": "relax"}
 
 
@@ -35,13 +42,23 @@ def check_config(args: argparse.Namespace, config: dict) -> dict:
         _check_sections(config)
         config = resolve(config, checkpoint if args.mode != "train" else None)
         name, options = _name_and_options(config["model"])
-        with blame("model", ValueError, TypeError, AssertionError):
-            model = registry.get_model_class(name)(**options)
+        with blame("model", UserError):
+            model = _build(registry.get_model_class(name), options)
         _check_data(config)
         if checkpoint:
             _check_not_in_the_way(args, config)
             require_same_architecture(model, config["model"], checkpoint, args.checkpoint)
     return config
+
+
+def _build(model_class: type, options: dict) -> nn.Module:
+    """The model; a UserError for options that only its constructor finds unfit."""
+    try:
+        return model_class(**options)
+    except Exception as e:  # fairchem's models check little, and differ in how they fail
+        if lacks_memory(e):
+            raise
+        raise UserError(f"{' '.join(str(e).split())} ({type(e).__name__})") from e
 
 
 def _check_sections(config: dict) -> None:
@@ -67,16 +84,20 @@ def _check_sections(config: dict) -> None:
             validate(schema.Split, options, where)
     _check_normalizer(config, model_class)
     _require_finite(config)
+    _require_buildable(config["model"], "model")
 
 
 def _check_model(section: dict, where: str = "model") -> None:
-    """Check the options of a model, and the model inside if it is a conservative one."""
+    """Check the options of a model, and of the model inside if there is one."""
     validate(schema.Named, section, where)
     name, options = _name_and_options(section)
     model_class = lookup("model", f"{where}.name", name)
     validate(getattr(model_class, "Config", None) or options_of(model_class), options, where)
     if "energy_model" in options:
         _check_model(options["energy_model"], f"{where}.energy_model")
+    if isinstance(backbone := options.get("backbone"), dict):  # of fairchem's models with heads
+        renamed = {{"model": "name"}.get(key, key): value for key, value in backbone.items()}
+        _check_model(renamed, f"{where}.backbone")
 
 
 def _name_and_options(section: dict) -> tuple[str, dict]:
@@ -144,3 +165,15 @@ def _require_finite(value: Any, where: str = "") -> None:
     if isinstance(value, (dict, list)):
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
             _require_finite(inner, f"{where}.{key}".lstrip("."))
+
+
+def _require_buildable(value: Any, where: str, key: str = "") -> None:
+    """Refuse sizes that no model has, with which building one would never end."""
+    if isinstance(value, (dict, list)):
+        for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            own = name if isinstance(value, dict) else key  # items are like their list
+            _require_buildable(inner, f"{where}.{name}", str(own))
+    elif isinstance(value, (int, float)):
+        limits = (limit for pattern, limit in LARGEST.items() if re.search(pattern, key))
+        if value > (limit := next(limits)):
+            raise UserError(f"{where}: {value} is not possible; it must be at most {limit:g}")

@@ -6,7 +6,7 @@ Every key that fairchem 1.10 reads is here.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, create_model
+from pydantic import Field, create_model, model_validator
 
 from ocp_physmol.validation import Section
 
@@ -49,6 +49,12 @@ class Scale(Section):
     mean: float | None = None
     stdev: float | None = Field(None, gt=0)
     rmsd: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Scale":
+        if self.file is self.stdev is self.rmsd is None:
+            raise ValueError("give 'stdev' and 'mean', or 'file'")
+        return self
 
 
 class Scales(Section, extra="allow"):

@@ -8,6 +8,7 @@ from functools import partial
 from fairchem.core.modules.exponential_moving_average import ExponentialMovingAverage
 
 from ocp_physmol.training.budget import Budget, BudgetScheduler, BudgetSpent, follows_budget
+from ocp_physmol.training.numerics import require_finite_metrics
 from ocp_physmol.training.sharded_evaluation import SharedEvaluation
 
 
@@ -81,7 +82,9 @@ class BudgetedTraining(SharedEvaluation):
 
     def validate(self, *args, **kwargs):
         with self._off_the_clock():
-            return super().validate(*args, **kwargs)
+            metrics = super().validate(*args, **kwargs)
+        require_finite_metrics(metrics or {}, self.step)
+        return metrics
 
     def update_best(self, *args, **kwargs) -> None:
         best = self.best_val_metric

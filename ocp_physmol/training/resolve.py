@@ -17,6 +17,10 @@ def resolve(config: dict, checkpoint: dict | None = None) -> dict:
     that is to be evaluated. Forces are computed by default only where `outputs` names them.
     """
     config = copy.deepcopy(config)
+    splits = config["dataset"]
+    for split in splits.values() if isinstance(splits, dict) else splits:
+        if split and split.get("transforms", {}) is None:  # which fairchem does not take
+            del split["transforms"]
     model = config["model"]
     taken = model_options(registry.get_model_class(model["name"]))
     terms = map(term_class, active_entries(config["loss_functions"]).values())

@@ -17,6 +17,7 @@ from ocp_physmol.losses.draws import structure_generators
 from ocp_physmol.losses.term import MeanOverRanks, Term, active_entries
 from ocp_physmol.model.copies import merged, renamed
 from ocp_physmol.training.budgeted import BudgetedTraining
+from ocp_physmol.training.numerics import CURE, require_finite_outputs, require_finite_weights
 from ocp_physmol.training.preemption import DeferredSignal, warning_signal
 from ocp_physmol.training.references import subtract_untrained
 from ocp_physmol.training.resolve import resolve
@@ -146,16 +147,16 @@ class PhysMolTrainer(BudgetedTraining):
         return scaled(out)
 
     def _compute_loss(self, out, batch) -> torch.Tensor:
+        if self.model.training:
+            own = {name: out[name] for name in self.trained_targets}
+            require_finite_outputs(own, batch, self.step)
         loss = super()._compute_loss(out, batch)
         for name, (prediction, target) in out.get("terms", {}).items():
             term = self.terms[name]
             coefficient = term.loss_fn.options.coefficient
             loss = loss + coefficient * term(prediction, target, batch.natoms)
         if self.model.training and not torch.isfinite(loss):
-            raise UserError(
-                f"the loss is {float(loss)} at step {self.step}; lower optim.lr_initial or set "
-                "optim.clip_grad_norm, and resume from the last checkpoint"
-            )
+            raise UserError(f"step {self.step}: the loss is {float(loss)}; {CURE}")
         return loss
 
     def _compute_metrics(self, out, batch, evaluator, metrics=None):
@@ -199,6 +200,7 @@ class PhysMolTrainer(BudgetedTraining):
             self.interruption.deliver()
 
     def save(self, metrics=None, checkpoint_file="checkpoint.pt", training_state=True):
+        require_finite_weights(self.model, self.step)
         partial = super().save(metrics, f".{checkpoint_file}.partial", training_state)
         return partial and move_into_place(partial, checkpoint_file)
 

@@ -56,5 +56,5 @@ def verdict(case: Case, status: int | None, printed: str) -> str:
 
 def _finite(printed: str) -> bool:
     """Whether no loss or error of a model is NaN or infinite."""
-    values = re.findall(r"(?:loss|mae): (-?[\w.+]+)", printed)
+    values = re.findall(r"(?:loss|mae): (nan|-?inf|-?[\d.]+(?:e[+-]?\d+)?)", printed)
     return all(math.isfinite(float(value)) for value in values)

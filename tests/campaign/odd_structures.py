@@ -86,7 +86,8 @@ def cases(data: dict[str, Path], folder: Path) -> Iterator[Case]:
     odd |= {name: (labelled(ethanol(0), **x), refused) for name, (x, refused) in LABELS.items()}
     for place in ("first", "last", "all"):
         for name, (atoms, refused) in odd.items():
-            yield from _of_frames(f"{name}, {place}", _among(atoms, place), folder, refused)
+            must = refused if place == "all" else None  # else the others are used, and it is named
+            yield from _of_frames(f"{name}, {place}", _among(atoms, place), folder, must)
     for form in FORMATS:
         frames = [labelled(ethanol(seed)) for seed in range(30)]
         yield from _of_frames(f"good frames as {form}", frames, folder, False, form)

@@ -263,3 +263,22 @@ def test_numbers_are_finite_also_where_no_schema_reaches():
     config["slurm"] = {"mem": [1, math.inf]}
     with pytest.raises(UserError, match=r"slurm\.mem\.1: inf is not possible; it must be a finite"):
         check_config(args, config)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.cutoff=1e30", "model.cutoff: 1e+30 is not possible; it must be at most 100"),
+        ("model.num_layers=100000", "num_layers: 100000 is not possible; it must be at most 1000"),
+        ("model.hidden_channels=1000000000000", "it must be at most 1e+06"),
+    ],
+)
+def test_models_that_would_never_be_built(override, message):
+    assert message in refusal(override)
+
+
+def test_sizes_in_lists_of_models_inside():
+    lists = "{'name': 'equiformer_v2', 'lmax_list': [1000000]}"
+    own = ["model.name=conservative", f"model.energy_model={lists}"]
+    message = refusal(*own, config="configs/qm9/schnet.yml")
+    assert "energy_model.lmax_list.0: 1000000 is not possible; it must be at most 1000" in message
