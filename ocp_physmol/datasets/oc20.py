@@ -19,7 +19,7 @@ from fairchem.core.scripts import download_data, make_lmdb_sizes, preprocess_ef,
 from tqdm import tqdm
 
 from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
-from ocp_physmol.errors import UserError
+from ocp_physmol.errors import UserError, blame
 from ocp_physmol.files import checksum
 from ocp_physmol.option_types import COUNT, PATH
 from ocp_physmol.trust import trusted
@@ -61,9 +61,10 @@ def find_folders(root: Path, split: str) -> list[Path]:
 def prepare(split: str, data_path: Path, num_workers: int, keep: bool = False) -> None:
     """Put all folders of an archive in `data_path`, or none; a UserError says why none."""
     work = data_path / f"oc20_{split}"
-    work.mkdir(parents=True, exist_ok=True)
-    for folder in filter(Path.is_dir, work.iterdir()):  # of an attempt that broke off
-        shutil.rmtree(folder)
+    with blame(f"--data-path {data_path} cannot be written to", OSError):
+        work.mkdir(parents=True, exist_ok=True)
+        for folder in filter(Path.is_dir, work.iterdir()):  # of an attempt that broke off
+            shutil.rmtree(folder)
     archive = fetch(ADDRESSES[split], data_path, work)
     require_published(archive, MD5[split])
     try:

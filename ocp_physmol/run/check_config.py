@@ -177,3 +177,5 @@ def _require_buildable(value: Any, where: str, key: str = "") -> None:
         limits = (limit for pattern, limit in LARGEST.items() if re.search(pattern, key))
         if value > (limit := next(limits)):
             raise UserError(f"{where}: {value} is not possible; it must be at most {limit:g}")
+        if key == "max_neighbors" and value < 1:
+            raise UserError(f"{where}: {value} is not possible; it must be at least 1")

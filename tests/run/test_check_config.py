@@ -278,7 +278,6 @@ def test_models_that_would_never_be_built(override, message):
 
 
 def test_sizes_in_lists_of_models_inside():
-    lists = "{'name': 'equiformer_v2', 'lmax_list': [1000000]}"
-    own = ["model.name=conservative", f"model.energy_model={lists}"]
-    message = refusal(*own, config="configs/qm9/schnet.yml")
+    lists = "model.energy_model.lmax_list=[1000000]"
+    message = refusal(lists, config="configs/s2ef/small_equiformer_v2.yml")
     assert "energy_model.lmax_list.0: 1000000 is not possible; it must be at most 1000" in message
