@@ -1,11 +1,21 @@
 """Errors that a user can mend."""
 
 import difflib
+import errno
+import os
 import re
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
+CURES = {  # of what the system says
+    errno.ENOSPC: "make room, and start the same command again",
+    errno.EDQUOT: "make room, and start the same command again",
+    errno.EMFILE: "allow more open files (ulimit -n)",
+    errno.ENFILE: "close other programs",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
 EXIT_STATUS = 2  # of a command that has explained what is wrong with its input
 
 
@@ -15,17 +25,34 @@ class UserError(ValueError):
 
 @contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """Print a UserError, or a lack of memory, as one sentence and exit.
+    """Print a UserError, or what the system refuses, as one sentence and exit.
 
     Decorates commands: @exit_on_user_error().
     """
     try:
         yield
-    except (UserError, MemoryError, RuntimeError) as e:
-        if not isinstance(e, UserError) and not lacks_memory(e):
+    except UserError as e:
+        _exit(str(e))
+    except BrokenPipeError:  # as in `| head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as e:
+        if e.strerror is None:
             raise
-        print(f"error: {_sentence(e)}", file=sys.stderr, flush=True)
-        sys.exit(EXIT_STATUS)
+        where = f"{str(e.filename)[:200]}: " if e.filename else ""
+        cure = CURES.get(e.errno or 0, "correct the path or its permissions")
+        _exit(f"{where}{e.strerror.lower()}; {cure}")
+    except (MemoryError, RuntimeError) as e:
+        if not lacks_memory(e):
+            raise
+        asked = re.search(r"tried to allocate (\S+ \w+)", str(e))
+        wanted = f" ({asked[1]} were asked for)" if asked else ""
+        _exit(f"there is not enough memory{wanted}; choose smaller batches or a smaller model")
+
+
+def _exit(sentence: str) -> NoReturn:
+    print(f"error: {sentence}", file=sys.stderr, flush=True)
+    sys.exit(EXIT_STATUS)
 
 
 def lacks_memory(error: Exception) -> bool:
@@ -33,14 +60,6 @@ def lacks_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or bool(
         re.search(r"can't allocate memory|out of memory|Storage size calculation over", str(error))
     )
-
-
-def _sentence(error: Exception) -> str:
-    if isinstance(error, UserError):
-        return str(error)
-    asked = re.search(r"tried to allocate (\S+ \w+)", str(error))
-    wanted = f" ({asked[1]} were asked for)" if asked else ""
-    return f"there is not enough memory{wanted}; choose smaller batches or a smaller model"
 
 
 @contextmanager

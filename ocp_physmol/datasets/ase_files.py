@@ -1,5 +1,6 @@
 """Files that ASE reads, as OCP LMDBs: ocp-physmol data files --help"""
 
+import os
 import re
 import shutil
 from collections import defaultdict
@@ -47,10 +48,10 @@ def find_files(sources: Sequence[Path]) -> dict[str, Path]:
             raise UserError(
                 f"{source} {lack}; give a folder or a file of any format that ASE reads"
             )
-        known = {path.resolve() for path in files.values()}
+        known = {os.path.realpath(path) for path in files.values()}  # also of links in a circle
         for path in found:
             name = path.name if path == source else str(path.relative_to(source))
-            if path.resolve() not in known:
+            if os.path.realpath(path) not in known:
                 files[name if name not in files else str(path)] = path
     return files
 
