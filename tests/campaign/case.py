@@ -23,7 +23,7 @@ class Case:
     arguments: list[str]  # of python
     refused: bool | None = None  # whether it must be, or must not be; None: either is right
     folder: Path = warm.REPOSITORY  # to start in
-    intact: Callable[[], bool] = lambda: True  # whether what was there before still is
+    prepare: Callable[[], object] = lambda: None  # writes its files, when its turn has come
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Outcome:
 
 def run(case: Case) -> Outcome:
     """Start the command in a process of its own, and judge how it ends."""
+    case.prepare()
     try:
         result = warm.run(case.arguments, TIMEOUT, case.folder)
     except subprocess.TimeoutExpired as e:
@@ -48,10 +49,10 @@ def verdict(case: Case, status: int | None, printed: str) -> str:
         return "traceback"
     if status == 0:
         fits = case.refused is not True and _finite(printed)
-        return "accepted" if fits and case.intact() else "wrong"
+        return "accepted" if fits else "wrong"
     sentences = re.findall(r"^(?:error|Error|main\.py: error): \S.+", printed, re.MULTILINE)
     fits = status == 2 and sentences and case.refused is not False
-    return "answered" if fits and case.intact() else "wrong"
+    return "answered" if fits else "wrong"
 
 
 def _finite(printed: str) -> bool:

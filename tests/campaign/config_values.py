@@ -2,7 +2,8 @@
 
 import copy
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ def cases(data: dict[str, Path], folder: Path) -> Iterator[Case]:
         content = small(config, data)
         model = content["model"].get("energy_model", content["model"])["name"]
         whole = folder / config.replace("/", "_")
-        yield _case(whole, content, f"{config} as it is", False)
+        yield _case(whole, partial(copy.deepcopy, content), f"{config} as it is", False)
         for path, value in leaves(content):
             of_model = model if path[0] == "model" else ""
             for name, other, refused in values_of(value):
@@ -130,13 +131,15 @@ def cases(data: dict[str, Path], folder: Path) -> Iterator[Case]:
                     continue
                 seen.add(key)
                 title = f"{config}: {'.'.join(map(str, path))}: {name} for {value!r}"
-                other = changed(content, path, other)
-                yield _case(folder / f"{len(seen)}.yml", other, title, refused)
+                change = partial(changed, content, path, other)
+                yield _case(folder / f"{len(seen)}.yml", change, title, refused)
 
 
-def _case(file: Path, content: dict, title: str, refused: bool | None) -> Case:
-    file.write_text(yaml.safe_dump(content, allow_unicode=True))
-    return Case("values in configs", title, train(file, file.parent), refused)
+def _case(file: Path, content: Callable[[], dict], title: str, refused: bool | None) -> Case:
+    def prepare() -> None:
+        file.write_text(yaml.safe_dump(content(), allow_unicode=True))
+
+    return Case("values in configs", title, train(file, file.parent), refused, prepare=prepare)
 
 
 def train(config: Path, runs: Path) -> list[str]:

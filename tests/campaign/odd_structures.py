@@ -1,6 +1,7 @@
 """Structures and labels that are unlike what a model expects, in files that are well formed."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -82,45 +83,75 @@ FORMATS = ("extxyz", "traj", "db", "json")
 
 def cases(data: dict[str, Path], folder: Path) -> Iterator[Case]:
     folder.mkdir()
-    odd = {name: (labelled(make()), refused) for name, (make, refused) in STRUCTURES.items()}
-    odd |= {name: (labelled(ethanol(0), **x), refused) for name, (x, refused) in LABELS.items()}
+    odd = {name: (partial(_structure, make), r) for name, (make, r) in STRUCTURES.items()}
+    odd |= {name: (partial(_with_labels, **x), refused) for name, (x, refused) in LABELS.items()}
     for place in ("first", "last", "all"):
-        for name, (atoms, refused) in odd.items():
+        for name, (make, refused) in odd.items():
             must = refused if place == "all" else None  # else the others are used, and it is named
-            yield from _of_frames(f"{name}, {place}", _among(atoms, place), folder, must)
+            yield from _of_frames(f"{name}, {place}", partial(_among, make, place), folder, must)
     for form in FORMATS:
-        frames = [labelled(ethanol(seed)) for seed in range(30)]
-        yield from _of_frames(f"good frames as {form}", frames, folder, False, form)
-        bare = [ethanol(seed) for seed in range(30)]
-        yield from _of_frames(f"no labels as {form}", bare, folder, True, form)
-    yield from _of_frames("the same frame 30 times", [labelled(ethanol(0))] * 30, folder, None)
-    yield from _of_frames("one frame", [labelled(ethanol(0))], folder, None)
-    yield from _of_frames("two frames", [labelled(ethanol(s)) for s in (0, 1)], folder, None)
+        yield from _of_frames(f"good frames as {form}", _good, folder, False, form)
+        yield from _of_frames(f"no labels as {form}", _bare, folder, True, form)
+    yield from _of_frames("the same frame 30 times", lambda: _good(1) * 30, folder)
+    for number in (1, 2):
+        yield from _of_frames(f"{number} frames", partial(_good, number), folder)
 
 
-def _among(odd: Atoms, place: str) -> list[Atoms]:
+def _structure(make: Callable[[], Atoms]) -> Atoms:
+    return labelled(make())
+
+
+def _with_labels(**labels: float) -> Atoms:
+    return labelled(ethanol(0), **labels)
+
+
+def _bare() -> list[Atoms]:
+    return [ethanol(seed) for seed in range(30)]
+
+
+def _good(number: int = 30) -> list[Atoms]:
+    return [labelled(ethanol(seed)) for seed in range(number)]
+
+
+def _among(odd: Callable[[], Atoms], place: str) -> list[Atoms]:
     """30 frames, one or all of which are odd."""
     frames = [labelled(ethanol(seed), -1.0 + 0.01 * seed) for seed in range(30)]
     for index in {"first": [0], "last": [29], "all": range(30)}[place]:
-        frames[index] = odd
+        frames[index] = odd()
     return frames
 
 
 def _of_frames(
-    name: str, frames: list[Atoms], folder: Path, refused: bool | None, form: str = "extxyz"
+    name: str,
+    frames: Callable[[], list[Atoms]],
+    folder: Path,
+    refused: bool | None = None,
+    form: str = "extxyz",
 ) -> Iterator[Case]:
-    own = folder / f"{sum(1 for _ in folder.iterdir())}"
-    own.mkdir()
+    own = folder / name.replace(" ", "_")
     file = own / f"frames.{form}"
-    try:
-        write(file, frames)
-    except Exception:  # not every format of ASE takes every structure
-        return
+
+    def prepare() -> None:
+        own.mkdir(exist_ok=True)
+        write(file, frames())
+
     train = [
         "train", str(file), "--epochs", "1", "--cpu", "--output", str(own / "run"),
         "--model.hidden_channels=16", "--model.num_layers=1", "--model.attention_channels=8",
         "--model.vector_channels=8", "--optim.batch_size=4",
     ]  # fmt: skip
-    yield Case("structures and labels", f"train, {name}", ["-m", "ocp_physmol", *train], refused)
+    yield Case(
+        "structures and labels",
+        f"train, {name}",
+        ["-m", "ocp_physmol", *train],
+        refused,
+        prepare=prepare,
+    )
     files = ["data", "files", str(file), "--output", str(own / "data")]
-    yield Case("structures and labels", f"data, {name}", ["-m", "ocp_physmol", *files], refused)
+    yield Case(
+        "structures and labels",
+        f"data, {name}",
+        ["-m", "ocp_physmol", *files],
+        refused,
+        prepare=prepare,
+    )
