@@ -18,7 +18,7 @@ from torch_geometric.data import Data
 from tqdm import tqdm
 
 from ocp_physmol.datasets.lmdb_writer import write_lmdb
-from ocp_physmol.errors import UserError
+from ocp_physmol.errors import UserError, blame
 from ocp_physmol.files import checksum, complete_folder
 from ocp_physmol.option_types import COUNT, PATH, SEED
 
@@ -70,11 +70,12 @@ def read_qm9pack() -> Iterator[Molecule]:
 
 
 def read_csv(path: Path) -> Iterator[Molecule]:
-    """Molecules of one CSV file in qm9pack's format."""
+    """Molecules of one CSV file in qm9pack's format; a UserError if it is another or damaged."""
     columns = ["Index", "Elements", "XYZ_Ang", "InternalEnergy_0K_au", "Harmonic_Freq_cmi"]
-    table = pd.read_csv(path, usecols=columns)[columns]
-    for index, symbols, positions, u0, frequencies in table.itertuples(index=False):
-        yield _molecule(index, _items(symbols), _items(positions), u0, _items(frequencies))
+    with blame(f"{path} is no complete CSV file of QM9", ValueError, TypeError, KeyError):
+        table = pd.read_csv(path, usecols=columns)[columns]
+        for index, symbols, positions, u0, frequencies in table.itertuples(index=False):
+            yield _molecule(index, _items(symbols), _items(positions), u0, _items(frequencies))
 
 
 def _items(text: str) -> list[str]:

@@ -194,3 +194,18 @@ def test_map_grows(tmp_path, monkeypatch):
     monkeypatch.setattr(lmdb_writer, "GROWTH", 1 << 14)
     count = lmdb_writer.write_lmdb(tmp_path / "train", map(qm9.to_data, qm9.read_csv(SAMPLE_CSV)))
     assert count == len(open_labelled(tmp_path / "train")) == 40
+
+
+@pytest.mark.parametrize("kind", ["empty", "half", "picture", "other columns", "lost cell"])
+def test_csv_damaged(kind, tmp_path):
+    good, path = SAMPLE_CSV.read_bytes(), tmp_path / "mine.csv"
+    header, _, *rest = good.split(b"\n")
+    path.write_bytes({
+        "empty": b"",
+        "half": good[: len(good) // 2],
+        "picture": b"\x89PNG\r\n" + bytes(range(256)),
+        "other columns": b"a,b\n1,2\n",
+        "lost cell": b"\n".join([header, b",".join([b""] * (header.count(b",") + 1)), *rest]),
+    }[kind])  # fmt: skip
+    with pytest.raises(UserError, match=r"mine\.csv is no complete CSV file of QM9: "):
+        list(qm9.read_csv(path))
