@@ -40,6 +40,11 @@ def check_config(args: argparse.Namespace, config: dict) -> dict:
         setup_imports(config)
         checkpoint = read_checkpoint(args.checkpoint) if args.checkpoint else None
         _check_sections(config)
+        if (
+            config.get("world_size") != args.num_nodes * args.num_gpus
+        ):  # ranks would wait for others
+            problem = f"world_size: {config.get('world_size')} is not possible"
+            raise UserError(f"{problem}; it follows from --num-nodes and --num-gpus, give those")
         config = resolve(config, checkpoint if args.mode != "train" else None)
         name, options = _name_and_options(config["model"])
         with blame("model", UserError):

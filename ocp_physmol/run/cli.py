@@ -47,6 +47,9 @@ def check_arguments(args: argparse.Namespace, overrides: list[str]) -> None:
         if not text.startswith("--") or text.count("=") != 1:
             cure = "a config key is overridden by --section.key=value, and --help lists the options"
             raise UserError(f"unknown option '{text}'; {cure}")
+    for option, value in vars(args).items():
+        if value == []:  # what argparse makes of --option=--
+            raise UserError(f"--{option.replace('_', '-')} has no value; give one")
     for option, name in (("identifier", args.identifier), ("timestamp-id", args.timestamp_id)):
         unfit = "/" in (name or "") or name in (".", "..")
         if name and (unfit or len(name.encode()) > LONGEST_NAME):
