@@ -107,7 +107,7 @@ class PhysMolLmdbDataset(LmdbDataset):
         return UserError(f"{self.files[number]}, entry {entry}{problem}")
 
     def __del__(self) -> None:
-        with suppress(AttributeError):  # of files that __init__ has refused
+        with suppress(AttributeError, OSError):  # of files that __init__ has refused
             super().__del__()
 
 
