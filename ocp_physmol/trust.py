@@ -76,7 +76,9 @@ def load_tensors(
     """What `torch.save` wrote; a UserError if it is damaged or holds more than data."""
     try:
         return torch.load(path, map_location=map_location, weights_only=not trusted())
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as e:
+    except (OSError, MemoryError):
+        raise
+    except Exception as e:  # damage can lead to any
         if asked := re.search(r"GLOBAL (\S+)", str(e)):
             raise UserError(f"{kind} {path} asks for {asked[1]}, which is no data; {CURE}") from e
         reason = str(e).split("\n")[0][:200]

@@ -86,6 +86,15 @@ def test_damage_is_one_kind_of_error(content):
         trust.loads(content) if content else trust.loads(b"\x80")
 
 
+@pytest.mark.parametrize("content", [b"", b"hello\n", b"\x80\x02K\x01", b"PK\x03\x04", bytes(100)])
+def test_damaged_files_are_refused(content, tmp_path):
+    (tmp_path / "file.pt").write_bytes(content)
+    with pytest.raises(
+        UserError, match=r"weights .*file\.pt cannot be read .*; use an undamaged one"
+    ):
+        trust.load_tensors(tmp_path / "file.pt", kind="weights")
+
+
 def test_a_user_may_trust(tmp_path, monkeypatch):
     monkeypatch.setenv(trust.VARIABLE, "1")
     content = Hostile(os.path.join, "a", "b")
