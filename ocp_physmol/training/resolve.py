@@ -17,7 +17,7 @@ def resolve(config: dict, checkpoint: dict | None = None) -> dict:
     that is to be evaluated. Forces are computed by default only where `outputs` names them.
     """
     config = copy.deepcopy(config)
-    splits = config["dataset"]
+    splits = config.get("dataset") or {}
     for split in splits.values() if isinstance(splits, dict) else splits:
         if split and split.get("transforms", {}) is None:  # which fairchem does not take
             del split["transforms"]
