@@ -8,6 +8,7 @@ import inspect
 import math
 import pickle
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def _check_sections(config: dict) -> None:
             validate(schema.Split, options, where)
     _check_normalizer(config, model_class)
     _require_finite(config)
-    _require_buildable(config["model"], "model")
+    _require_buildable(config["model"])
 
 
 def _check_model(section: dict, where: str = "model") -> None:
@@ -164,21 +165,27 @@ def _check_not_in_the_way(args: argparse.Namespace, config: dict) -> None:
             )
 
 
-def _require_finite(value: Any, where: str = "") -> None:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"{where}: {value} is not possible; it must be a finite number")
-    if isinstance(value, (dict, list)):
-        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
-            _require_finite(inner, f"{where}.{key}".lstrip("."))
-
-
-def _require_buildable(value: Any, where: str, key: str = "") -> None:
-    """Refuse sizes that no model has, with which building one would never end."""
+def _leaves(value: Any, where: str = "", key: str = "") -> Iterator[tuple[str, str, Any]]:
+    """Place, key and value of whatever is no mapping or list; items have the key of their list."""
     if isinstance(value, (dict, list)):
         for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
-            own = name if isinstance(value, dict) else key  # items are like their list
-            _require_buildable(inner, f"{where}.{name}", str(own))
-    elif isinstance(value, (int, float)):
+            own = name if isinstance(value, dict) else key
+            yield from _leaves(inner, f"{where}.{name}".lstrip("."), str(own))
+    else:
+        yield where, key, value
+
+
+def _require_finite(config: dict) -> None:
+    for where, _, value in _leaves(config):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{where}: {value} is not possible; it must be a finite number")
+
+
+def _require_buildable(model: dict) -> None:
+    """Refuse sizes that no model has, with which building one would never end."""
+    for where, key, value in _leaves(model, "model"):
+        if not isinstance(value, (int, float)):
+            continue
         limits = (limit for pattern, limit in LARGEST.items() if re.search(pattern, key))
         if value > (limit := next(limits)):
             raise UserError(f"{where}: {value} is not possible; it must be at most {limit:g}")
