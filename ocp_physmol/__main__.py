@@ -7,6 +7,7 @@ import click
 
 from ocp_physmol import trust
 from ocp_physmol.errors import exit_on_user_error
+from ocp_physmol.parent import end_with_parent_if_asked
 
 DATA = {
     "Make data": {
@@ -93,6 +94,7 @@ def _trust(context: click.Context, option: click.Parameter, given: bool) -> None
 @exit_on_user_error()
 def main(arguments: list[str] | None = None) -> None:
     """Run the subcommand that the arguments name; exit with status 2 if its input is wrong."""
+    end_with_parent_if_asked()
     help_text = "PhysMol, a physics-empowered potential, as a plugin of fairchem-core 1.10."
     option = click.Option(
         ["--trust"], is_flag=True, expose_value=False, help=trust.HELP,

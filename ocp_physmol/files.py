@@ -17,6 +17,7 @@ from tqdm import tqdm
 from ocp_physmol.errors import UserError, blame
 
 REPORT = "report.json"  # in every folder that `complete_folder` has written
+PATIENCE = 10  # seconds to wait for a lock; a killed command's data loaders hold it for five
 
 
 @contextmanager
@@ -69,10 +70,14 @@ def write_json(path: Path, content: Any, indent: int | None = None) -> None:
 def complete_folder(output: Path, report: dict) -> Iterator[Path]:
     """A folder to fill; at the end it becomes `output`, with `report` as its report.json.
 
-    A former `output` stays until then. One that has files but no report.json is refused.
+    A former `output` stays until then. One that has files but no report.json is refused, and so is
+    one that another process fills now: a UserError.
     """
     _require_replaceable(output)
-    with TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as beside:
+    with (
+        alone_with(output, "is making"),
+        TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as beside,
+    ):
         partial = Path(beside, "new")
         partial.mkdir()
         yield partial
@@ -88,7 +93,7 @@ def resumable_folder(output: Path, plan: dict) -> Iterator[Path]:
     """
     _require_replaceable(output)
     partial = output.with_name(f".{output.name}.partial")
-    with _alone_with(output):
+    with alone_with(output, "is making"):
         known = partial / REPORT
         if not known.is_file() or json.loads(known.read_text()) != plan:
             shutil.rmtree(partial, ignore_errors=True)
@@ -101,16 +106,23 @@ def resumable_folder(output: Path, plan: dict) -> Iterator[Path]:
 
 
 @contextmanager
-def _alone_with(output: Path) -> Iterator[None]:
-    """Hold a lock on a folder that is being made, to the end of the block or of the process."""
-    path = output.with_name(f".{output.name}.lock")
+def alone_with(folder: Path, doing: str) -> Iterator[None]:
+    """Hold a lock on a folder, to the end of the block or of the process.
+
+    A UserError if another process holds it. The lock ends with its process, however that ends, but
+    on shared file systems without locks: there the lock is a file, which a killed process leaves.
+    """
+    path = folder.with_name(f".{folder.name}.lock")
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=PATIENCE)
     except Timeout as e:
-        raise UserError(f"another command is making {output}; wait until it has ended") from e
+        raise UserError(
+            f"another command {doing} {folder}; wait until it has ended (if there is none, remove "
+            f"{path})"
+        ) from e
     except OSError as e:
-        raise UserError(f"{output} cannot be written ({e}); choose another place") from e
+        raise UserError(f"{folder} cannot be written ({e}); choose another place") from e
     try:
         yield
     finally:

@@ -3,8 +3,8 @@
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import ocp_physmol  # noqa: F401  # before fairchem, which it makes importable
@@ -192,10 +192,9 @@ def run_main(*arguments, timeout: int = 180) -> subprocess.CompletedProcess:
     return warm.run(["main.py", *map(str, arguments)], timeout)
 
 
-def start_main(*arguments) -> warm.Popen:
+def start_main(*arguments) -> BaseProcess:
     """The same, without waiting for its end; what it prints is lost."""
-    command = [sys.executable, "main.py", *map(str, arguments)]
-    return warm.Popen(command, stdout=Path(os.devnull).open("a"), folder=REPOSITORY)
+    return warm.start(["main.py", *map(str, arguments)], os.devnull)
 
 
 def run_command(

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from ocp_physmol import files
 from ocp_physmol.errors import UserError
 from ocp_physmol.files import (
     complete_folder,
@@ -78,7 +79,8 @@ def test_a_folder_of_others_stays(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-def test_two_commands_do_not_fill_one_folder(tmp_path):
+def test_two_commands_do_not_fill_one_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "PATIENCE", 0.1)
     with resumable_folder(tmp_path / "dst", {"a": 1}) as folder:
         (folder / "part").touch()
         refused = pytest.raises(UserError, match=r"another command is making .*dst; wait until")

@@ -9,9 +9,12 @@ import functools
 import multiprocessing
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,8 +26,8 @@ _context.set_forkserver_preload(["ocp_physmol.run.cli"])
 class Popen:
     """What the package uses of `subprocess.Popen`, for `python main.py ...` or `python -m ...`."""
 
-    def __init__(self, command: list[str], stdout, stderr=None, env=None, folder="") -> None:
-        arguments = (command[1:], stdout.name, env or {}, folder or os.getcwd())
+    def __init__(self, command: list[str], stdout, stderr=None, env=None) -> None:
+        arguments = (command[1:], stdout.name, os.getcwd(), os.getpgrp(), env)
         self.process = _context.Process(target=_be, args=arguments)
         self.process.start()
 
@@ -50,23 +53,37 @@ def run(
         subprocess.TimeoutExpired: after `timeout` seconds, when the run has been killed.
     """
     with tempfile.NamedTemporaryFile("r", suffix=".log") as log:
-        process = _context.Process(target=_be, args=(arguments, log.name, {}, folder))
-        process.start()
+        process = start(arguments, log.name, folder)
         process.join(timeout)
         if process.is_alive():
-            process.kill()
-            process.join()
+            kill(process)
             raise subprocess.TimeoutExpired(["python", *arguments], timeout, log.read())
         return subprocess.CompletedProcess(arguments, process.exitcode, stdout=log.read())
 
 
-def _be(arguments: list[str], log: str, environment: dict, folder: Path | str) -> None:
+def start(arguments: list[str], log: str, folder: Path = REPOSITORY) -> BaseProcess:
+    """`python` in `folder` with these arguments, in a group of processes of its own."""
+    process = _context.Process(target=_be, args=(arguments, log, folder))
+    process.start()
+    return process
+
+
+def kill(process: BaseProcess) -> None:
+    """SIGKILL to the process and to all that it has started, as at the end of a job."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()  # it may not have made its group yet
+    process.join()
+
+
+def _be(arguments: list[str], log: str, folder: Path | str, group: int = 0, env=None) -> None:
     """What the forked process does: print to the log, and be `python` with the arguments."""
+    os.setpgid(0, group)
     file = open(log, "a", buffering=1)  # noqa: SIM115  # open as long as the process lives
     os.dup2(file.fileno(), 1)
     os.dup2(file.fileno(), 2)
     sys.stdout = sys.stderr = file
-    os.environ.update(environment)
+    os.environ.update(env or {})
     os.chdir(folder)
     sys.path.insert(0, str(REPOSITORY))
     from ocp_physmol.experiments import launch

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ocp_physmol import parent
 from ocp_physmol.cores import threads
 from ocp_physmol.errors import UserError
 
@@ -46,11 +47,11 @@ class Chain:
         if status or status is None or not self.commands:
             return status
         self.doing = next(iter(self.commands))
-        environment = {**os.environ, "OMP_NUM_THREADS": str(num_threads), "TQDM_DISABLE": "1"}
+        own = {"OMP_NUM_THREADS": str(num_threads), "TQDM_DISABLE": "1", parent.ASKED: "1"}
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
-                self.commands.pop(self.doing), stdout=log, stderr=log, env=environment
+                self.commands.pop(self.doing), stdout=log, stderr=log, env={**os.environ, **own}
             )
         return None
 

@@ -11,7 +11,8 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from tqdm import tqdm
 
 from ocp_physmol.errors import EXIT_STATUS, UserError, exit_on_user_error
-from ocp_physmol.run.runner import end_with_parent, run_rank
+from ocp_physmol.parent import end_with_parent
+from ocp_physmol.run.runner import run_rank
 
 
 def run_here(config: dict, ranks: int) -> None:

@@ -6,8 +6,8 @@ Jobs are pickled by reference to this module, so they import the whole package.
 import multiprocessing
 import os
 import signal
-import threading
 import time
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from submitit.helpers import DelayedSubmission, TorchDistributedEnvironment
 
 from ocp_physmol.errors import exit_on_user_error
 from ocp_physmol.fairchem_compat.warnings_filter import without_fairchems_warnings
+from ocp_physmol.files import alone_with
+from ocp_physmol.parent import end_with_parent
 from ocp_physmol.training.preemption import warning_signal
 
 
@@ -28,8 +30,18 @@ class Runner(_cli.Runner):
             config = self._in_job(config)
         if config["mode"] != "train":  # ranks may have to wait long for the last one to finish
             config = {"timeout": 24 * 60, **config}  # minutes
-        with without_fairchems_warnings():
+        with without_fairchems_warnings(), self._alone(config):
             super().__call__(config)
+
+    @staticmethod
+    def _alone(config: dict) -> AbstractContextManager:
+        """Held by the first rank of a training: two in one folder would overwrite each other's."""
+        first = int(os.environ.get("RANK", 0)) == 0
+        if config["mode"] != "train" or not config["timestamp_id"] or not first:
+            return nullcontext()
+        folder = Path(config["run_dir"], "checkpoints", config["timestamp_id"])
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return alone_with(folder, "trains in")
 
     @staticmethod
     def _in_job(config: dict) -> dict:
@@ -71,17 +83,3 @@ def run_rank(config: dict) -> None:
         # gloo's thread needs the interpreter to free its last tensor; torch 2.4 hangs if the
         # process group is freed before that, together with the runner that holds the trainer
         time.sleep(0.2)
-
-
-def end_with_parent() -> None:
-    """End this process when the one that started it is gone, even by SIGKILL.
-
-    A rank would otherwise train on and overwrite the checkpoints of the run that takes over.
-    """
-    threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
-
-
-def _die_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)

@@ -13,6 +13,7 @@ from ocp_physmol.validation import Section
 AtLeastZero = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
+Workers = Annotated[int, Field(ge=0, le=1000)]  # processes, which are all started at once
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # NumPy takes no other
 Names = Annotated[list[str], Field(min_length=1)]
 Options = dict[str, Any]
@@ -30,7 +31,7 @@ class Fit(Section):
     targets: Names | dict[str, dict[str, float]] = Field(examples=["[energy]"])
     batch_size: Positive = Field(examples=[32])
     num_batches: Positive | None = None
-    num_workers: Count = 0
+    num_workers: Workers = 0
     shuffle: bool = True
     seed: Seed = 0
     fitted: bool = False  # written by fairchem into checkpoints
@@ -52,7 +53,7 @@ class Scale(Section):
 
     @model_validator(mode="after")
     def _complete(self) -> "Scale":
-        if self.file is self.stdev is self.rmsd is None:
+        if self.file is None and (self.mean is None or self.stdev is self.rmsd is None):
             raise ValueError("give 'stdev' and 'mean', or 'file'")
         return self
 
@@ -152,7 +153,7 @@ class Optim(Section):
 
     batch_size: Positive = Field(examples=[32])
     eval_batch_size: Positive = 1
-    num_workers: Count = Field(examples=[2])
+    num_workers: Workers = Field(examples=[2])
     load_balancing: Literal["atoms", "neighbors", None] = None
     load_balancing_on_error: OnError = None
     optimizer: str = "AdamW"

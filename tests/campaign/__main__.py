@@ -13,6 +13,7 @@ import click
 from campaign import command_options, config_values, damaged_files, odd_structures
 from campaign.case import BAD, VERDICTS, Outcome, run
 from campaign.data import make_data
+from campaign.table import table
 from tqdm import tqdm
 
 SOURCES = (config_values, command_options, damaged_files, odd_structures)
@@ -38,7 +39,7 @@ def main(jobs: int, every: int, only: str, log) -> None:
                 if outcome.verdict in BAD:
                     log.write(described(outcome))
                     log.flush()
-    print(table(counts))
+    print(table(counts, VERDICTS))
     print(f"{len(chosen)} inputs in {(time.monotonic() - started) / 60:.0f} minutes")
     sys.exit(any(counts[kind, verdict] for kind, verdict in counts if verdict in BAD))
 
@@ -49,18 +50,6 @@ def described(outcome: Outcome) -> str:
     return (
         f"== {outcome.verdict}: {case.kind}: {case.name}\n{shlex.join(case.arguments)}\n{end}\n\n"
     )
-
-
-def table(counts: collections.Counter) -> str:
-    """Markdown: a row for each kind of input, and their sum."""
-    kinds = list(dict.fromkeys(kind for kind, _ in counts))
-    lines = [f"| | tried | {' | '.join(VERDICTS)} |", "| --- " * (len(VERDICTS) + 2) + "|"]
-    for kind in [*kinds, "all"]:
-        of_kind = [
-            sum(counts[k, v] for k in (kinds if kind == "all" else [kind])) for v in VERDICTS
-        ]
-        lines.append(f"| {kind} | " + " | ".join(f"{n:,}" for n in [sum(of_kind), *of_kind]) + " |")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def test_killed_and_resumed_equals_uninterrupted(ranks, optimizer, qm9_folder, t
     checkpoint = tmp_path / "checkpoints/run/checkpoint.pt"
     _wait_for(checkpoint.is_file)
     process.kill()
-    process.wait()
+    process.join()
     time.sleep(2)  # by then its ranks are gone too
     step = torch.load(checkpoint, weights_only=True)["step"]  # also of SOAP's state
     time.sleep(1)
