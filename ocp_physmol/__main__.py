@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable
+from typing import Any
 
 import click
 
@@ -71,6 +72,10 @@ class LazyGroup(click.Group):
         module = importlib.import_module(f"ocp_physmol.{module_name}")
         return getattr(module, "command", None) or _pass_on(name, line, module.main, arguments)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        with exit_on_user_error():  # click would say "Aborted!" of an interruption
+            return super().invoke(ctx)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for task, entries in self.by_task.items():
             with formatter.section(task):
@@ -91,7 +96,6 @@ def _trust(context: click.Context, option: click.Parameter, given: bool) -> None
         trust.allow_code()
 
 
-@exit_on_user_error()
 def main(arguments: list[str] | None = None) -> None:
     """Run the subcommand that the arguments name; exit with status 2 if its input is wrong."""
     end_with_parent_if_asked()

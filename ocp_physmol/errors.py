@@ -4,6 +4,7 @@ import difflib
 import errno
 import os
 import re
+import signal
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -33,6 +34,9 @@ def exit_on_user_error() -> Iterator[None]:
         yield
     except UserError as e:
         _exit(str(e))
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would end in a traceback
+        _exit("interrupted; files that are complete stay", status=128 + signal.SIGINT)
     except BrokenPipeError:  # as in `| head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
@@ -50,9 +54,9 @@ def exit_on_user_error() -> Iterator[None]:
         _exit(f"there is not enough memory{wanted}; choose smaller batches or a smaller model")
 
 
-def _exit(sentence: str) -> NoReturn:
+def _exit(sentence: str, status: int = EXIT_STATUS) -> NoReturn:
     print(f"error: {sentence}", file=sys.stderr, flush=True)
-    sys.exit(EXIT_STATUS)
+    sys.exit(status)
 
 
 def lacks_memory(error: Exception) -> bool:

@@ -8,6 +8,7 @@ one starts. The tutorial's, the quickstart's and SLURM's runs begin in a fresh i
 import functools
 import multiprocessing
 import os
+import resource
 import runpy
 import signal
 import subprocess
@@ -61,9 +62,14 @@ def run(
         return subprocess.CompletedProcess(arguments, process.exitcode, stdout=log.read())
 
 
-def start(arguments: list[str], log: str, folder: Path = REPOSITORY) -> BaseProcess:
-    """`python` in `folder` with these arguments, in a group of processes of its own."""
-    process = _context.Process(target=_be, args=(arguments, log, folder))
+def start(
+    arguments: list[str], log: str, folder: Path = REPOSITORY, limits: dict[str, int] | None = None
+) -> BaseProcess:
+    """`python` in `folder` with these arguments, in a group of processes of its own.
+
+    `limits` are those of the module `resource`, by name; RLIMIT_AS is beyond what is taken already.
+    """
+    process = _context.Process(target=_be, args=(arguments, log, folder, 0, None, limits))
     process.start()
     return process
 
@@ -76,7 +82,9 @@ def kill(process: BaseProcess) -> None:
     process.join()
 
 
-def _be(arguments: list[str], log: str, folder: Path | str, group: int = 0, env=None) -> None:
+def _be(
+    arguments: list[str], log: str, folder: Path | str, group: int = 0, env=None, limits=None
+) -> None:
     """What the forked process does: print to the log, and be `python` with the arguments."""
     os.setpgid(0, group)
     file = open(log, "a", buffering=1)  # noqa: SIM115  # open as long as the process lives
@@ -92,6 +100,10 @@ def _be(arguments: list[str], log: str, folder: Path | str, group: int = 0, env=
     # ranks are forked, too; with one thread a process (conftest.py) nothing speaks against it
     local.LaunchConfig = functools.partial(local.LaunchConfig, start_method="fork")
     launch.subprocess = STARTED
+    for name, limit in (limits or {}).items():
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        taken = pages * resource.getpagesize() if name == "RLIMIT_AS" else 0
+        resource.setrlimit(getattr(resource, name), (taken + limit,) * 2)
     if arguments[0] == "-m":
         sys.argv = arguments[1:]
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)

@@ -32,6 +32,7 @@ LARGEST = {  # of options of models, by what is in their names
     "layers|blocks|interactions|lmax|mmax|degree": 1000,
     "": 1_000_000,
 }
+AT_LEAST_ONE = ("max_neighbors", "num_layers", "num_blocks", "num_interactions")
 SPLIT_OF_MODE = {"train": "train", "validate": "val", "predict": "test", "run-relaxations": "relax"}
 
 
@@ -189,5 +190,5 @@ def _require_buildable(model: dict) -> None:
         limits = (limit for pattern, limit in LARGEST.items() if re.search(pattern, key))
         if value > (limit := next(limits)):
             raise UserError(f"{where}: {value} is not possible; it must be at most {limit:g}")
-        if key == "max_neighbors" and value < 1:
+        if key in AT_LEAST_ONE and value < 1:
             raise UserError(f"{where}: {value} is not possible; it must be at least 1")

@@ -2,10 +2,12 @@
 
 import logging
 import multiprocessing
+import signal
 import sys
 import uuid
 
 from fairchem.core.common import distutils
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from tqdm import tqdm
@@ -30,6 +32,10 @@ def run_here(config: dict, ranks: int) -> None:
     )  # fmt: skip
     try:
         elastic_launch(launch, run_rank)(config)
+    except SignalException as e:  # to this process; its ranks have had theirs
+        if e.sigval == signal.SIGINT:
+            raise KeyboardInterrupt from None
+        sys.exit(128 + e.sigval)
     except ChildFailedError as e:
         rank, failure = e.get_first_failure()
         if failure.exitcode == EXIT_STATUS:

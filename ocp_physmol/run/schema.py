@@ -63,7 +63,7 @@ class Scales(Section, extra="allow"):
 
     __pydantic_extra__: dict[str, Scale]
 
-    fit: Fit | None = None
+    fit: Fit = Field(None)  # type: ignore[assignment]  # it may be absent, but not null
     file: str | None = None
 
 
@@ -170,7 +170,7 @@ class Optim(Section):
     max_steps: Positive | None = None
     evaluations: Positive | None = None
     eval_every: Positive = 1
-    checkpoint_every: int = Field(1, ge=-1)
+    checkpoint_every: Literal[-1] | Positive = 1
     ema_decay: float | None = Field(None, ge=0, le=1)
     clip_grad_norm: AtLeastZero | None = None
     load_datasets_and_model_then_exit: bool = False

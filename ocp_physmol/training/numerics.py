@@ -1,7 +1,8 @@
 """Predictions, weights and errors that are no finite numbers stop a run, and say what to do."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -45,3 +46,12 @@ def require_finite_metrics(metrics: Mapping[str, Mapping], step: int) -> None:
     for name, values in metrics.items():
         if not math.isfinite(values["metric"]):
             raise UserError(f"step {step}: {name} of the validation is {values['metric']}; {CURE}")
+
+
+@contextmanager
+def optimizer_explained(step: Callable[[], int]) -> Iterator[None]:
+    """Raise a UserError where SOAP finds no eigenbasis of gradients that are too large."""
+    try:
+        yield
+    except torch.linalg.LinAlgError as e:
+        raise UserError(f"step {step()}: the gradients are too large for SOAP; {CURE}") from e

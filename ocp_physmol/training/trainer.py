@@ -17,7 +17,12 @@ from ocp_physmol.losses.draws import structure_generators
 from ocp_physmol.losses.term import MeanOverRanks, Term, active_entries
 from ocp_physmol.model.copies import merged, renamed
 from ocp_physmol.training.budgeted import BudgetedTraining
-from ocp_physmol.training.numerics import CURE, require_finite_outputs, require_finite_weights
+from ocp_physmol.training.numerics import (
+    CURE,
+    optimizer_explained,
+    require_finite_outputs,
+    require_finite_weights,
+)
 from ocp_physmol.training.preemption import DeferredSignal, warning_signal
 from ocp_physmol.training.references import subtract_untrained
 from ocp_physmol.training.resolve import resolve
@@ -179,7 +184,8 @@ class PhysMolTrainer(BudgetedTraining):
             with DeferredSignal(warning_signal()) as self.interruption:
                 if self.checkpoint_path is None:
                     subtract_untrained(self, super()._forward)
-                super().train(disable_eval_tqdm)
+                with optimizer_explained(lambda: self.step):
+                    super().train(disable_eval_tqdm)
         finally:
             self.interruption = None
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import warm
 
-TIMEOUT = 120  # seconds; the longest accepted input takes ten
+TIMEOUT = 300  # seconds; the longest accepted input takes thirty
 VERDICTS = ("answered", "accepted", "traceback", "hang", "wrong")
 BAD = VERDICTS[2:]
 

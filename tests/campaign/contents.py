@@ -86,7 +86,7 @@ def _digest(value: Any) -> str:
             for inner in part:
                 add(inner)
         else:
-            part = part.numpy() if isinstance(part, torch.Tensor) else part
+            part = part.detach().cpu().numpy() if isinstance(part, torch.Tensor) else part
             digest.update(part.tobytes() if isinstance(part, np.ndarray) else repr(part).encode())
 
     add(value)

@@ -19,7 +19,7 @@ from campaign.table import table
 from conftest import small_run
 from tqdm import tqdm
 
-TIMEOUT = 300  # seconds
+TIMEOUT = 900  # seconds
 VERDICTS = ("the same end", "another end", "half-written file", "failed when started again")
 SMALL = ["--model.hidden_channels=16", "--model.num_layers=1", "--model.attention_channels=8",
          "--model.vector_channels=8"]  # fmt: skip

@@ -1,0 +1,191 @@
+"""Commands that meet a full disk, a limit or a signal: what they say, and what is left of them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+import warm
+from campaign.contents import contents
+from campaign.data import make_data
+from campaign.kills import TIMEOUT, Work, works
+from tqdm import tqdm
+
+CLOCK = str(Path(__file__).with_name("clock_back.py"))
+Event = Callable[[BaseProcess, Path], None]  # of a running command and its folder
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What happens to a command."""
+
+    name: str
+    kinds: tuple[str, ...]  # of the work that meets it
+    limits: dict[str, int] = field(default_factory=dict)  # of the module `resource`
+    disk: str = ""  # size of a file system for the folder alone
+    event: Event | None = None  # when the first checkpoint or other file is there
+    at_once: bool = False  # the event is before the start
+    ends: tuple[int, ...] = (2,)  # statuses with which the command may end
+
+
+def fill(process: BaseProcess, folder: Path) -> None:
+    """Leave no room on the folder's disk."""
+    with suppress(OSError), (folder.parent / "ballast").open("wb", buffering=0) as ballast:
+        while True:
+            ballast.write(b"\0" * 4096)
+
+
+def lock_disk(process: BaseProcess, folder: Path) -> None:
+    """Make the folder's disk read-only."""
+    subprocess.run(["mount", "-o", "remount,ro", folder.parent], check=True)
+
+
+def send(number: signal.Signals, times: int = 1) -> Event:
+    """Send a signal to all processes of the command, as a terminal does."""
+
+    def event(process: BaseProcess, folder: Path) -> None:
+        for _ in range(times):
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+            time.sleep(0.3)
+
+    return event
+
+
+TRAINED, OWN, MADE, PREDICTED = (
+    "training", "your own files, trained and judged", "data of QM9", "predictions for a leaderboard"
+)  # fmt: skip
+WRITERS = (TRAINED, OWN, MADE, PREDICTED, "judging", "labels of GFN2-xTB")
+LIMITS = [
+    Limit("the disk is full", WRITERS, disk="1m", event=fill, at_once=True),
+    Limit("the disk fills up", (TRAINED, "training on 2 ranks", OWN), disk="16m", event=fill),
+    Limit("a read-only disk", WRITERS, disk="16m", event=lock_disk, at_once=True),
+    Limit("a disk that becomes read-only", (TRAINED,), disk="16m", event=lock_disk),
+    Limit("files of at most 8 KiB", WRITERS, {"RLIMIT_FSIZE": 8192}),
+    Limit("24 open files", WRITERS, {"RLIMIT_NOFILE": 24}, ends=(0, 2)),
+    Limit("8 MiB of memory more", WRITERS, {"RLIMIT_AS": 8 << 20}, ends=(0, 2)),
+    Limit("SIGTERM", (TRAINED, "training on 2 ranks", OWN), event=send(signal.SIGTERM),
+          ends=(-signal.SIGTERM, 1, 2, 143)),
+    Limit("SIGINT", (TRAINED, "training on 2 ranks", OWN), event=send(signal.SIGINT),
+          ends=(130,)),
+    Limit("SIGINT twice", (TRAINED, "training on 2 ranks", OWN), event=send(signal.SIGINT, 2),
+          ends=(130,)),
+    Limit("a closed terminal (SIGHUP)", (TRAINED, OWN), event=send(signal.SIGHUP),
+          ends=(-signal.SIGHUP, 129)),
+    Limit("a clock that goes back an hour", (TRAINED, OWN), ends=(0,)),
+]  # fmt: skip
+
+
+@dataclass
+class Row:
+    """Of the table."""
+
+    limit: str
+    kind: str
+    said: str
+    kept: str
+    fits: bool
+
+
+def meet(limit: Limit, work: Work, folder: Path, whole: dict) -> Row:
+    """Start the command under the limit; start it again without; what was to be seen."""
+    folder.mkdir()
+    out, log = folder / "1_out", folder.with_suffix(".log")
+    if limit.disk:
+        mount(folder, limit.disk)
+    try:
+        if limit.event and limit.at_once:
+            limit.event(None, out)
+        arguments = [text.replace("{out}", str(out)) for text in work.arguments]
+        if "clock" in limit.name:
+            arguments = [CLOCK, *arguments]
+        process = warm.start(arguments, str(log), limits=limit.limits)
+        if limit.event and not limit.at_once:
+            _wait_for(lambda: any(out.rglob("checkpoint.pt")) or not process.is_alive())
+            limit.event(process, out)
+        process.join(TIMEOUT)
+        ended = process.exitcode
+        warm.kill(process)
+        printed = log.read_text()
+        kept = contents(out)
+        if limit.disk:
+            subprocess.run(["mount", "-o", "remount,rw", folder], check=True)
+            (folder / "ballast").unlink(missing_ok=True)
+            subprocess.run(["mount", "-o", "remount,size=64m", folder], check=True)
+        again = ended == 0 or work.finish(out)
+        same = again and contents(out) == whole
+    finally:
+        if limit.disk:
+            subprocess.run(["umount", "-l", folder], check=True)
+    said = last_sentence(printed)
+    fits = ended in limit.ends and same and "Traceback (most recent" not in printed
+    left = f"{len(kept)} files" if kept else "nothing"
+    if not fits:
+        tqdm.write(f"{limit.name}, {work.kind}: status {ended}, same end {same}\n{printed[-2500:]}")
+    return Row(limit.name, work.kind, said if ended else "it came to its end", left, fits)
+
+
+def last_sentence(printed: str) -> str:
+    found = [line for line in printed.splitlines() if line.startswith(("error: ", "interrupted"))]
+    return found[-1][:150] if found else ""
+
+
+def mount(folder: Path, size: str) -> None:
+    """A file system of `size` in memory, at `folder`."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
+
+
+def can_mount(folder: Path) -> bool:
+    """Whether this process may mount anything, as root may."""
+    with suppress(subprocess.CalledProcessError, OSError):
+        mount(folder, "4k")
+        subprocess.run(["umount", folder], check=True)
+        return True
+    return False
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + TIMEOUT
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.02)
+
+
+@click.command()
+@click.option("--only", default="", help="Limits and kinds of work with this text.")
+def main(only: str) -> None:
+    """Let commands meet limits; exit with status 1 if one is not taken as it should be."""
+    with TemporaryDirectory() as name:
+        data, folder = make_data(Path(name)), Path(name)
+        mountable = can_mount(folder / "qm9")
+        by_kind = {work.kind: work for work in works(data, folder)}
+        pairs = [
+            (limit, by_kind[kind])
+            for limit in LIMITS
+            for kind in limit.kinds
+            if only in f"{limit.name}: {kind}" and (mountable or not limit.disk)
+        ]
+        whole, rows = {}, []
+        for number, (limit, work) in enumerate(tqdm(pairs, "Limits")):
+            if work.kind not in whole:
+                place = folder / f"{number}_whole"
+                if not work.finish(place):
+                    raise RuntimeError(place.with_suffix(".log").read_text())
+                whole[work.kind] = contents(place)
+            rows.append(meet(limit, work, folder / f"{number}_limit", whole[work.kind]))
+    print("| | while it writes | it says | of its files, complete | right |\n" + "| --- " * 5 + "|")
+    for row in rows:
+        right = "yes" if row.fits else "**no**"
+        print(f"| {row.limit} | {row.kind} | {row.said} | {row.kept} | {right} |")
+    sys.exit(not all(row.fits for row in rows))
+
+
+if __name__ == "__main__":
+    main()
