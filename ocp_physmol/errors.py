@@ -47,6 +47,10 @@ def exit_on_user_error() -> Iterator[None]:
         cure = CURES.get(e.errno or 0, "correct the path or its permissions")
         _exit(f"{where}{e.strerror.lower()}; {cure}")
     except (MemoryError, RuntimeError) as e:
+        if "inline_container" in str(e):  # all that torch says when it cannot write a file
+            _exit(f"a checkpoint cannot be written; {CURES[errno.ENOSPC]}")
+        if (said := os.strerror(errno.EMFILE)) in str(e):  # of gloo
+            _exit(f"{said.lower()}; {CURES[errno.EMFILE]}")
         if not lacks_memory(e):
             raise
         asked = re.search(r"tried to allocate (\S+ \w+)", str(e))
@@ -62,7 +66,10 @@ def _exit(sentence: str, status: int = EXIT_STATUS) -> NoReturn:
 def lacks_memory(error: Exception) -> bool:
     """Whether an error is Python's, torch's or CUDA's want of memory."""
     return isinstance(error, MemoryError) or bool(
-        re.search(r"can't allocate memory|out of memory|Storage size calculation over", str(error))
+        re.search(
+            r"can't allocate memory|Cannot allocate memory|out of memory|Storage size calculation",
+            str(error),
+        )
     )
 
 

@@ -45,6 +45,25 @@ def move_into_place(partial: str | Path, name: str) -> str:
     return str(Path(partial).replace(Path(partial).with_name(name)))
 
 
+@contextmanager
+def room_explained(path: Path, needed: int) -> Iterator[None]:
+    """Raise a UserError if torch cannot write `path`, of at least `needed` bytes.
+
+    Torch itself does not say why.
+    """
+    try:
+        yield
+    except RuntimeError as e:
+        if "inline_container" not in str(e):
+            raise
+        size = max(needed, path.stat().st_size if path.is_file() else 0) / 1e6
+        free = shutil.disk_usage(path.parent).free / 1e6
+        raise UserError(
+            f"{path} cannot be written (at least {size:.1f} MB are needed, {free:.1f} MB are "
+            "free); make room, and start the same command again"
+        ) from e
+
+
 def checksum(path: Path, algorithm: str = "sha256") -> str:
     """A checksum of a file's content."""
     digest = hashlib.new(algorithm, usedforsecurity=False)

@@ -15,7 +15,7 @@ from fairchem.core.common.registry import registry
 from fairchem.core.datasets.lmdb_dataset import LmdbDataset
 from torch_geometric.data.data import BaseData
 
-from ocp_physmol.errors import UserError, blame
+from ocp_physmol.errors import UserError, lacks_memory, blame
 from ocp_physmol.model.elements import MAX_ATOMIC_NUMBER
 from ocp_physmol.trust import Refused, loads
 
@@ -119,6 +119,8 @@ def _refuse_truncated(path: Path) -> None:
         if size < needed:
             raise lmdb.Error(f"it is truncated to {size} of {needed} bytes")
     except lmdb.Error as e:
+        if lacks_memory(e):
+            raise MemoryError from e
         raise UserError(f"{path} is no complete LMDB ({e}); make or download it again") from e
 
 

@@ -192,3 +192,5 @@ def _require_buildable(model: dict) -> None:
             raise UserError(f"{where}: {value} is not possible; it must be at most {limit:g}")
         if key in AT_LEAST_ONE and value < 1:
             raise UserError(f"{where}: {value} is not possible; it must be at least 1")
+        if re.search("cutoff|radius", key) and value <= 0:
+            raise UserError(f"{where}: {value} is not possible; it must be greater than 0")

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import logging
+from pathlib import Path
 
 import torch
 from fairchem.core.common import distutils
@@ -12,7 +13,7 @@ from fairchem.core.modules.evaluator import Evaluator
 from ocp_physmol.checkpoint import read_checkpoint, require_same_architecture
 from ocp_physmol.errors import UserError
 from ocp_physmol.fairchem_compat.optimizers import find_optimizer
-from ocp_physmol.files import move_into_place
+from ocp_physmol.files import move_into_place, room_explained
 from ocp_physmol.losses.draws import structure_generators
 from ocp_physmol.losses.term import MeanOverRanks, Term, active_entries
 from ocp_physmol.model.copies import merged, renamed
@@ -207,7 +208,10 @@ class PhysMolTrainer(BudgetedTraining):
 
     def save(self, metrics=None, checkpoint_file="checkpoint.pt", training_state=True):
         require_finite_weights(self.model, self.step)
-        partial = super().save(metrics, f".{checkpoint_file}.partial", training_state)
+        path = Path(self.config["cmd"]["checkpoint_dir"], checkpoint_file)
+        weights = sum(p.numel() * p.element_size() for p in self.model.parameters())
+        with room_explained(path, weights):
+            partial = super().save(metrics, f".{checkpoint_file}.partial", training_state)
         return partial and move_into_place(partial, checkpoint_file)
 
     def load_checkpoint(self, checkpoint_path, checkpoint=None, inference_only=False) -> None:

@@ -68,7 +68,6 @@ LIMITS = [
     Limit("the disk is full", WRITERS, disk="1m", event=fill, at_once=True),
     Limit("the disk fills up", (TRAINED, "training on 2 ranks", OWN), disk="16m", event=fill),
     Limit("a read-only disk", WRITERS, disk="16m", event=lock_disk, at_once=True),
-    Limit("a disk that becomes read-only", (TRAINED,), disk="16m", event=lock_disk),
     Limit("files of at most 8 KiB", WRITERS, {"RLIMIT_FSIZE": 8192}),
     Limit("24 open files", WRITERS, {"RLIMIT_NOFILE": 24}, ends=(0, 2)),
     Limit("8 MiB of memory more", WRITERS, {"RLIMIT_AS": 8 << 20}, ends=(0, 2)),
@@ -117,9 +116,8 @@ def meet(limit: Limit, work: Work, folder: Path, whole: dict) -> Row:
         printed = log.read_text()
         kept = contents(out)
         if limit.disk:
-            subprocess.run(["mount", "-o", "remount,rw", folder], check=True)
+            subprocess.run(["mount", "-o", "remount,rw,size=64m", folder], check=True)
             (folder / "ballast").unlink(missing_ok=True)
-            subprocess.run(["mount", "-o", "remount,size=64m", folder], check=True)
         again = ended == 0 or work.finish(out)
         same = again and contents(out) == whole
     finally:
