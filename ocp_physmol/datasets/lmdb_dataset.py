@@ -15,7 +15,7 @@ from fairchem.core.common.registry import registry
 from fairchem.core.datasets.lmdb_dataset import LmdbDataset
 from torch_geometric.data.data import BaseData
 
-from ocp_physmol.errors import UserError, lacks_memory, blame
+from ocp_physmol.errors import UserError, blame, lacks_memory
 from ocp_physmol.model.elements import MAX_ATOMIC_NUMBER
 from ocp_physmol.trust import Refused, loads
 
