@@ -170,6 +170,14 @@ def emt_folder(made_once) -> Path:
     return made_once("emt", make)
 
 
+@pytest.fixture(scope="session")
+def small_data(made_once) -> dict[str, Path]:
+    """Small good files of every kind, by kind."""
+    from campaign.data import data_in, make_data
+
+    return data_in(made_once("campaign", make_data))
+
+
 def small_run(qm9_folder: Path) -> list[str]:
     """Overrides that make quickstart.yml a run of seconds: 8 steps an epoch, a small model."""
     return [

@@ -21,6 +21,7 @@ from types import SimpleNamespace
 
 REPOSITORY = Path(__file__).parents[1]
 _context = multiprocessing.get_context("forkserver")
+_forking = multiprocessing.get_context("fork")
 _context.set_forkserver_preload(["ocp_physmol.run.cli"])
 
 
@@ -97,8 +98,10 @@ def _be(
     from ocp_physmol.experiments import launch
     from ocp_physmol.run import local
 
-    # ranks are forked, too; with one thread a process (conftest.py) nothing speaks against it
+    # ranks and the runs of a sweep are forked, too; with one thread a process (conftest.py) nothing
+    # speaks against it
     local.LaunchConfig = functools.partial(local.LaunchConfig, start_method="fork")
+    local.multiprocessing = SimpleNamespace(get_context=lambda _: _forking)
     launch.subprocess = STARTED
     for name, limit in (limits or {}).items():
         pages = int(Path("/proc/self/statm").read_text().split()[0])

@@ -28,8 +28,8 @@ def ocp_physmol(name: str, *arguments: object) -> list[str]:
 
 def model_command(name: str, config: str | Path, folder: Path, *options: object) -> list[str]:
     """`train`, `validate`, `predict` or `relax` on the processor, into `folder`."""
-    fixed = ("--cpu", "--run-dir", folder, "--timestamp-id", "run", "--print-every", 50)
-    return ocp_physmol(name, "--config-yml", config, *fixed, *options)
+    fixed = ("--cpu", f"--run-dir={folder}", "--timestamp-id", "run", "--print-every", 50)
+    return ocp_physmol(name, f"--config-yml={config}", *fixed, *options)
 
 
 @dataclass

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 from campaign import command_options, config_values, damaged_files, odd_structures
 from campaign.case import BAD, VERDICTS, Outcome, run
-from campaign.data import make_data
+from campaign.data import data_in, make_data
 from campaign.table import table
 from tqdm import tqdm
 
@@ -28,7 +28,8 @@ def main(jobs: int, every: int, only: str, log) -> None:
     """Try every input; exit with status 1 if one ends in a traceback, hangs or is taken wrongly."""
     started, counts = time.monotonic(), collections.Counter()
     with tempfile.TemporaryDirectory() as folder:
-        data = make_data(Path(folder))
+        make_data(Path(folder))
+        data = data_in(Path(folder))
         found = itertools.chain.from_iterable(
             source.cases(data, Path(folder) / source.__name__.split(".")[-1]) for source in SOURCES
         )

@@ -107,7 +107,8 @@ def cases(data: dict[str, Path], folder: Path) -> Iterator[Case]:
                     given = [*base, f"{option.opts[-1]}={value}"]
                 title = f"{name}: {option.opts[-1]} {value[:40]!r}"
                 arguments = ["-m", "ocp_physmol", *name.split(), *given]
-                yield Case("options of commands", title, arguments, refused, folder)
+                start = folder / f"{count}_start"  # no other case makes what must be missing here
+                yield Case("options of commands", title, arguments, refused, start, start.mkdir)
     for option, texts in OF_MAIN.items():
         for value in texts:
             count += 1

@@ -15,8 +15,8 @@ from ocp_physmol.files import write_json
 from ocp_physmol.pushes import curvature
 
 
-def make_data(folder: Path) -> dict[str, Path]:
-    """Fill a folder; the files and folders by kind."""
+def make_data(folder: Path) -> None:
+    """Fill a folder."""
     qm9.make(folder / "qm9", str(SAMPLE_CSV))
     curvature.make(folder / "qm9", folder / "labelled", pushes=2, frequencies=4)
     systems = [s for s in emt.plan(30, seed=0) if s.split != "train" or s.sid < 8]
@@ -35,6 +35,10 @@ def make_data(folder: Path) -> dict[str, Path]:
          *small_run(folder / "qm9")], 300,
     )  # fmt: skip
     assert trained.returncode == 0, trained.stdout
+
+
+def data_in(folder: Path) -> dict[str, Path]:
+    """The files and folders that `make_data` has made, by kind."""
     best = folder / "trained/checkpoints/run/best_checkpoint.pt"
     made = {kind: folder / f"good.{kind}" for kind in ("xyz", "json", "yml", "tar.bz2", "npz")}
     return {

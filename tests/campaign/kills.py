@@ -14,7 +14,7 @@ import click
 import warm
 import yaml
 from campaign.contents import contents
-from campaign.data import make_data
+from campaign.data import data_in, make_data
 from campaign.table import table
 from conftest import small_run
 from tqdm import tqdm
@@ -112,7 +112,8 @@ def main(kills: int, jobs: int, seed: int, only: str) -> None:
     """Kill commands at random moments; exit with status 1 if one is the worse for it."""
     started = time.monotonic()
     with TemporaryDirectory() as name:
-        data = make_data(Path(name))
+        make_data(Path(name))
+        data = data_in(Path(name))
         chosen = [work for work in works(data, Path(name)) if only in work.kind]
         counts = try_all(chosen, kills, jobs, seed, Path(name))
     print(table(counts, VERDICTS))

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 import click
 import warm
 from campaign.contents import contents
-from campaign.data import make_data
+from campaign.data import data_in, make_data
 from campaign.kills import TIMEOUT, Work, works
 from tqdm import tqdm
 
@@ -161,7 +161,9 @@ def _wait_for(condition: Callable[[], bool]) -> None:
 def main(only: str) -> None:
     """Let commands meet limits; exit with status 1 if one is not taken as it should be."""
     with TemporaryDirectory() as name:
-        data, folder = make_data(Path(name)), Path(name)
+        folder = Path(name)
+        make_data(folder)
+        data = data_in(folder)
         mountable = can_mount(folder / "qm9")
         by_kind = {work.kind: work for work in works(data, folder)}
         pairs = [

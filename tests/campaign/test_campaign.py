@@ -3,20 +3,14 @@
 import pytest
 from campaign import command_options, config_values, damaged_files, odd_structures
 from campaign.case import BAD, Case, Outcome, run, verdict
-from campaign.data import make_data
 
 EVERY = {config_values: 97, command_options: 61, damaged_files: 43, odd_structures: 37}
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return make_data(tmp_path_factory.mktemp("good"))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("source", EVERY, ids=lambda source: source.__name__.split(".")[-1])
-def test_inputs(source, data, tmp_path):
-    cases = list(source.cases(data, tmp_path / "inputs"))
+def test_inputs(source, small_data, tmp_path):
+    cases = list(source.cases(small_data, tmp_path / "inputs"))
     outcomes = [run(case) for case in cases[:: EVERY[source]]]
     assert len(outcomes) >= 4
     wrong = {o.case.name: (o.verdict, o.printed[-1000:]) for o in outcomes if o.verdict in BAD}
