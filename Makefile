@@ -9,10 +9,12 @@ help:  ## This list
 
 install: $(VENV)/.installed  ## Install everything into .venv (6 GB, most of it PyTorch)
 
-# pyproject.toml says what is needed, constraints.txt which versions are known to work together.
-$(VENV)/.installed: pyproject.toml constraints.txt
+# pyproject.toml says what is needed, requirements.lock which files are known to work together, for
+# Python 3.11 and 3.12 on x86_64; elsewhere it names none, and the second command finds its own.
+$(VENV)/.installed: pyproject.toml requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -c constraints.txt -e ".[qm9,xtb,dev]"
+	$(BIN)/python -m pip install --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install -e ".[qm9,xtb,dev]"
 	touch $@
 
 quickstart: install  ## Data, training and evaluation on QM9's small molecules, in 20 minutes

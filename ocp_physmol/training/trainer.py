@@ -214,6 +214,14 @@ class PhysMolTrainer(BudgetedTraining):
             partial = super().save(metrics, f".{checkpoint_file}.partial", training_state)
         return partial and move_into_place(partial, checkpoint_file)
 
+    def save_results(self, predictions, results_file, keys=None) -> None:
+        partial = results_file and f"{results_file}.partial"
+        super().save_results(predictions, partial, keys)
+        if results_file and distutils.is_master():
+            folder, name = self.config["cmd"]["results_dir"], f"{self.name}_{results_file}.npz"
+            move_into_place(Path(folder, f"{self.name}_{partial}.npz"), name)
+            logging.info(f"They are complete: {Path(folder, name)}")
+
     def load_checkpoint(self, checkpoint_path, checkpoint=None, inference_only=False) -> None:
         if checkpoint is None:
             checkpoint = read_checkpoint(checkpoint_path, self.device)

@@ -19,16 +19,25 @@ VOLATILE = {"config", "seconds", "date", "machine", "versions", "git"}
 def contents(folder: Path) -> dict[str, Any]:
     """By path below `folder`, what each file holds; of a data set or a checkpoint a digest.
 
-    Hidden files are left out, and what programs write line by line. Raises what the file's reader
-    raises if one is damaged.
+    Hidden and partial files are left out, and what programs write line by line.
+
+    Raises:
+        ValueError: if one is damaged.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    own = [path.relative_to(folder) for path in files]
+    own = [path.relative_to(folder) for path in files if ".partial" not in path.suffixes]
     return {
-        str(path): READERS[path.suffix](folder / path)
+        str(path): _content(folder / path)
         for path in own
         if path.suffix in READERS and not any(part.startswith(".") for part in path.parts)
     }
+
+
+def _content(path: Path) -> Any:
+    try:
+        return READERS[path.suffix](path)
+    except Exception as e:
+        raise ValueError(f"{path} cannot be read: {e}") from e
 
 
 def _tensors(path: Path) -> str:

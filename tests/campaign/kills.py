@@ -94,7 +94,7 @@ def kill_once(work: Work, moment: float, folder: Path, whole: dict) -> str:
     warm.kill(process)
     try:
         contents(folder)
-    except Exception as e:  # whatever a reader says of a damaged file
+    except ValueError as e:
         return f"half-written file: {e}"
     if not work.finish(folder):
         return "failed when started again"
