@@ -10,9 +10,10 @@ import io
 import os
 import pickle
 import re
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -75,14 +76,28 @@ def load_tensors(
 ) -> Any:
     """What `torch.save` wrote; a UserError if it is damaged or holds more than data."""
     try:
-        return torch.load(path, map_location=map_location, weights_only=not trusted())
+        if trusted():
+            return torch.load(path, map_location=map_location, weights_only=False)
+        return _load_weights(path, map_location)
     except (OSError, MemoryError):
         raise
+    except Refused as e:
+        raise UserError(f"{kind} {path} is refused: {e}") from e
     except Exception as e:  # damage can lead to any
         if asked := re.search(r"GLOBAL (\S+)", str(e)):
             raise UserError(f"{kind} {path} asks for {asked[1]}, which is no data; {CURE}") from e
         reason = str(e).split("\n")[0][:200]
         raise UserError(f"{kind} {path} cannot be read ({reason}); use an undamaged one") from e
+
+
+def _load_weights(file: str | Path | BinaryIO, map_location=None) -> Any:
+    """What `torch.save` wrote since 2018; what torch reads of older files is not safe.
+
+    See CVE-2025-32434: until torch 2.6, `weights_only` does not hold in archives of tar.
+    """
+    if tarfile.is_tarfile(file):
+        raise Refused(f"it is a tar archive, of a torch before 0.4; {CURE}")
+    return torch.load(file, map_location=map_location, weights_only=True)
 
 
 class _Unpickler(pickle.Unpickler):
@@ -110,7 +125,7 @@ def _get_from_numpy(owner: type, name: str) -> Callable:
 
 def _storage_from_bytes(content: bytes) -> Any:
     """A tensor's storage, which torch itself would unpickle without limits."""
-    return torch.load(io.BytesIO(content), weights_only=True)
+    return _load_weights(io.BytesIO(content))
 
 
 STAND_INS = {

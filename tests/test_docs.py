@@ -116,6 +116,8 @@ def test_commits_are_checked_by_the_ruff_of_make_check():
     hooks = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())["repos"][0][
         "hooks"
     ]
-    pinned = re.search(r"^ruff==[\d.]+", (REPOSITORY / "requirements.lock").read_text(), re.MULTILINE)
+    pinned = re.search(
+        r"^ruff==[\d.]+", (REPOSITORY / "requirements.lock").read_text(), re.MULTILINE
+    )
     used = {d for hook in hooks for d in hook.get("additional_dependencies", [])}
     assert used == {pinned.group()}

@@ -3,6 +3,7 @@
 import os
 import pickle
 import re
+import tarfile
 from pathlib import Path
 
 import fairchem.core
@@ -78,6 +79,19 @@ def test_a_pickle_in_a_tensors_storage(tmp_path, monkeypatch):
     with pytest.raises(pickle.UnpicklingError):
         trust.loads(pickle.dumps(Hostile(torch.storage._load_from_bytes, inner)))
     assert not (tmp_path / "marker").exists()
+
+
+def test_an_archive_of_an_old_torch(tmp_path):
+    """torch unpacks such a file and follows its links, whatever `weights_only` says."""
+    with tarfile.open(tmp_path / "old.pt", "w") as tar:
+        link = tarfile.TarInfo("storages")
+        link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path / "outside")
+        tar.addfile(link)
+    with pytest.raises(UserError, match=r"old.pt is refused: it is a tar archive.* give --trust"):
+        trust.load_tensors(tmp_path / "old.pt")
+    inner = Hostile(torch.storage._load_from_bytes, (tmp_path / "old.pt").read_bytes())
+    with pytest.raises(trust.Refused, match="it is a tar archive"):
+        trust.loads(pickle.dumps(inner))
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x04", b"garbage", b"(" * 100000 + b"."])

@@ -33,5 +33,5 @@ def test_contents(tmp_path):
     (tmp_path / "log.txt").write_text("half a li")
     assert contents(tmp_path) == {"a.json": {"value": [1, 2]}}
     (tmp_path / "c.json").write_text("{")
-    with pytest.raises(ValueError, match="c.json cannot be read"):
+    with pytest.raises(ValueError, match=r"c\.json cannot be read"):
         contents(tmp_path)
