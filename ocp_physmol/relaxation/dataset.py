@@ -15,6 +15,7 @@ import ase.io
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.neighborlist import natural_cutoffs, neighbor_list
 from fairchem.core.common import distutils
 from fairchem.core.datasets import LmdbDataset
 from torch_geometric.data import Data
@@ -26,6 +27,8 @@ from ocp_physmol.leaderboard.submission import read_predictions, system_id
 from ocp_physmol.progress import chunks
 from ocp_physmol.relaxation.batched import Descent, Frame, placed, relax_batch, to_atoms
 from ocp_physmol.relaxation.predictor import Predictor
+
+COLLAPSED = 0.5  # of the sum of two covalent radii; bonds under pressure keep more
 
 
 def run(
@@ -54,13 +57,26 @@ def run(
         entries = [dataset[index] for index in indices]
         for entry, frames in zip(entries, trajectories(predictor, entries, task)):
             path = folder / f"{system_id('is2rs', entry)}.traj"
-            if not np.isfinite(frames[-1].positions).all():
-                logging.warning(f"Structure {path.stem} has exploded; its last frame holds NaN")
+            if found := complaint(frames[-1]):
+                logging.warning(f"Structure {path.stem} {found}")
             with complete_or_absent(path) as partial:
                 ase.io.write(partial, frames, format="traj")
     distutils.synchronize()
     if distutils.is_master():
         report(folder, dataset, results / "relaxed_positions.npz" if write_pos else None)
+
+
+def complaint(atoms: Atoms) -> str | None:
+    """What shows that a model was asked about structures that are unlike those of its training."""
+    if not np.isfinite(atoms.positions).all():
+        return "has exploded; its last frame holds NaN"
+    near = neighbor_list("d", atoms, natural_cutoffs(atoms, mult=COLLAPSED))
+    if len(near):
+        return (
+            f"has collapsed: two of its atoms end {near.min():.2f} Å apart, where no model was "
+            "trained; do not use its end"
+        )
+    return None
 
 
 def require_same_origin(folder: Path, origin: dict) -> None:
@@ -115,7 +131,8 @@ def report(folder: Path, dataset: LmdbDataset, positions: Path | None) -> None:
     """Log the errors, if the data know relaxed structures and energies, and write the positions."""
     read = cache(lambda name: read_predictions(name, folder, "relax"))
     if positions is not None:
-        np.savez_compressed(positions, **read("is2rs"))
+        with complete_or_absent(positions) as partial, partial.open("wb") as file:
+            np.savez_compressed(file, **read("is2rs"))
         logging.info(f"Writing results to {positions}")
     for name in ("is2rs", "is2re-relaxations"):
         if has_labels(name, dataset):

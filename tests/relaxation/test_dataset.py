@@ -1,12 +1,13 @@
 """Relaxations of a data set, with springs, whose minima are known."""
 
+import numpy as np
 import pytest
 import torch
 from ase import Atoms
 from conftest import to_data
 from springs import Springs
 
-from ocp_physmol.relaxation.dataset import trajectories
+from ocp_physmol.relaxation.dataset import complaint, trajectories
 
 
 @pytest.mark.parametrize("save_full_traj", [True, False])
@@ -25,3 +26,12 @@ def test_tiny_moves_count(save_full_traj):
     assert frames[0].get_distance(0, 1) == pytest.approx(40.0002, abs=2e-5)
     assert abs(frames[-1].get_forces()).max() < 1e-4
     assert frames[-1].get_distance(0, 1) == pytest.approx(40, abs=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("distance", "found"),
+    [(0.74, None), (0.28, "two of its atoms end 0.28 Å apart"), (np.nan, "has exploded")],
+)
+def test_an_end_that_is_no_structure(distance, found):
+    said = complaint(Atoms("H2", [[0, 0, 0], [0, 0, distance]]))
+    assert said is None if found is None else found in said
