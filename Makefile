@@ -40,8 +40,10 @@ test: check docs  ## All checks and tests, in two processes
 test-fast: check  ## Style, types and the tests that take seconds: within two minutes
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
-campaign: install  ## Thousands of unfit inputs, and how they are taken; an hour
+campaign: install  ## Thousands of unfit inputs, kills and full disks, and how they are taken; an hour and a half
 	PYTHONPATH=tests $(BIN)/python -m campaign
+	PYTHONPATH=tests $(BIN)/python -m campaign.kills
+	PYTHONPATH=tests $(BIN)/python -m campaign.limits
 
 clean:  ## Remove .venv and what the quickstart, the demo, the report and the docs made
 	rm -rf $(VENV) data/quickstart data/quickstart-gfn2 data/emt runs/quickstart runs/oc20-demo report site

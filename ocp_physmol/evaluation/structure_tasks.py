@@ -122,6 +122,10 @@ class Task:
         **descent: Any,
     ) -> None:
         self.data, self.output, self.batch_size, self.descent = data, output, batch_size, descent
+        if draw_from and not draw:
+            raise UserError(
+                "--draw-from has molecules to draw; give the GDB index of each as --draw"
+            )
         structures, half = open_labelled(data), molecules // 2
         indices = paper_set(structures, molecules - half, half, descent["seed"])
         self.chosen = [structures[i] for i in indices]

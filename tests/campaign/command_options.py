@@ -33,8 +33,10 @@ OF_MAIN = {
 BASES = {
     "train": ["{xyz}", "--epochs", "1", "--cpu", "--output", "{out}", "--model.hidden_channels=16",
               "--model.num_layers=1", "--model.attention_channels=8", "--model.vector_channels=8"],
-    "recover": ["--checkpoint", "{checkpoint}", "--data", "{qm9}/test", "--output", "{out}"],
-    "assemble": ["--checkpoint", "{checkpoint}", "--data", "{qm9}/test", "--output", "{out}"],
+    "recover": ["--checkpoint", "{checkpoint}", "--data", "{qm9}/test", "--output", "{out}",
+                "--steps", "3"],
+    "assemble": ["--checkpoint", "{checkpoint}", "--data", "{qm9}/test", "--output", "{out}",
+                 "--steps", "3"],
     "vibrations": ["--checkpoint", "{checkpoint}", "--data", "{qm9}/test", "--output", "{out}",
                    "--molecules", "1"],
     "stability": ["--checkpoint", "{checkpoint}", "--data", "{qm9}/test", "--output", "{out}",
