@@ -160,6 +160,8 @@ def _replace(output: Path, partial: Path, old: Path) -> None:
 @blame("the folder cannot be written", OSError)
 def _require_replaceable(output: Path) -> None:
     """Refuse a folder that has files and no report; make the folder above it."""
+    if output.name in ("", ".."):
+        raise UserError(f"'{output}' cannot be made anew; choose a folder with a name of its own")
     empty = not output.exists() or (output.is_dir() and not any(output.iterdir()))
     if not empty and not (output / REPORT).is_file():
         raise UserError(f"{output} exists and is no data set of ours; choose another folder")

@@ -1,6 +1,7 @@
 """Files and folders that are complete or not there."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -77,6 +78,14 @@ def test_a_folder_of_others_stays(tmp_path):
     with refused, resumable_folder(tmp_path, {}):
         pass
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("output", [".", "..", "/"])
+def test_a_folder_without_a_name(output, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused = pytest.raises(UserError, match="choose a folder with a name of its own")
+    with refused, complete_folder(Path(output), {}):
+        pass
 
 
 def test_two_commands_do_not_fill_one_folder(tmp_path, monkeypatch):
