@@ -9,12 +9,16 @@ help:  ## This list
 
 install: $(VENV)/.installed  ## Install everything into .venv (6 GB, most of it PyTorch)
 
-# pyproject.toml says what is needed, requirements.lock which files are known to work together, for
-# Python 3.11 and 3.12 on x86_64; elsewhere it names none, and the second command finds its own.
+# pyproject.toml says what is needed, requirements.lock which files are known to work together, with
+# the Pythons and the processor that LOCKED names; elsewhere pip finds its own.
+LOCKED = import platform as p, sys; \
+	sys.exit(not ((3, 11, 5) <= sys.version_info < (3, 13) and p.system() == "Linux" and p.machine() == "x86_64"))
 $(VENV)/.installed: pyproject.toml requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install -e ".[qm9,xtb,dev]"
+	if $(BIN)/python -c '$(LOCKED)'; then \
+		$(BIN)/python -m pip install --require-hashes -r requirements.lock && \
+		$(BIN)/python -m pip install --no-deps --no-build-isolation -e .; \
+	else $(BIN)/python -m pip install -e ".[qm9,xtb,dev]"; fi
 	touch $@
 
 quickstart: install  ## Data, training and evaluation on QM9's small molecules, in 20 minutes

@@ -35,7 +35,7 @@ def exit_on_user_error() -> Iterator[None]:
     except UserError as e:
         _exit(str(e))
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would end in a traceback
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends without a traceback
         _exit("interrupted; files that are complete stay", status=128 + signal.SIGINT)
     except BrokenPipeError:  # as in `| head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,7 +1,9 @@
 """Files and folders that are complete or not there. A UserError says why one is not written."""
 
+import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -17,7 +19,8 @@ from tqdm import tqdm
 from ocp_physmol.errors import UserError, blame
 
 REPORT = "report.json"  # in every folder that `complete_folder` has written
-PATIENCE = 10  # seconds to wait for a lock; a killed command's data loaders hold it for five
+WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what shared file systems say
+PATIENCE = 10  # seconds to wait for a lock; what a killed command has started ends sooner
 
 
 @contextmanager
@@ -128,20 +131,19 @@ def resumable_folder(output: Path, plan: dict) -> Iterator[Path]:
 def alone_with(folder: Path, doing: str) -> Iterator[None]:
     """Hold a lock on a folder, to the end of the block or of the process.
 
-    A UserError if another process holds it. The lock ends with its process, however that ends, but
-    on shared file systems without locks: there the lock is a file, which a killed process leaves.
+    A UserError if another process holds it. The lock ends with its process, however that ends. On
+    shared file systems without locks there is none.
     """
     path = folder.with_name(f".{folder.name}.lock")
-    lock = FileLock(path)
+    lock = FileLock(path, fallback_to_soft=False)
     try:
         lock.acquire(timeout=PATIENCE)
     except Timeout as e:
-        raise UserError(
-            f"another command {doing} {folder}; wait until it has ended (if there is none, remove "
-            f"{path})"
-        ) from e
-    except OSError as e:
-        raise UserError(f"{folder} cannot be written ({e}); choose another place") from e
+        raise UserError(f"another command {doing} {folder}; wait until it has ended") from e
+    except (NotImplementedError, OSError) as e:
+        if isinstance(e, OSError) and e.errno not in WITHOUT_LOCKS:
+            raise UserError(f"{folder} cannot be written ({e}); choose another place") from e
+        logging.warning(f"{folder} is where files have no locks; use it with one command at a time")
     try:
         yield
     finally:

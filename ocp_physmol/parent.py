@@ -7,21 +7,21 @@ import os
 import threading
 import time
 
-ASKED = "OCP_PHYSMOL_END_WITH_PARENT"  # in the environment of a command that another one starts
+ASKED = "OCP_PHYSMOL_END_WITH"  # in the environment of a command: the process that starts it
 
 
-def end_with_parent() -> None:
-    """End this process when its parent is gone."""
-    threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
+def end_with(parent: int) -> None:
+    """End this process when `parent`, its own, is gone; at once, if it is gone already."""
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
 def end_with_parent_if_asked() -> None:
     """The same where the parent has set ASKED; what this process starts is not asked."""
-    if os.environ.pop(ASKED, None):
-        end_with_parent()
+    if parent := os.environ.pop(ASKED, None):
+        end_with(int(parent))
 
 
-def _die_with(parent: int) -> None:
+def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

@@ -91,13 +91,28 @@ def load_tensors(
 
 
 def _load_weights(file: str | Path | BinaryIO, map_location=None) -> Any:
-    """What `torch.save` wrote since 2018; what torch reads of older files is not safe.
+    """What `torch.save` wrote since 2018.
 
-    See CVE-2025-32434: until torch 2.6, `weights_only` does not hold in archives of tar.
+    Before, it wrote archives of tar, in which `weights_only` does not hold until torch 2.6
+    (CVE-2025-32434).
     """
-    if tarfile.is_tarfile(file):
+    if _is_archive(file):
         raise Refused(f"it is a tar archive, of a torch before 0.4; {CURE}")
     return torch.load(file, map_location=map_location, weights_only=True)
+
+
+def _is_archive(file: str | Path | BinaryIO) -> bool:
+    """Whether it is a tar archive that holds something; a file of zeros holds nothing."""
+    if not tarfile.is_tarfile(file):
+        return False
+    if isinstance(file, str | Path):
+        with tarfile.open(file) as archive:
+            return archive.next() is not None
+    place = file.tell()
+    with tarfile.open(fileobj=file) as archive:
+        found = archive.next() is not None
+    file.seek(place)
+    return found
 
 
 class _Unpickler(pickle.Unpickler):

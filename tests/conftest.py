@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -203,6 +204,14 @@ def run_main(*arguments, timeout: int = 180) -> subprocess.CompletedProcess:
 def start_main(*arguments) -> BaseProcess:
     """The same, without waiting for its end; what it prints is lost."""
     return warm.start(["main.py", *map(str, arguments)], os.devnull)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 90) -> None:
+    """Until the condition holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.05)
 
 
 def run_command(

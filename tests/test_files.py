@@ -96,5 +96,9 @@ def test_two_commands_do_not_fill_one_folder(tmp_path, monkeypatch):
         with refused, resumable_folder(tmp_path / "dst", {"a": 2}):
             pass
         assert (folder / "part").exists()
+    with complete_folder(tmp_path / "dst", {"a": 1}):
+        refused = pytest.raises(UserError, match=r"another command is making .*dst; wait until")
+        with refused, complete_folder(tmp_path / "dst", {"a": 2}):
+            pass
     with resumable_folder(tmp_path / "dst", {"a": 2}) as folder:
         assert not (folder / "part").exists()

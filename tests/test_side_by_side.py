@@ -1,23 +1,15 @@
 """Commands at the same time in one folder: one is refused in a sentence, or both are right."""
 
 import threading
-import time
 
 import pytest
-from conftest import SAMPLE_CSV, losses_by_step, run_main, small_run, start_main, train
+import torch
+import warm
+from conftest import SAMPLE_CSV, losses_by_step, run_main, small_run, start_main, wait_for
 from experiments.handmade import record, write_all
 
-from ocp_physmol import files
 from ocp_physmol.datasets import qm9
-from ocp_physmol.errors import UserError
 from ocp_physmol.experiments.records import read_records
-
-
-def wait_for(condition, seconds: float = 90) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.05)
 
 
 @pytest.mark.slow
@@ -35,37 +27,31 @@ def test_two_trainings_on_one_folder(qm9_folder, tmp_path):
         assert "error: another command trains in" in second.stdout
         assert first.is_alive()
     finally:
-        first.kill()
-        first.join()
+        warm.kill(first)
 
 
 @pytest.mark.slow
-def test_a_training_keeps_the_data_it_has_opened(qm9_folder, trained, tmp_path):
+def test_a_training_keeps_the_data_it_has_opened(trained, tmp_path):
     """Other data come in their place; the losses are those of the data it began with."""
     qm9.make(tmp_path / "qm9", str(SAMPLE_CSV))
-    rewritten = threading.Event()
-
-    def rewrite() -> None:
-        wait_for((tmp_path / "checkpoints/run/element_references.pt").is_file)
+    newest, log = tmp_path / "checkpoints/run/checkpoint.pt", tmp_path / "log.txt"
+    process = warm.start(
+        ["main.py", "--mode", "train", "--config-yml", "configs/qm9/quickstart.yml", "--cpu",
+         "--run-dir", str(tmp_path), "--timestamp-id", "run", "--print-every", "1",
+         *small_run(tmp_path / "qm9"), "--optim.checkpoint_every=1", "--optim.max_epochs=100000"],
+        str(log),
+    )  # fmt: skip
+    try:
+        wait_for(newest.is_file)
         qm9.make(tmp_path / "qm9", str(SAMPLE_CSV), num_molecules=20, seed=1)
-        rewritten.set()
-
-    other = threading.Thread(target=rewrite)
-    other.start()
-    result = train(tmp_path / "qm9", tmp_path)
-    other.join()
-    assert result.returncode == 0 and rewritten.is_set()
-    assert losses_by_step(result.stdout) == losses_by_step((trained / "log.txt").read_text())
-
-
-def test_two_commands_that_make_one_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "PATIENCE", 0.1)
-    with files.complete_folder(tmp_path / "data", {"by": "the first"}):
-        refused = pytest.raises(UserError, match=r"another command is making .*data; wait")
-        with refused, files.complete_folder(tmp_path / "data", {"by": "the second"}):
-            pass
-    assert "the first" in (tmp_path / "data/report.json").read_text()
-    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+        rewritten = torch.load(newest, weights_only=True)["step"]
+        wait_for(lambda: max(losses_by_step(log.read_text())) > rewritten + 20)
+    finally:
+        warm.kill(process)
+    expected = losses_by_step((trained / "log.txt").read_text())
+    found = losses_by_step(log.read_text())
+    assert {step: found[step] for step in expected} == expected
+    assert "Traceback" not in log.read_text()
 
 
 def test_records_are_read_while_they_are_written(tmp_path):

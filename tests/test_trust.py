@@ -100,7 +100,9 @@ def test_damage_is_one_kind_of_error(content):
         trust.loads(content) if content else trust.loads(b"\x80")
 
 
-@pytest.mark.parametrize("content", [b"", b"hello\n", b"\x80\x02K\x01", b"PK\x03\x04", bytes(100)])
+@pytest.mark.parametrize(
+    "content", [b"", b"hello\n", b"\x80\x02K\x01", b"PK\x03\x04", bytes(100), bytes(20480)]
+)
 def test_damaged_files_are_refused(content, tmp_path):
     (tmp_path / "file.pt").write_bytes(content)
     with pytest.raises(

@@ -19,6 +19,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import SimpleNamespace
 
+from ocp_physmol import parent
+
 REPOSITORY = Path(__file__).parents[1]
 _context = multiprocessing.get_context("forkserver")
 _forking = multiprocessing.get_context("fork")
@@ -29,7 +31,8 @@ class Popen:
     """What the package uses of `subprocess.Popen`, for `python main.py ...` or `python -m ...`."""
 
     def __init__(self, command: list[str], stdout, stderr=None, env=None) -> None:
-        arguments = (command[1:], stdout.name, os.getcwd(), os.getpgrp(), env)
+        own = {key: value for key, value in (env or {}).items() if key != parent.ASKED}
+        arguments = (command[1:], stdout.name, os.getcwd(), os.getpgrp(), own)
         self.process = _context.Process(target=_be, args=arguments)
         self.process.start()
 
@@ -56,9 +59,12 @@ def run(
     """
     with tempfile.NamedTemporaryFile("r", suffix=".log") as log:
         process = start(arguments, log.name, folder)
-        process.join(timeout)
-        if process.is_alive():
+        try:
+            process.join(timeout)
+            in_time = not process.is_alive()
+        finally:
             kill(process)
+        if not in_time:
             raise subprocess.TimeoutExpired(["python", *arguments], timeout, log.read())
         return subprocess.CompletedProcess(arguments, process.exitcode, stdout=log.read())
 

@@ -47,7 +47,11 @@ class Chain:
         if status or status is None or not self.commands:
             return status
         self.doing = next(iter(self.commands))
-        own = {"OMP_NUM_THREADS": str(num_threads), "TQDM_DISABLE": "1", parent.ASKED: "1"}
+        own = {
+            "OMP_NUM_THREADS": str(num_threads),
+            "TQDM_DISABLE": "1",
+            parent.ASKED: str(os.getpid()),
+        }
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("a") as log:
             self.process = subprocess.Popen(

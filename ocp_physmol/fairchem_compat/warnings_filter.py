@@ -1,22 +1,33 @@
-"""Warnings that fairchem causes and that no user can act on."""
+"""What fairchem and its libraries print beside what a user can act on."""
 
+import errno
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
 
 @contextmanager
 def without_fairchems_warnings() -> Iterator[None]:
-    """Hide torch's warnings of how fairchem loads its own files, and threads' tracebacks.
+    """Hide torch's warnings of how fairchem loads its own files."""
+    with warnings.catch_warnings(), _without_tensorboards_traceback():
+        warnings.filterwarnings("ignore", category=FutureWarning, module="fairchem")
+        yield
 
-    TensorBoard writes in a thread, whose error of a full disk the main thread gets, too.
-    """
+
+@contextmanager
+def _without_tensorboards_traceback() -> Iterator[None]:
+    """TensorBoard writes in a thread, and the main thread gets its error of a full disk, too."""
     before = threading.excepthook
-    threading.excepthook = lambda thrown: isinstance(thrown.exc_value, OSError) or before(thrown)
+
+    def hook(thrown: threading.ExceptHookArgs) -> None:
+        if getattr(thrown.exc_value, "errno", None) not in UNWRITABLE:
+            before(thrown)
+
+    threading.excepthook = hook
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=FutureWarning, module="fairchem")
-            yield
+        yield
     finally:
         threading.excepthook = before

@@ -2,6 +2,7 @@
 
 import logging
 import multiprocessing
+import os
 import signal
 import sys
 import uuid
@@ -13,7 +14,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from tqdm import tqdm
 
 from ocp_physmol.errors import EXIT_STATUS, UserError, exit_on_user_error
-from ocp_physmol.parent import end_with_parent
+from ocp_physmol.parent import end_with
 from ocp_physmol.run.runner import run_rank
 
 
@@ -31,7 +32,7 @@ def run_here(config: dict, ranks: int) -> None:
         run_id=str(uuid.uuid4()), rdzv_endpoint="localhost:0",
     )  # fmt: skip
     try:
-        elastic_launch(launch, run_rank)(config)
+        elastic_launch(launch, _run_one_of_several)(config, os.getpid())
     except SignalException as e:  # to this process; its ranks have had theirs
         if e.sigval == signal.SIGINT:
             raise KeyboardInterrupt from None
@@ -45,6 +46,11 @@ def run_here(config: dict, ranks: int) -> None:
         ) from None
 
 
+def _run_one_of_several(config: dict, parent: int) -> None:
+    end_with(parent)
+    run_rank(config)
+
+
 def _unexplained(record: logging.LogRecord) -> bool:
     """False for torch's report of a rank that has already said what was wrong."""
     return f"(exitcode: {EXIT_STATUS})" not in record.getMessage()
@@ -55,7 +61,7 @@ def run_in_turn(configs: dict[str, dict], ranks: int) -> None:
     failed, spawn = [], multiprocessing.get_context("spawn")
     for name, config in tqdm(configs.items(), desc="Sweep", unit=" runs"):
         logging.info(f"Run {name}: checkpoints/{config['timestamp_id']}")
-        process = spawn.Process(target=_run_apart, args=(config, ranks), name=name)
+        process = spawn.Process(target=_run_apart, args=(config, ranks, os.getpid()), name=name)
         process.start()
         process.join()
         if process.exitcode != 0:
@@ -68,6 +74,6 @@ def run_in_turn(configs: dict[str, dict], ranks: int) -> None:
 
 
 @exit_on_user_error()
-def _run_apart(config: dict, ranks: int) -> None:
-    end_with_parent()
+def _run_apart(config: dict, ranks: int, parent: int) -> None:
+    end_with(parent)
     run_here(config, ranks)

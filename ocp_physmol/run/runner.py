@@ -17,7 +17,6 @@ from submitit.helpers import DelayedSubmission, TorchDistributedEnvironment
 from ocp_physmol.errors import exit_on_user_error
 from ocp_physmol.fairchem_compat.warnings_filter import without_fairchems_warnings
 from ocp_physmol.files import alone_with
-from ocp_physmol.parent import end_with_parent
 from ocp_physmol.training.preemption import warning_signal
 
 
@@ -72,10 +71,9 @@ class Runner(_cli.Runner):
 
 @exit_on_user_error()
 def run_rank(config: dict) -> None:
-    """What each rank of a run on this machine executes."""
+    """What the one rank, or each of several, of a run on this machine executes."""
     # a spawned rank would spawn its data loaders, and an open LMDB cannot be pickled for them
     multiprocessing.set_start_method("fork", force=True)
-    end_with_parent()
     runner = Runner()
     try:
         runner(config)

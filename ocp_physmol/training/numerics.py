@@ -50,8 +50,10 @@ def require_finite_metrics(metrics: Mapping[str, Mapping], step: int) -> None:
 
 @contextmanager
 def optimizer_explained(step: Callable[[], int]) -> Iterator[None]:
-    """Raise a UserError where SOAP finds no eigenbasis of gradients that are too large."""
+    """Raise a UserError where SOAP, or a loss, finds no eigenbasis of values that are too large."""
     try:
         yield
     except torch.linalg.LinAlgError as e:
-        raise UserError(f"step {step()}: the gradients are too large for SOAP; {CURE}") from e
+        raise UserError(
+            f"step {step()}: a matrix has no eigenbasis, as its values are too large; {CURE}"
+        ) from e

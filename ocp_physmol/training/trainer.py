@@ -220,7 +220,7 @@ class PhysMolTrainer(BudgetedTraining):
         if results_file and distutils.is_master():
             folder, name = self.config["cmd"]["results_dir"], f"{self.name}_{results_file}.npz"
             move_into_place(Path(folder, f"{self.name}_{partial}.npz"), name)
-            logging.info(f"They are complete: {Path(folder, name)}")
+            logging.info(f"The results are complete, and named {Path(folder, name)}")
 
     def load_checkpoint(self, checkpoint_path, checkpoint=None, inference_only=False) -> None:
         if checkpoint is None:

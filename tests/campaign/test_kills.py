@@ -20,18 +20,26 @@ def test_killed_and_started_again(kind, moment, small_data, tmp_path):
 
 @pytest.mark.slow
 def test_what_is_not_the_same_end(tmp_path):
-    code = "import sys, time; open(sys.argv[1], 'a').write('1'); time.sleep(2)"
+    code = "import sys; open(sys.argv[1], 'a').write('1')"
     (tmp_path / "appends.py").write_text(code)
     work = Work("", 1, [str(tmp_path / "appends.py"), "{out}/x.json"])
     (tmp_path / "1_a").mkdir()
-    assert kill_once(work, 1, tmp_path / "1_a", {"x.json": 1}) == "another end: x.json"
+    (tmp_path / "1_a/x.json").write_text("1")
+    whole = contents(tmp_path / "1_a")
+    assert work.finish(tmp_path / "1_a")
+    assert kill_once(work, 0, tmp_path / "1_a", whole) == "another end: x.json"
 
 
 def test_contents(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps({"value": [1, 2], "seconds": 3.5}))
     (tmp_path / ".b.json").write_text("{")
     (tmp_path / "log.txt").write_text("half a li")
-    assert contents(tmp_path) == {"a.json": {"value": [1, 2]}}
+    found = contents(tmp_path)
+    assert list(found) == ["a.json"]
+    (tmp_path / "a.json").write_text(json.dumps({"value": [1, 2], "seconds": 4.5}))
+    assert contents(tmp_path) == found
+    (tmp_path / "a.json").write_text(json.dumps({"value": [1, 3], "seconds": 3.5}))
+    assert contents(tmp_path) != found
     (tmp_path / "c.json").write_text("{")
     with pytest.raises(ValueError, match=r"c\.json cannot be read"):
         contents(tmp_path)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch_sparse
-from conftest import REPOSITORY, losses_by_step, run_main, small_run, start_main, train
+from conftest import REPOSITORY, losses_by_step, run_main, small_run, start_main, train, wait_for
 
 from ocp_physmol.evaluation.energy_force_errors import energy_and_force_errors
 from ocp_physmol.relaxation.predictor import Predictor, open_labelled
@@ -50,7 +50,7 @@ def test_killed_and_resumed_equals_uninterrupted(ranks, optimizer, qm9_folder, t
         "--optim.checkpoint_every=5", "--optim.max_epochs=100000",
     )  # fmt: skip
     checkpoint = tmp_path / "checkpoints/run/checkpoint.pt"
-    _wait_for(checkpoint.is_file)
+    wait_for(checkpoint.is_file)
     process.kill()
     process.join()
     time.sleep(2)  # by then its ranks are gone too
@@ -65,13 +65,6 @@ def test_killed_and_resumed_equals_uninterrupted(ranks, optimizer, qm9_folder, t
     assert after == {number: expected[number] for number in after}
     for one, two in zip(weights(tmp_path).values(), weights(tmp_path / "whole").values()):
         assert torch.equal(one, two)
-
-
-def _wait_for(condition, seconds: int = 90) -> None:
-    end = time.time() + seconds
-    while not condition():
-        assert time.time() < end, "nothing happened"
-        time.sleep(0.05)
 
 
 @pytest.mark.slow
