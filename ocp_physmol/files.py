@@ -50,7 +50,7 @@ def move_into_place(partial: str | Path, name: str) -> str:
 
 @contextmanager
 def room_explained(path: Path, needed: int) -> Iterator[None]:
-    """Raise a UserError if torch cannot write `path`, of at least `needed` bytes.
+    """Raise a UserError if torch cannot write `path`, of at least `needed` bytes, in its partial.
 
     Torch itself does not say why.
     """
@@ -59,11 +59,12 @@ def room_explained(path: Path, needed: int) -> Iterator[None]:
     except RuntimeError as e:
         if "inline_container" not in str(e):
             raise
+        path.with_name(f".{path.name}.partial").unlink(missing_ok=True)
         size = max(needed, path.stat().st_size if path.is_file() else 0) / 1e6
         free = shutil.disk_usage(path.parent).free / 1e6
         raise UserError(
             f"{path} cannot be written (at least {size:.1f} MB are needed, {free:.1f} MB are "
-            "free); make room, and start the same command again"
+            "free); make room or allow larger files, and start the same command again"
         ) from e
 
 

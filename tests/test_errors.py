@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 
@@ -24,6 +25,14 @@ from ocp_physmol.errors import UserError, exit_on_user_error
             OSError(errno.EMFILE, "Too many open files"),
             "too many open files; allow more open files",
         ),
+        (
+            RuntimeError("[enforce fail at device.cc:184] rv != -1. -1 vs -1. Too many open files"),
+            "too many open files; allow more open files",
+        ),
+        (
+            RuntimeError("[enforce fail at inline_container.cc:603] . unexpected pos 64 vs 0"),
+            "a checkpoint cannot be written; make room",
+        ),
         (MemoryError(), "there is not enough memory; choose smaller batches or a smaller model"),
         (
             torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
@@ -36,6 +45,17 @@ def test_one_sentence(error, sentence, capsys):
         raise error
     assert stop.value.code == 2
     assert capsys.readouterr().err.startswith(f"error: {sentence}")
+
+
+def test_an_interruption(capsys):
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(SystemExit) as stop, exit_on_user_error():
+            raise KeyboardInterrupt
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert stop.value.code == 130
+    assert capsys.readouterr().err == "error: interrupted; files that are complete stay\n"
 
 
 def test_memory_that_torch_does_not_get(capsys):
