@@ -76,7 +76,7 @@ def works(data: dict[str, Path], folder: Path) -> list[Work]:
                                        "--pushes", "2", "--frequencies", "4"]),
         Work("experiments", 10,
              [*command, "experiments", str(experiment), "--data", str(data["qm9"]), "--runs",
-              "{out}/runs", "--records", "{out}/records", "--molecules", "2"]),
+              "{out}/runs", "--records", "{out}/records", "--molecules", "1"]),
         Work("judging", 5, [*command, "recover", *judged, "--steps", "20"]),
         Work("predictions for a leaderboard", 5,
              ["main.py", "--mode", "predict", "--config-yml", "configs/qm9/quickstart.yml", "--cpu",
