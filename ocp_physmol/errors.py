@@ -13,6 +13,8 @@ from typing import NoReturn
 CURES = {  # of what the system says
     errno.ENOSPC: "make room, and start the same command again",
     errno.EDQUOT: "make room, and start the same command again",
+    errno.EFBIG: "allow larger files (ulimit -f)",
+    errno.EROFS: "choose another place",
     errno.EMFILE: "allow more open files (ulimit -n)",
     errno.ENFILE: "close other programs",
     errno.ENAMETOOLONG: "choose a shorter name",

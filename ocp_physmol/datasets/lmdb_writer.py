@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch_geometric.data import Data
 
+from ocp_physmol.errors import UserError, lacks_memory
+
 GROWTH = 1 << 26  # bytes by which the memory map grows when it is full
 
 
@@ -17,15 +19,24 @@ def write_lmdb(folder: Path, structures: Iterable[Data]) -> int:
     """Write structures to `folder`/data.lmdb; return their number.
 
     Their sizes go to metadata.npz, for fairchem's load balancing over ranks.
+
+    Raises:
+        UserError: if the disk is full, or a limit is met.
     """
     folder.mkdir()
     natoms, path = [], str(folder / "data.lmdb")
-    with lmdb.open(path, subdir=False, lock=False, sync=False, map_size=GROWTH) as env:
-        for index, data in enumerate(structures):
-            natoms.append(int(data.natoms))
-            _put(env, str(index), data)
-        _put(env, "length", len(natoms))
-        env.sync(True)
+    try:
+        with lmdb.open(path, subdir=False, lock=False, sync=False, map_size=GROWTH) as env:
+            for index, data in enumerate(structures):
+                natoms.append(int(data.natoms))
+                _put(env, str(index), data)
+            _put(env, "length", len(natoms))
+            env.sync(True)
+    except lmdb.Error as e:
+        if lacks_memory(e):
+            raise MemoryError from e
+        cure = "make room, and start the same command again"
+        raise UserError(f"{path} cannot be written ({e}); {cure}") from e
     np.savez(folder / "metadata.npz", natoms=np.array(natoms, dtype=np.int64))
     return len(natoms)
 

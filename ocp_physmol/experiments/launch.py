@@ -87,7 +87,7 @@ def launch(
     Raises:
         UserError: if a chain fails and `go_on` is not set. It quotes the end of the log.
     """
-    started, total = time.time(), round(seconds) if seconds else len(chains)
+    started, total = time.monotonic(), round(seconds) if seconds else len(chains)
     unit, shown = " s" if seconds else "", "{desc}: {n_fmt}/{total_fmt}{unit} |{bar:20}|{postfix}"
     bar = tqdm(desc=title, total=total, unit=unit, bar_format=shown, mininterval=1)
     left, failed = dict(chains), {}
@@ -104,7 +104,7 @@ def launch(
                 if status:
                     failed[name] = chain.end_of_log(1)
                     bar.write(f"{name} failed while {chain.doing}: {failed[name]}")
-            done = time.time() - started if seconds else len(chains) - len(left)
+            done = time.monotonic() - started if seconds else len(chains) - len(left)
             bar.n = min(round(done), total)
             states = [f"{name}: {chain}" for name, chain in running.items() if name in left]
             bar.set_postfix_str("; ".join(states))

@@ -52,7 +52,7 @@ def command(
     initial structures with the S2EF model, gathers the predictions of all splits in submission
     files, checks them, and scores them.
     """
-    started = time.time()
+    started = time.monotonic()
     if not (data / "report.json").is_file():
         emt.make(data, relaxations, seed=seed)
     for name in (*map("_".join, product(TASKS, MODELS)), "relaxations"):

@@ -30,8 +30,8 @@ def provenance(jobs: int) -> dict:
 
 
 def write_result(path: Path, content: dict, jobs: int, started: float, beside: str) -> None:
-    """Write numbers, their provenance and the seconds since `started`, a `time.time`; say so."""
-    seconds = time.time() - started
+    """Write numbers, their provenance and the seconds since `started`, by `time.monotonic`."""
+    seconds = time.monotonic() - started
     write_json(path, {**content, **provenance(jobs), "seconds": round(seconds)}, indent=2)
     click.echo(f"\nWritten in {seconds / 60:.1f} minutes: {path}{beside}")
 

@@ -54,7 +54,7 @@ def command(seconds: float, molecules: int, data: Path, output: Path, seed: int)
     best is PhysMol on GFN2-xTB, or without the extra xtb PhysMol alone. GFN2-xTB itself and the
     force field MMFF94 are judged beside them.
     """
-    started = time.time()
+    started = time.monotonic()
     _, runs = read_experiment(EXPERIMENTS / _experiment(), data, seconds)
     make_data(data, runs.values())
     folders = {name: output / run.slug.lower() for name, run in runs.items()}

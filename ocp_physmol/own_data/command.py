@@ -79,7 +79,7 @@ def command(
     forces (eV/Å). PhysMol and its training are those of configs/s2ef/own.yml; any key can be
     overridden, as with --optim.batch_size=8. The same command again goes on where it was.
     """
-    started, gpu = time.time(), torch.cuda.is_available() and not cpu
+    started, gpu = time.monotonic(), torch.cuda.is_available() and not cpu
     overrides = [text for text in files if text.startswith("-")]
     sources = [Path(text) for text in files if not text.startswith("-")]
     if not sources:

@@ -51,12 +51,12 @@ def _lmdb(path: Path) -> str:
 
 
 def _json(path: Path) -> str:
-    return _digest(_stable(json.loads(path.read_text())))
+    return _digest(_stable(json.loads(_text(path))))
 
 
 def _text(path: Path) -> str:
     """But for the name of its own folder."""
-    return re.sub(r"/\d+_\w+\b", "/", path.read_text())
+    return re.sub(r"(/\d+_\w+\b)+", "/", path.read_text())
 
 
 def _frames(path: Path) -> str:

@@ -97,8 +97,14 @@ def kill_once(work: Work, moment: float, folder: Path, whole: dict) -> str:
         found = contents(folder)
     except ValueError as e:
         return f"half-written file: {e}"
-    different = [name for name in found.keys() | whole.keys() if found.get(name) != whole.get(name)]
-    return f"another end: {', '.join(sorted(different))}" if different else "the same end"
+    different = differences(found, whole)
+    return f"another end: {', '.join(different)}" if different else "the same end"
+
+
+def differences(found: dict, whole: dict) -> list[str]:
+    """The files that are not in both, or not the same."""
+    names = sorted(found.keys() | whole.keys())
+    return [name for name in names if found.get(name) != whole.get(name)]
 
 
 @click.command(context_settings={"show_default": True})

@@ -16,7 +16,7 @@ import click
 import warm
 from campaign.contents import contents
 from campaign.data import data_in, make_data
-from campaign.kills import TIMEOUT, Work, works
+from campaign.kills import TIMEOUT, Work, differences, works
 from tqdm import tqdm
 
 CLOCK = str(Path(__file__).with_name("clock_back.py"))
@@ -69,7 +69,7 @@ LIMITS = [
     Limit("the disk is full", WRITERS, disk="1m", event=fill, at_once=True),
     Limit("the disk fills up", (TRAINED, "training on 2 ranks", OWN), disk="16m", event=fill),
     Limit("a read-only disk", WRITERS, disk="16m", event=lock_disk, at_once=True),
-    Limit("files of at most 8 KiB", WRITERS, {"RLIMIT_FSIZE": 8192}),
+    Limit("files of at most 8 KiB", WRITERS, {"RLIMIT_FSIZE": 8192}, ends=(0, 2)),
     Limit("24 open files", WRITERS, {"RLIMIT_NOFILE": 24}, ends=(0, 2)),  # some need no more
     Limit("8 MiB of memory more", WRITERS, {"RLIMIT_AS": 8 << 20}, ends=(0, 2)),
     Limit("SIGTERM", (TRAINED, "training on 2 ranks", OWN), event=send(signal.SIGTERM),
@@ -112,8 +112,8 @@ def meet(limit: Limit, work: Work, folder: Path, whole: dict) -> Row:
             (folder / "ballast").unlink(missing_ok=True)
         if not (ended == 0 or work.finish(out)):
             wrong = "fails when started again"
-        elif contents(out) != whole:
-            wrong = "another end"
+        elif different := differences(contents(out), whole):
+            wrong = f"another end: {', '.join(different)}"
     except ValueError as e:  # of a file that is half-written
         return Row(limit.name, work.kind, "", "", str(e))
     finally:
