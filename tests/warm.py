@@ -94,7 +94,8 @@ def _be(
 ) -> None:
     """What the forked process does: print to the log, and be `python` with the arguments."""
     os.setpgid(0, group)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # where the tests ignore it, too
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests ignore them
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     file = open(log, "a", buffering=1)  # noqa: SIM115  # open as long as the process lives
     os.dup2(file.fileno(), 1)
     os.dup2(file.fileno(), 2)
