@@ -49,7 +49,7 @@ def exit_on_user_error() -> Iterator[None]:
         cure = CURES.get(e.errno or 0, "correct the path or its permissions")
         _exit(f"{where}{e.strerror.lower()}; {cure}")
     except (MemoryError, RuntimeError) as e:
-        if "inline_container" in str(e):  # all that torch says when it cannot write a file
+        if cannot_write(e):
             _exit(f"a checkpoint cannot be written; {CURES[errno.ENOSPC]}")
         if (said := os.strerror(errno.EMFILE)) in str(e):  # of gloo
             _exit(f"{said.lower()}; {CURES[errno.EMFILE]}")
@@ -63,6 +63,11 @@ def exit_on_user_error() -> Iterator[None]:
 def _exit(sentence: str, status: int = EXIT_STATUS) -> NoReturn:
     print(f"error: {sentence}", file=sys.stderr, flush=True)
     sys.exit(status)
+
+
+def cannot_write(error: Exception) -> bool:
+    """Whether an error is torch's of a file that it cannot write; it does not say why."""
+    return isinstance(error, RuntimeError) and "inline_container" in str(error)
 
 
 def lacks_memory(error: Exception) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from ocp_physmol.errors import UserError, blame
+from ocp_physmol.errors import UserError, blame, cannot_write
 
 REPORT = "report.json"  # in every folder that `complete_folder` has written
 WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what shared file systems say
@@ -57,7 +57,7 @@ def room_explained(path: Path, needed: int) -> Iterator[None]:
     try:
         yield
     except RuntimeError as e:
-        if "inline_container" not in str(e):
+        if not cannot_write(e):
             raise
         path.with_name(f".{path.name}.partial").unlink(missing_ok=True)
         size = max(needed, path.stat().st_size if path.is_file() else 0) / 1e6

@@ -1,5 +1,6 @@
 """Write structures as OCP LMDBs."""
 
+import errno
 import io
 import pickle
 from collections.abc import Iterable
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch_geometric.data import Data
 
-from ocp_physmol.errors import UserError, lacks_memory
+from ocp_physmol.errors import CURES, UserError, lacks_memory
 
 GROWTH = 1 << 26  # bytes by which the memory map grows when it is full
 
@@ -35,8 +36,7 @@ def write_lmdb(folder: Path, structures: Iterable[Data]) -> int:
     except lmdb.Error as e:
         if lacks_memory(e):
             raise MemoryError from e
-        cure = "make room, and start the same command again"
-        raise UserError(f"{path} cannot be written ({e}); {cure}") from e
+        raise UserError(f"{path} cannot be written ({e}); {CURES[errno.ENOSPC]}") from e
     np.savez(folder / "metadata.npz", natoms=np.array(natoms, dtype=np.int64))
     return len(natoms)
 

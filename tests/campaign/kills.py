@@ -5,8 +5,10 @@ import shutil
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -33,9 +35,12 @@ class Work:
     share: int  # of a hundred kills
     arguments: list[str]  # of python
 
-    def start(self, folder: Path):
-        arguments = [text.replace("{out}", str(folder)) for text in self.arguments]
-        return warm.start(arguments, str(folder.with_suffix(".log")))
+    def start(
+        self, folder: Path, log: Path | None = None, through: Sequence[str] = (), limits=None
+    ) -> BaseProcess:
+        """The running command; `through` is a program that starts it."""
+        arguments = [*through, *(text.replace("{out}", str(folder)) for text in self.arguments)]
+        return warm.start(arguments, str(log or folder.with_suffix(".log")), limits=limits)
 
     def finish(self, folder: Path) -> bool:
         """Run to the end; whether it got there."""

@@ -17,6 +17,7 @@ import warm
 from campaign.contents import contents
 from campaign.data import data_in, make_data
 from campaign.kills import TIMEOUT, Work, differences, works
+from conftest import wait_for
 from tqdm import tqdm
 
 CLOCK = str(Path(__file__).with_name("clock_back.py"))
@@ -130,11 +131,10 @@ def _under(limit: Limit, work: Work, out: Path, log: Path) -> tuple[int | None, 
     before: set[str] = set()
     if limit.event and limit.at_once:
         limit.event(None, out)
-    arguments = [*limit.through, *(text.replace("{out}", str(out)) for text in work.arguments)]
-    process = warm.start(arguments, str(log), limits=limit.limits)
+    process = work.start(out, log, limit.through, limit.limits)
     if limit.event and not limit.at_once:
         newest = out / "checkpoints/run/checkpoint.pt"
-        _wait_for(lambda: newest.is_file() or not process.is_alive())
+        wait_for(lambda: newest.is_file() or not process.is_alive(), TIMEOUT)
         before = set(contents(out))
         limit.event(process, out)
     process.join(TIMEOUT)
@@ -170,12 +170,6 @@ def can_mount(folder: Path) -> bool:
         subprocess.run(["umount", folder], check=True)
         return True
     return False
-
-
-def _wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + TIMEOUT
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.02)
 
 
 @click.command()
