@@ -1,6 +1,7 @@
 """Commands that are killed at a random moment and started again, and whether they end the same."""
 
 import random
+import re
 import shutil
 import sys
 import time
@@ -13,12 +14,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import click
+import slurm
 import warm
 import yaml
 from campaign.contents import contents
 from campaign.data import data_in, make_data
 from campaign.table import table
-from conftest import small_run
+from conftest import small_run, wait_for
 from tqdm import tqdm
 
 TIMEOUT = 900  # seconds
@@ -42,12 +44,43 @@ class Work:
         arguments = [*through, *(text.replace("{out}", str(folder)) for text in self.arguments)]
         return warm.start(arguments, str(log or folder.with_suffix(".log")), limits=limits)
 
+    def kill(self, folder: Path, moment: float) -> None:
+        """Start, and SIGKILL to all that runs after `moment` seconds."""
+        process = self.start(folder)
+        process.join(moment)
+        warm.kill(process)
+
     def finish(self, folder: Path) -> bool:
         """Run to the end; whether it got there."""
         process = self.start(folder)
         process.join(TIMEOUT)
         warm.kill(process)
         return process.exitcode == 0
+
+
+class OnSlurm(Work):
+    """A command that submits a job; the job is what is killed."""
+
+    def submitted(self, folder: Path) -> str:
+        process = self.start(folder)
+        process.join(TIMEOUT)
+        printed = folder.with_suffix(".log").read_text()
+        return re.findall(r"Job (\S+): ", printed)[-1]
+
+    def kill(self, folder: Path, moment: float) -> None:
+        job = self.submitted(folder)
+        wait_for(lambda: slurm.state(job) != "PENDING", TIMEOUT)
+        time.sleep(moment)
+        slurm.kill(job)
+        self.wait(job)
+
+    def finish(self, folder: Path) -> bool:
+        return self.wait(self.submitted(folder)) == "COMPLETED"
+
+    def wait(self, job: str) -> str:
+        """Until the job has ended, and how."""
+        wait_for(lambda: slurm.state(job) not in ("", "PENDING", "RUNNING", "COMPLETING"), TIMEOUT)
+        return slurm.state(job)
 
 
 def works(data: dict[str, Path], folder: Path) -> list[Work]:
@@ -64,8 +97,20 @@ def works(data: dict[str, Path], folder: Path) -> list[Work]:
     experiment = folder / "killed.yml"
     content = {"title": "Killed", "seconds": 1000, "runs": {"One": run, "Two": run}}
     experiment.write_text(yaml.safe_dump(content))
+    on_slurm = (
+        []
+        if shutil.which("sbatch") is None
+        else [
+            OnSlurm(
+                "training on SLURM",
+                5,
+                [*train, "--submit", "--logdir", "{out}/logs", "--slurm-mem", "2"],
+            )
+        ]
+    )
     return [
-        Work("training", 25, train),
+        *on_slurm,
+        Work("training", 20, train),
         Work("training with SOAP", 10, [*train, "--optim.optimizer=SOAP"]),
         Work("training on 2 ranks", 15, [*train, "--num-gpus", "2", "--optim.batch_size=2"]),
         Work("your own files, trained and judged", 10,
@@ -92,9 +137,7 @@ def works(data: dict[str, Path], folder: Path) -> list[Work]:
 
 def kill_once(work: Work, moment: float, folder: Path, whole: dict) -> str:
     """Start, kill after `moment` seconds, start again; one of VERDICTS."""
-    process = work.start(folder)
-    process.join(moment)
-    warm.kill(process)
+    work.kill(folder, moment)
     try:
         contents(folder)
         if not work.finish(folder):

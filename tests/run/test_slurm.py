@@ -1,14 +1,12 @@
 """Runs on a real SLURM: submitted, preempted, killed, swept."""
 
-import os
 import re
 import shutil
-import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
+import slurm
 import torch
 from conftest import losses_by_step, run_main, small_run, train
 
@@ -20,10 +18,6 @@ pytestmark = [
         shutil.which("sbatch") is None, reason="no SLURM here: sbatch is not installed"
     ),
 ]
-
-
-def slurm(*command) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 class Submitted:
@@ -51,16 +45,13 @@ class Submitted:
     def wait(self, condition, seconds: int = 120) -> None:
         end = time.time() + seconds
         while not condition():
-            assert time.time() < end, slurm("sacct", "-j", self.job) + self.log()[-3000:]
+            assert time.time() < end, slurm.call("sacct", "-j", self.job) + self.log()[-3000:]
             time.sleep(0.1)
-
-    def state(self, job: str) -> str:
-        return slurm("sacct", "-X", "-n", "-P", "-o", "State", "-j", job).strip()
 
     def wait_until_finished(self) -> None:
         for job in self.jobs:
             self.wait(lambda job=job: "job completed" in self.log(job).lower())
-            self.wait(lambda job=job: self.state(job) == "COMPLETED")
+            self.wait(lambda job=job: slurm.state(job) == "COMPLETED")
 
     def checkpoint(self, job: str | None = None) -> dict:
         path = self.run_dir / "checkpoints" / self.jobs[job or self.job] / "checkpoint.pt"
@@ -82,12 +73,12 @@ def test_a_preempted_run_goes_on_where_it_was(ranks, qm9_folder, uninterrupted, 
     run = Submitted(qm9_folder, tmp_path, "--num-gpus", ranks, f"--optim.batch_size={4 // ranks}",
                     "--optim.num_workers=1")  # fmt: skip
     run.wait(lambda: run.step() >= 20)
-    slurm("scancel", run.job, "--signal", "SIGTERM")  # as in a real preemption
-    slurm("scancel", run.job, "--signal", "SIGUSR2")
+    slurm.call("scancel", run.job, "--signal", "SIGTERM")  # as in a real preemption
+    slurm.call("scancel", run.job, "--signal", "SIGUSR2")
     run.wait_until_finished()
     log = run.log()
     # SLURM's own count: it may end the job before submitit has logged that it asked for this
-    assert "Restarts=1 " in slurm("scontrol", "show", "job", run.job)
+    assert "Restarts=1 " in slurm.call("scontrol", "show", "job", run.job)
     stopped = int(re.search(r"Loaded .*checkpoint\.pt, step (\d+)", log)[1])
     assert 20 <= stopped < STEPS
     found, expected = losses_by_step(log), losses_by_step((uninterrupted / "log.txt").read_text())
@@ -99,12 +90,9 @@ def test_a_preempted_run_goes_on_where_it_was(ranks, qm9_folder, uninterrupted, 
 def test_a_killed_run_takes_up_its_newest_checkpoint(qm9_folder, uninterrupted, tmp_path):
     run = Submitted(qm9_folder, tmp_path, "--optim.checkpoint_every=10")
     run.wait(lambda: run.step() >= 25)
-    for line in slurm("scontrol", "listpids", run.job).splitlines()[1:]:
-        pid = int(line.split()[0])
-        if pid > 0:
-            os.kill(pid, signal.SIGKILL)
-    run.wait(lambda: run.state(run.job) in ("FAILED", "NODE_FAIL", "CANCELLED"))
-    slurm("scontrol", "requeue", run.job)
+    slurm.kill(run.job)
+    run.wait(lambda: slurm.state(run.job) in ("FAILED", "NODE_FAIL", "CANCELLED"))
+    slurm.call("scontrol", "requeue", run.job)
     run.wait_until_finished()
     start = int(re.search(r"Loaded .*checkpoint\.pt, step (\d+)", run.log())[1])
     assert start >= 20 and start % 10 == 0
