@@ -18,7 +18,8 @@ from fairchem.core.preprocessing import AtomsToGraphs
 from torch_geometric.data import Data
 from tqdm import tqdm
 
-from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset, find_problem
+from ocp_physmol.datasets.entry_check import find_problem
+from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
 from ocp_physmol.datasets.lmdb_writer import write_lmdb
 from ocp_physmol.datasets.splits import cut, deal
 from ocp_physmol.errors import UserError

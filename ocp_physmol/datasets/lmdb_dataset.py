@@ -3,7 +3,6 @@
 import bisect
 import pickle
 import zipfile
-from collections.abc import Collection
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +14,10 @@ from fairchem.core.common.registry import registry
 from fairchem.core.datasets.lmdb_dataset import LmdbDataset
 from torch_geometric.data.data import BaseData
 
+from ocp_physmol.datasets.entry_check import find_problem
 from ocp_physmol.errors import UserError, blame, lacks_memory
-from ocp_physmol.model.elements import MAX_ATOMIC_NUMBER
 from ocp_physmol.trust import Refused, loads
 
-MIN_DISTANCE = 0.1  # Angstrom; no two nuclei are ever that close
 UNREADABLE_ARRAYS = (ValueError, AssertionError, OSError, EOFError, KeyError, zipfile.BadZipFile)
 DAMAGE = (lmdb.Error, pickle.UnpicklingError, EOFError, TypeError, AttributeError, ImportError)
 
@@ -57,8 +55,17 @@ class PhysMolLmdbDataset(LmdbDataset):
         self._checked = np.zeros(len(self), dtype=bool)  # each entry, when it is first read
 
     def __getitem__(self, idx: int) -> BaseData:
+        data = self._read(idx)
+        if not self._checked[idx]:
+            if unfit := find_problem(data, self.required, self._first):
+                raise self._refusal(idx, f": {unfit}")
+            self._checked[idx] = True
+        self._complete(data, idx)
+        return data
+
+    def _read(self, idx: int) -> BaseData:
         try:
-            data = super().__getitem__(idx)
+            return super().__getitem__(idx)
         except Refused as e:
             raise self._refusal(idx, f" is refused: {e}") from e
         except DAMAGE as e:
@@ -67,12 +74,6 @@ class PhysMolLmdbDataset(LmdbDataset):
                 cure = "install the package that its entries need"
             problem = f" cannot be unpacked ({type(e).__name__}: {e}); {cure}"
             raise self._refusal(idx, problem) from e
-        if not self._checked[idx]:
-            if unfit := find_problem(data, [*self.required, *self._of_all_or_none]):
-                raise self._refusal(idx, f": {unfit}")
-            self._checked[idx] = True
-        self._complete(data, idx)
-        return data
 
     @cached_property
     def _metadata(self) -> dict[str, np.ndarray]:
@@ -80,9 +81,8 @@ class PhysMolLmdbDataset(LmdbDataset):
             return super()._metadata
 
     @cached_property
-    def _of_all_or_none(self) -> list[str]:
-        """A batch holds relaxed positions for all of its structures or for none."""
-        return ["pos_relaxed"] if "pos_relaxed" in super().__getitem__(0) else []
+    def _first(self) -> BaseData:
+        return self._read(0)
 
     def _complete(self, data: BaseData, idx: int) -> None:
         """Add what fairchem takes for granted, and give lattices the shapes that batches need."""
@@ -122,34 +122,3 @@ def _refuse_truncated(path: Path) -> None:
         if lacks_memory(e):
             raise MemoryError from e
         raise UserError(f"{path} is no complete LMDB ({e}); make or download it again") from e
-
-
-def find_problem(data: BaseData, required: Collection[str]) -> str | None:
-    """Why a structure cannot be trained on, and the cure; None if it can."""
-    given = [key for key in ("cell", "pos_relaxed") if key in data]
-    for key in ("pos", "atomic_numbers", "natoms", *required, *given):
-        if key not in data or data[key] is None:
-            return f"has no '{key}'; check the dataset's key_mapping or add it to the data"
-        value = torch.as_tensor(data[key])
-        if value.numel() == 0:
-            return f"'{key}' is empty; remove this entry"
-        if not torch.isfinite(value).all():
-            return f"'{key}' holds NaN or infinity; remove this entry or mend its label"
-    numbers = data.atomic_numbers
-    unknown = (numbers < 1) | (numbers > MAX_ATOMIC_NUMBER)
-    if unknown.any():
-        return f"atomic_numbers holds {numbers[unknown][0]:g}, which is no element"
-    sizes = (len(data.pos), len(numbers), int(data.natoms))
-    if len(set(sizes)) > 1:
-        return "{} positions, {} atomic_numbers and natoms {} are not one structure".format(*sizes)
-    if "cell" in given and data.cell.numel() != 9:
-        return f"'cell' has the shape {list(data.cell.shape)}, not [1, 3, 3]; mend it"
-    if "pos_relaxed" in given and data.pos_relaxed.shape != data.pos.shape:
-        shape = list(data.pos_relaxed.shape)
-        return f"'pos_relaxed' has the shape {shape}, not {list(data.pos.shape)}; mend or remove it"
-    distances = torch.cdist(data.pos, data.pos, compute_mode="donot_use_mm_for_euclid_dist")
-    distances.fill_diagonal_(torch.inf)
-    if distances.min() < MIN_DISTANCE:
-        i, j = divmod(int(distances.argmin()), len(numbers))
-        return f"atoms {i} and {j} are {distances.min():.3f} Angstrom apart; remove it"
-    return None

@@ -18,7 +18,7 @@ from fairchem.core.datasets.base_dataset import create_dataset
 from torch import nn
 
 from ocp_physmol.checkpoint import read_checkpoint, require_same_architecture
-from ocp_physmol.datasets.lmdb_dataset import find_problem
+from ocp_physmol.datasets.entry_check import find_problem
 from ocp_physmol.errors import UserError, blame, lacks_memory
 from ocp_physmol.run import schema
 from ocp_physmol.run.check_training import check_losses, check_metrics, check_optim, check_task

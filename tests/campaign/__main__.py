@@ -10,13 +10,19 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import click
-from campaign import command_options, config_values, damaged_files, odd_structures
+from campaign import (
+    command_options,
+    config_values,
+    damaged_files,
+    odd_structures,
+    unfit_contents,
+)
 from campaign.case import BAD, VERDICTS, Outcome, run
 from campaign.data import data_in, make_data
 from campaign.table import table
 from tqdm import tqdm
 
-SOURCES = (config_values, command_options, damaged_files, odd_structures)
+SOURCES = (config_values, command_options, damaged_files, odd_structures, unfit_contents)
 
 
 @click.command(context_settings={"show_default": True})

@@ -8,6 +8,7 @@ from campaign.case import Case
 
 from ocp_physmol.__main__ import COMMANDS, HIDDEN, LazyGroup
 from ocp_physmol.datasets.qm9 import SPLITS
+from ocp_physmol.datasets.splits import EVALUATION
 from ocp_physmol.option_types import DURATION
 
 TEXTS = ["", "x", "-1", "nan", "inf", "-inf", "1e400", "0x1", "☃", "1,5", "--"]
@@ -51,8 +52,11 @@ BASES = {
     "data oc20": ["s2ef", "--split", "val_id", "--data-path", "{out}"],
     "leaderboard check": ["s2ef", "{npz}", "--data", "{s2ef}"],
     "leaderboard score": ["s2ef", "{npz}", "--data", "{s2ef}", "--part", "val"],
-    "leaderboard gather": ["s2ef", "--id", "{npz}", "--ood-ads", "{npz}", "--ood-cat", "{npz}",
-                           "--ood-both", "{npz}", "--data", "{s2ef}", "--output", "{out}.npz"],
+    "leaderboard gather": [
+        "s2ef", "--data", "{s2ef}", "--output", "{out}.npz",
+        *(f"--{split.replace('_', '-')}={{predicted}}/s2ef_{split}/s2ef_predictions.npz"
+          for split in EVALUATION),
+    ],
     "experiments": ["{experiment}", "--data", "{qm9}", "--runs", "{out}/runs", "--records",
                     "{out}/records", "--seconds", "1", "--molecules", "2"],
     "judge": ["{out}/run", "--output", "{out}/record.json", "--data", "{qm9}", "--molecules", "2"],

@@ -3,12 +3,12 @@
 import shutil
 from pathlib import Path
 
-import numpy as np
 import warm
 import yaml
 from ase.io import write
 from campaign import odd_structures
 from conftest import SAMPLE_ARCHIVE, SAMPLE_CSV, small_run
+from leaderboard.predictions import gathered
 
 from ocp_physmol.datasets import emt, qm9
 from ocp_physmol.files import write_json
@@ -28,7 +28,10 @@ def make_data(folder: Path) -> None:
     experiment = {"title": "A run", "seconds": 1, "runs": runs}
     (folder / "good.yml").write_text(yaml.safe_dump(experiment))
     shutil.copy(SAMPLE_ARCHIVE, folder / "good.tar.bz2")
-    np.savez(folder / "good.npz", id_ids=np.array(["1_1"]), id_energy=np.zeros(1))
+    sweep = {"optim": {"lr_initial": [0.001]}, "model": {"num_layers": [1]}}
+    (folder / "sweep.yml").write_text(yaml.safe_dump(sweep))
+    shutil.copy(warm.REPOSITORY / "records/table1/PaiNN.json", folder / "record.json")
+    gathered(folder / "emt", "s2ef", folder / "predictions")
     trained = warm.run(
         ["main.py", "--mode", "train", "--config-yml", "configs/qm9/quickstart.yml", "--cpu",
          "--run-dir", str(folder / "trained"), "--timestamp-id", "run",
@@ -40,10 +43,13 @@ def make_data(folder: Path) -> None:
 def data_in(folder: Path) -> dict[str, Path]:
     """The files and folders that `make_data` has made, by kind."""
     best = folder / "trained/checkpoints/run/best_checkpoint.pt"
-    made = {kind: folder / f"good.{kind}" for kind in ("xyz", "json", "yml", "tar.bz2", "npz")}
+    made = {kind: folder / f"good.{kind}" for kind in ("xyz", "json", "yml", "tar.bz2")}
     return {
         **made, "experiment": made["yml"], "records": folder, "csv": SAMPLE_CSV,
         "qm9": folder / "qm9", "labelled": folder / "labelled",
         "s2ef": folder / "emt/s2ef", "is2re": folder / "emt/is2re",
-        "lmdb": folder / "qm9/test/data.lmdb", "pt": best, "checkpoint": best,
+        "qm9_train": folder / "qm9/train", "sweep": folder / "sweep.yml",
+        "npz": folder / "predictions/s2ef_0.0.npz", "record": folder / "record.json",
+        "predicted": folder / "predictions", "lmdb": folder / "qm9/test/data.lmdb",
+        "pt": best, "checkpoint": best,
     }  # fmt: skip

@@ -62,6 +62,18 @@ BAD = {
     "relaxed NaN": (
         lambda: entry(pos_relaxed=torch.full((3, 3), torch.nan)), "'pos_relaxed' holds NaN"
     ),
+    "cell in a plane": (lambda: entry(cell=torch.ones(1, 3, 3)), "'cell' lie in a plane"),
+    "positions are text": (lambda: entry(pos="x"), "'pos' is of type str, not a tensor"),
+    "positions are whole": (lambda: entry(pos=torch.eye(3).long()), "'pos' is of type torch.int64"),
+    "numbers complex": (lambda: entry(atomic_numbers=torch.ones(3) * 1j), "is complex"),
+    "half an element": (lambda: entry(atomic_numbers=torch.tensor([8, 1.5, 1])), "holds 1.5"),
+    "two energies": (lambda: entry(energy=torch.ones(2)), r"'energy' has the shape \[2\]"),
+    "forces of two atoms": (
+        lambda: entry(forces=torch.zeros(2, 3)), r"has the shape \[2, 3\], not \[3, 3\]"
+    ),
+    "tags a list": (lambda: entry(tags=[0, 0, 0]), "'tags' is of type list"),
+    "two sids": (lambda: entry(sid=torch.tensor([1, 2])), "not one whole number or text"),
+    "natoms text": (lambda: entry(natoms="3"), "'natoms' is of type str"),
     "relaxed partly": (
         lambda: entry(pos_relaxed=torch.rand(2, 3)), r"'pos_relaxed' has the shape \[2, 3\]"
     ),
@@ -144,11 +156,6 @@ def test_what_is_missing_is_supplied(tmp_path):
     required = PhysMolLmdbDataset({"src": str(tmp_path / "train"), "required": ["fixed"]})
     with pytest.raises(UserError, match="has no 'fixed'"):
         required[0]
-
-
-def test_relaxed_positions_may_be_there_or_not(tmp_path):
-    data = dataset(tmp_path, entry(), entry(pos_relaxed=torch.rand(3, 3)))
-    assert "pos_relaxed" not in data[0] and data[1].pos_relaxed.shape == (3, 3)
 
 
 @pytest.mark.parametrize("energy", [-1.0, torch.tensor(-1.0), torch.tensor([-1.0])])
@@ -259,9 +266,28 @@ def test_entry_that_does_not_unpickle(value, message, tmp_path, monkeypatch):
         data[1]
 
 
-def test_relaxed_positions_are_there_for_all_entries_or_for_none(tmp_path):
-    relaxed = entry(pos_relaxed=torch.rand(3, 3))
-    mixed = dataset(tmp_path, relaxed, entry())
-    assert "pos_relaxed" in mixed[0]
-    with pytest.raises(UserError, match="entry 1: has no 'pos_relaxed'"):
+RELAXED = {"pos_relaxed": torch.rand(3, 3)}
+UNLIKE = {
+    "one lacks a key": (
+        entry(**RELAXED),
+        entry(),
+        "lacks 'pos_relaxed', which the first entry has",
+    ),
+    "one has a key": (entry(), entry(**RELAXED), "has 'pos_relaxed', which the first entry lacks"),
+    "sid is text": (entry(sid=1), entry(sid="a"), "'sid' is of type str, .* first entry a number"),
+    "energy is a number": (
+        entry(),
+        entry(energy=-1.0),
+        "'energy' is a number, .* first entry a te",
+    ),
+    "own key": (entry(x=torch.ones(3)), entry(x=[1]), "'x' is of type list, .* of 1 dimensions"),
+}
+
+
+@pytest.mark.parametrize("name", UNLIKE)
+def test_entries_that_make_no_batch(name, tmp_path):
+    first, other, message = UNLIKE[name]
+    mixed = dataset(tmp_path, first, other)
+    assert mixed[0].natoms == 3
+    with pytest.raises(UserError, match=f"entry 1: {message}"):
         mixed[1]
