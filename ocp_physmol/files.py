@@ -26,10 +26,10 @@ PATIENCE = 10  # seconds to wait for a lock; what a killed command has started e
 @contextmanager
 def complete_or_absent(output: Path) -> Iterator[Path]:
     """A path to write to. Unless an exception comes, it becomes `output`, whose folder is made."""
+    if output.is_dir() or not output.name:
+        raise UserError(f"{output} is a folder; give the name of a file")
     partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     try:
-        if output.is_dir():
-            raise IsADirectoryError("it is a folder")
         output.parent.mkdir(parents=True, exist_ok=True)
         partial.touch()  # fails before the work rather than after it
         yield partial

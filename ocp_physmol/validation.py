@@ -30,9 +30,15 @@ class Section(BaseModel):
         for key, field in cls.model_fields.items():
             if field.is_required() and content.get(key) is None:
                 hint = f"for example {field.examples[0]}" if field.examples else field.description
-                hint = hint or f"it must be {inspect.formatannotation(field.annotation)}"
+                hint = hint or f"it must be {_described(field.annotation)}"
                 raise PydanticCustomError("key", f"{key} is missing; {hint}")
         return content
+
+
+def _described(kind: Any) -> str:
+    if isinstance(kind, type) and issubclass(kind, Section):
+        return "a mapping of keys to values"
+    return inspect.formatannotation(kind)
 
 
 Schema = TypeVar("Schema", bound=Section)

@@ -26,10 +26,11 @@ def test_a_file_is_complete_or_not_there(tmp_path):
         partial.write_text("whole")
         assert not file.exists()
     assert [f.read_text() for f in file.parent.iterdir()] == ["whole"]
-    for impossible in (tmp_path, file / "below"):
-        refused = pytest.raises(UserError, match=r"cannot be written .*choose another place")
-        with refused, complete_or_absent(impossible):
-            pass
+    with pytest.raises(UserError, match=r"cannot be written .*choose another place"):
+        complete_or_absent(file / "below").__enter__()
+    for folder in (tmp_path, Path(), Path("/")):
+        with pytest.raises(UserError, match="is a folder; give the name of a file"):
+            complete_or_absent(folder).__enter__()
 
 
 def test_json_holds_arrays_infinity_and_text(tmp_path):

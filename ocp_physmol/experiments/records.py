@@ -7,14 +7,10 @@ from typing import Any
 
 from ocp_physmol.errors import UserError, blame
 from ocp_physmol.evaluation.deviations import displacement_summary
+from ocp_physmol.experiments.record_schema import OnMolecules, OnSurfaces
+from ocp_physmol.validation import validate
 
 DIGITS = 4  # significant ones; no measurement here has more
-REQUIRED = {
-    "name", "experiment", "title", "place", "note", "paper", "config", "command", "seed", "seconds",
-    "steps", "parameters", "machine", "versions", "git", "date", "data", "protocol", "errors",
-}  # fmt: skip
-ON_MOLECULES = {"recovery", "vibrations", "assembly", "pictures"}
-ON_SURFACES = {"model", "part", "parts", "nothing", "relaxations"}
 
 
 def compact(value: Any) -> Any:
@@ -35,11 +31,11 @@ def read_record(path: Path) -> dict:
     cure = "restore it with git, or measure it anew with ocp-physmol experiments --again"
     with blame(f"record {path} cannot be read; {cure}", OSError, ValueError):
         record = json.loads(path.read_text())
-    record = record if isinstance(record, dict) else {}
-    required = REQUIRED | (ON_SURFACES if "part" in record else ON_MOLECULES)
-    missing = sorted(required.difference(record))
-    if missing:
-        raise UserError(f"record {path} has no '{missing[0]}'; {cure}")
+    on_surfaces = isinstance(record, dict) and "part" in record
+    try:
+        validate(OnSurfaces if on_surfaces else OnMolecules, record)
+    except UserError as e:
+        raise UserError(f"record {path}: {e}; {cure}") from e
     for noise, found in record.get("recovery", {}).items():  # which older records say less of
         record["recovery"][noise] = displacement_summary(found["displacements"]) | found
     return record

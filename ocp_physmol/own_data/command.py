@@ -39,7 +39,7 @@ To use the model, with energies in eV and forces in eV/Å:
 To train it on, run the same command with a longer --time, or more --epochs. To change anything,
 edit {config} and:
 
-    ocp-physmol train --config-yml {config} --run-dir {again}{device}
+    ocp-physmol train --config-yml={config} --run-dir={again}{device}
 """
 
 
@@ -91,7 +91,7 @@ def command(
     config = write_config(*base, output, make_data(sources, output, seed))
     device = () if gpu else ("--cpu",)
     train = ocp_physmol(
-        "train", "--config-yml", config, "--run-dir", output, "--timestamp-id", "run",
+        "train", f"--config-yml={config}", f"--run-dir={output}", "--timestamp-id", "run",
         "--seed", seed, "--print-every", 50, *device,
     )  # fmt: skip
     launch({output.name: Chain({"training": train}, output / "log.txt")}, 1, "Training", seconds)

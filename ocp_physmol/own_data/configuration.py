@@ -38,7 +38,7 @@ def read_base(
             )
     budget = [f"--optim.max_seconds={seconds}", f"--optim.max_epochs={epochs or UNLIMITED}"]
     command_line = ["--mode", "train", "--config-yml", BASES[model]]
-    command_line += ["--run-dir", str(output), "--cpu"]
+    command_line += [f"--run-dir={output}", "--cpu"]  # its name may begin with a dash
     args = flags.get_parser().parse_args(command_line)
     cli.check_arguments(args, [*budget, *overrides])
     return args, read_config(args, [*budget, *overrides])

@@ -216,7 +216,8 @@ class Config(Section):
 
 CommandLine = create_model(
     "CommandLine", __base__=Section,
-    **optional(str, "mode identifier run_dir distributed_backend"),
+    **optional(str, "mode identifier run_dir"),
+    **optional(Literal["gloo", "nccl", "mpi"], "distributed_backend"),
     **optional(str | None, "timestamp_id checkpoint"),
     **optional(bool, "is_debug amp cpu submit summit"),
     **optional(Positive, "print_every world_size"),

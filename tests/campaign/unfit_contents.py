@@ -52,8 +52,8 @@ class Kind:
     name: str
     source: str  # of the campaign's data
     load: Callable[[Path], Any]
-    save: Callable[[Path, Any, Path], None]  # to a path, a content, in the place of the source
-    readers: list[list[str]]  # {file}, and {folder} that it is in
+    save: Callable[[Path, Any, Path], None]  # to a path, the content, the rest as in the source
+    readers: list[list[str]]  # of {file}, of {folder} that it is in, of the {root} of that
     keys: Callable[[tuple], bool] = lambda path: True
 
 
@@ -69,7 +69,7 @@ def kinds(data: dict[str, Path]) -> list[Kind]:
         Kind("entries of a data set", "qm9_train", entry, save_entry, [
             [*train, "--dataset.train.src={folder}"],
             [*own, "recover", "--checkpoint", str(data["pt"]), "--data", "{folder}", *judged],
-            [*own, "data", "curvature", "{folder}", "{out}", "--pushes", "1", "--frequencies", "0"],
+            [*own, "data", "curvature", "{root}", "{out}", "--pushes", "1", "--frequencies", "0"],
         ]),
         Kind("sizes of a data set", "qm9_train", sizes, save_sizes, [
             [*train, "--dataset.train.src={folder}", "--num-gpus", "2",
@@ -229,13 +229,13 @@ def _case(
     kind: Kind, reader: list[str], content: Any, name: str, place: Path, source: Path,
     refused: bool | None,
 ) -> Case:  # fmt: skip
-    file = place / source.name
+    file = place / "train" / source.name
 
     def prepare() -> None:
-        place.mkdir()
+        file.parent.mkdir(parents=True)
         kind.save(file, content, source)
 
-    texts = {"file": file, "folder": place, "out": place / "out"}
+    texts = {"file": file, "folder": file.parent, "root": place, "out": place / "out"}
     arguments = [text.format(**texts) for text in reader]
     command = next(word for word in arguments if word in COMMANDS)
     return Case("contents of files", f"{kind.name}, {command}: {name}", arguments, refused,

@@ -1,5 +1,6 @@
 """Records on their way to a file and back."""
 
+import functools
 import re
 
 import numpy as np
@@ -43,14 +44,29 @@ def test_four_digits_are_kept():
 
 
 @pytest.mark.parametrize("text, problem", [
-    ('{"name": "a", "exp', "cannot be read"), ("[]", "has no 'assembly'"),
-    ('{"name": "a"}', "has no 'assembly'"),
+    ('{"name": "a", "exp', " cannot be read"), ("[]", ": .* it must be a mapping"),
+    ('{"name": "a"}', ": experiment is missing; it must be str;"),
 ])  # fmt: skip
 def test_damaged_records_are_named_with_the_cure(text, problem, tmp_path):
     write_all(tmp_path, record("a"))
     path = tmp_path / "table1/a.json"
     path.write_text(text)
-    with pytest.raises(UserError, match=f"{re.escape(str(path))} {problem}.*restore it with git"):
+    with pytest.raises(UserError, match=f"{re.escape(str(path))}{problem}.*restore it with git"):
+        read_records(tmp_path)
+
+
+@pytest.mark.parametrize(("path", "value"), [
+    (("name",), None), (("steps",), "many"), (("seconds", "budget"), []), (("errors",), 5),
+    (("errors", "energy_mae_mev"), "text"), (("recovery", "0.1", "displacements"), [["x"]]),
+    (("recovery", "0.1", "delta_p_a"), "0.1"), (("vibrations", "minimum", "bands"), [1]),
+    (("pictures", "recovery"), [{"gdb": 1}]), (("config", "complete"), None),
+])  # fmt: skip
+def test_what_the_report_could_not_show_is_named(path, value, tmp_path):
+    content = record("a")
+    place = functools.reduce(dict.__getitem__, path[:-1], content)
+    place[path[-1]] = value
+    write_json(tmp_path / "table1/a.json", content)
+    with pytest.raises(UserError, match=rf"a\.json: {re.escape('.'.join(path))}.*restore it with"):
         read_records(tmp_path)
 
 

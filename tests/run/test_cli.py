@@ -59,6 +59,7 @@ BAD_OPTIONS = {
     "--dataset.train.first_n=1000": ": Cannot take 1000 data points",
     "--num-gpus=0": "--num-gpus 0 is not possible",
     "--world_size=5": "world_size: 5 is not possible; it follows from --num-nodes and",
+    "--distributed_backend=x": "distributed_backend: 'x' is not possible; it must be 'gloo'",
     "--num-gpus=--": "--num-gpus has no value; give one",
     "--num-nodes=2": "--num-nodes needs a cluster; add --submit",
     "--sweep-yml=nowhere.yml": "--sweep-yml nowhere.yml cannot be read",
