@@ -109,7 +109,7 @@ def entry(folder: Path) -> dict:
         return Data.to_dict(pickle.loads(env.begin().get(b"0")))
 
 
-def save_entry(path: Path, content: dict, source: Path) -> None:
+def save_entry(path: Path, content: Any, source: Path) -> None:
     """In the place of the data set's first."""
     shutil.copytree(source, path.parent, dirs_exist_ok=True)
     value = Data.from_dict(content) if isinstance(content, dict) else content
@@ -122,9 +122,9 @@ def sizes(folder: Path) -> dict:
     return arrays(folder / "metadata.npz")
 
 
-def save_sizes(path: Path, content: dict, source: Path) -> None:
+def save_sizes(path: Path, content: Any, source: Path) -> None:
     shutil.copytree(source, path.parent, dirs_exist_ok=True)
-    np.savez(path.parent / "metadata.npz", **content)
+    np.savez(path.parent / "metadata.npz", **named(content))
 
 
 def save_checkpoint(path: Path, content: Any, _source: Path) -> None:
@@ -136,8 +136,12 @@ def arrays(path: Path) -> dict:
         return dict(content)
 
 
-def save_arrays(path: Path, content: dict, _source: Path) -> None:
-    np.savez(path, **content)
+def save_arrays(path: Path, content: Any, _source: Path) -> None:
+    np.savez(path, **named(content))
+
+
+def named(content: Any) -> dict:
+    return content if isinstance(content, dict) else {"value": content}
 
 
 def read_json(path: Path) -> dict:
@@ -164,10 +168,10 @@ def row(path: Path) -> dict:
         return next(csv.DictReader(file))
 
 
-def save_row(path: Path, content: dict, source: Path) -> None:
+def save_row(path: Path, content: Any, source: Path) -> None:
     """In the place of the first; columns that are missing are so in all rows."""
     with source.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+        rows, content = list(csv.DictReader(file)), named(content)
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(content), extrasaction="ignore")
         writer.writeheader()
