@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -109,9 +110,13 @@ def _parse_xyz(text: str) -> Molecule:
 
 
 def _molecule(
-    index: int, symbols: Iterable[str], positions: ArrayLike, u0: float, frequencies: ArrayLike
+    index: int | str,
+    symbols: Iterable[str],
+    positions: ArrayLike,
+    u0: float,
+    frequencies: ArrayLike,
 ) -> Molecule:
-    """From text or numbers in QM9's units.
+    """From text or numbers in QM9's units; a ValueError if they are none.
 
     About 330 entries list the frequencies of two calculations, one after the other. Their
     zero-point energy is that of the second, so its frequencies are taken.
@@ -119,11 +124,13 @@ def _molecule(
     numbers = np.array([ase.data.atomic_numbers[symbol] for symbol in symbols])
     positions = np.array(positions, dtype=np.float64).reshape(-1, 3)
     listed = np.array(frequencies, dtype=np.float64)
+    if not all(np.isfinite(values).all() for values in (positions, listed, u0)):
+        raise ValueError(f"molecule {index} holds NaN or infinity")
     for modes in (3 * len(numbers) - 6, 3 * len(numbers) - 5):
         if len(listed) in (modes, 2 * modes):
             energy, vibrations = u0 * ase.units.Hartree, np.sort(listed[-modes:])
-            return Molecule(index, numbers, positions, energy, vibrations)
-    raise ValueError(f"{len(listed)} frequencies of {len(numbers)} atoms")
+            return Molecule(int(index), numbers, positions, energy, vibrations)
+    raise ValueError(f"molecule {index} has {len(listed)} frequencies of {len(numbers)} atoms")
 
 
 def to_data(molecule: Molecule) -> Data:
@@ -174,6 +181,11 @@ def make(
     limit = max_heavy_atoms or np.inf
     bar = tqdm(read(source, exclude), "Reading QM9", unit=" molecules", mininterval=1)
     chosen = [molecule for molecule in bar if (molecule.numbers > 1).sum() <= limit]
+    (index, times), *_ = Counter(molecule.index for molecule in chosen).most_common(1) or [(0, 0)]
+    if times > 1:
+        raise UserError(
+            f"{source} holds {times} molecules with the index {index}; remove all but one"
+        )
     if len(chosen) < (num_molecules or 3):
         raise UserError(
             f"only {len(chosen)} molecules of {source} fit, {num_molecules or 3} are needed; "

@@ -6,6 +6,7 @@ import json
 
 import ase.units
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import SAMPLE_ARCHIVE, SAMPLE_CSV, ends
@@ -209,3 +210,23 @@ def test_csv_damaged(kind, tmp_path):
     }[kind])  # fmt: skip
     with pytest.raises(UserError, match=r"mine\.csv is no complete CSV file of QM9: "):
         list(qm9.read_csv(path))
+
+
+@pytest.mark.parametrize(("column", "value", "problem"), [
+    ("InternalEnergy_0K_au", "", "molecule 1 holds NaN"),
+    ("InternalEnergy_0K_au", "inf", "molecule 1 holds NaN"),
+    ("XYZ_Ang", "[[nan,0,0]]", "NaN"), ("Index", "text", "invalid literal"), ("Index", "", "NaN"),
+])  # fmt: skip
+def test_csv_with_unfit_values(column, value, problem, tmp_path):
+    table = pd.read_csv(SAMPLE_CSV, dtype=str)
+    table.loc[0, column] = value
+    table.to_csv(tmp_path / "mine.csv", index=False)
+    with pytest.raises(UserError, match=rf"mine\.csv is no complete CSV file of QM9: .*{problem}"):
+        list(qm9.read_csv(tmp_path / "mine.csv"))
+
+
+def test_an_index_twice(tmp_path):
+    table = pd.read_csv(SAMPLE_CSV, dtype=str)
+    pd.concat([table, table[4:5]]).to_csv(tmp_path / "mine.csv", index=False)
+    with pytest.raises(UserError, match="holds 2 molecules with the index 5; remove all but one"):
+        qm9.make(tmp_path / "data", str(tmp_path / "mine.csv"))
