@@ -1,16 +1,53 @@
 """Reading checkpoints safely."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from fairchem.core.common.utils import match_state_dict
+from pydantic import ConfigDict, Field
 from torch import nn
 
-from ocp_physmol.errors import UserError
+from ocp_physmol.errors import UserError, lacks_memory
 from ocp_physmol.trust import load_tensors
+from ocp_physmol.validation import Section, validate
 
 # model keys that change what the weights mean, but not their shapes
 UNSEEN_IN_WEIGHTS = ("cutoff", "num_heads")
+
+
+class Loose(Section):
+    """What is taken of a mapping, whatever else it holds."""
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=True, arbitrary_types_allowed=True)
+
+
+class Content(Loose):
+    """A checkpoint of fairchem."""
+
+    state_dict: dict[str, torch.Tensor] = Field(min_length=1)
+    normalizers: dict[str, dict[str, torch.Tensor]]
+    elementrefs: dict[str, dict[str, torch.Tensor]] | None = None
+    config: dict[str, Any] = Field(min_length=1)
+
+
+class Output(Loose):
+    level: Literal["system", "atom"]
+
+
+class Trained(Loose):
+    """Its `config`, as fairchem 1.10 writes it."""
+
+    model: dict[str, Any]
+    outputs: dict[str, Output] = Field(min_length=1)
+    task: dict[str, Any] | None = None
+    dataset: dict[str, Any]
+    optim: dict[str, Any]
+    loss_functions: list[dict[str, Any]]
+    evaluation_metrics: dict[str, Any]
+    trainer: str = "ocp"
 
 
 def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") -> dict:
@@ -18,9 +55,28 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
     if not Path(path).is_file():
         raise UserError(f"checkpoint {path} does not exist; correct the path")
     checkpoint = load_tensors(path, map_location, kind="checkpoint")
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise UserError(f"{path} is no checkpoint of fairchem; it has no 'state_dict'")
+    with fits(path):
+        validate(Content, checkpoint)
+        broken = [key for key, value in checkpoint["state_dict"].items() if value.isnan().any()]
+        if broken:
+            raise UserError(f"{len(broken)} weights are NaN, '{broken[0]}' first")
     return checkpoint
+
+
+@contextmanager
+def fits(path: str | Path) -> Iterator[None]:
+    """Turn whatever goes wrong with a checkpoint's content into a UserError that names the file.
+
+    fairchem checks little of it, and differs in how it fails.
+    """
+    try:
+        yield
+    except Exception as e:
+        if lacks_memory(e) or str(path) in str(e):
+            raise
+        kind = "" if isinstance(e, UserError) else f"{type(e).__name__}: "
+        problem = kind + " ".join(str(e).split())
+        raise UserError(f"checkpoint {path} does not fit: {problem}; use an undamaged one") from e
 
 
 def seconds_used(checkpoint: dict) -> float:

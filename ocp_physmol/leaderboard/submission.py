@@ -98,6 +98,10 @@ def read_arrays(task: str, file: Path, split: str, prefix: str = "") -> Arrays:
 
 def open_npz(file: Path) -> np.lib.npyio.NpzFile:
     """An .npz file, opened without unpickling."""
+    if not file.is_file():  # a pipe would wait for its other end
+        raise UserError(
+            f"{file} is no complete .npz file (it is missing, or no file); make or copy it again"
+        )
     try:
         npz = np.load(file, allow_pickle=False)
     except (ValueError, *NO_ZIP) as e:

@@ -13,11 +13,12 @@ from fairchem.core.datasets import data_list_collater
 from fairchem.core.trainers.base_trainer import BaseTrainer
 from torch_geometric.data import Batch, Data
 
-from ocp_physmol.checkpoint import read_checkpoint
+from ocp_physmol.checkpoint import Trained, fits, read_checkpoint
 from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
 from ocp_physmol.errors import UserError
 from ocp_physmol.fairchem_compat.warnings_filter import without_fairchems_warnings
 from ocp_physmol.progress import chunks
+from ocp_physmol.validation import validate
 
 
 class Predictor:
@@ -38,11 +39,13 @@ class Predictor:
         content = read_checkpoint(checkpoint)
         with without_fairchems_warnings():
             setup_imports()  # registers fairchem's models and trainers
-        config = copy.deepcopy(content["config"])
-        if "model_attributes" in config:  # in old checkpoints
-            config["model"] = {**config["model_attributes"], "name": config["model"]}
-        config = update_config(config)
-        with torch.random.fork_rng(devices=[]):  # the first weights are drawn, then replaced
+        # the first weights are drawn, then replaced
+        with fits(checkpoint), torch.random.fork_rng(devices=[]):
+            config = copy.deepcopy(content["config"])
+            if "model_attributes" in config:  # in old checkpoints
+                config["model"] = {**config["model_attributes"], "name": config["model"]}
+            config = update_config(config)
+            validate(Trained, config, "config")
             trainer = registry.get_trainer_class(config.get("trainer", "ocp"))(
                 task=config.get("task", {}),
                 model={**config["model"], "otf_graph": True},
@@ -57,7 +60,7 @@ class Predictor:
                 cpu=cpu,
                 inference_only=True,
             )
-        trainer.load_checkpoint(str(checkpoint), content, inference_only=True)
+            trainer.load_checkpoint(str(checkpoint), content, inference_only=True)
         trainer.model.eval()
         return cls(trainer, Path(checkpoint))
 

@@ -12,6 +12,7 @@ from fairchem.core.common.utils import UniqueKeyLoader, dict_set_recursively, me
 from pydantic import Field
 
 from ocp_physmol.errors import UserError, blame
+from ocp_physmol.run.config_file import find_config
 from ocp_physmol.validation import Section, validate
 
 
@@ -31,7 +32,7 @@ def sweep(config: dict, path: Path) -> dict[str, dict]:
       is a run: `run0`, `run1`... (fairchem's `create_grid` needs Python < 3.10.)
     """
     with blame(f"--sweep-yml {path} cannot be read", OSError, yaml.YAMLError, ValueError):
-        tree = yaml.load(path.read_text(), Loader=UniqueKeyLoader)
+        tree = yaml.load(find_config(path).read_text(), Loader=UniqueKeyLoader)
     with blame(f"--sweep-yml {path}", UserError):
         rows = isinstance(tree, dict) and "runs" in tree
         configs = _by_row(config, validate(Rows, tree)) if rows else _grid(config, tree)

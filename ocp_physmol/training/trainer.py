@@ -10,7 +10,7 @@ from fairchem.core.common import distutils
 from fairchem.core.common.registry import registry
 from fairchem.core.modules.evaluator import Evaluator
 
-from ocp_physmol.checkpoint import read_checkpoint, require_same_architecture
+from ocp_physmol.checkpoint import fits, read_checkpoint, require_same_architecture
 from ocp_physmol.errors import UserError
 from ocp_physmol.fairchem_compat.optimizers import find_optimizer
 from ocp_physmol.files import move_into_place, room_explained
@@ -227,6 +227,7 @@ class PhysMolTrainer(BudgetedTraining):
             checkpoint = read_checkpoint(checkpoint_path, self.device)
         self.checkpoint_path = checkpoint_path
         require_same_architecture(self.model, self.config["model"], checkpoint, checkpoint_path)
-        super().load_checkpoint(checkpoint_path, checkpoint, inference_only)
+        with fits(checkpoint_path):
+            super().load_checkpoint(checkpoint_path, checkpoint, inference_only)
         if distutils.is_master():
             logging.info(f"Loaded {checkpoint_path}, step {self.step}.")

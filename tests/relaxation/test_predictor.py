@@ -1,5 +1,6 @@
 """A checkpoint opened for evaluation."""
 
+import functools
 import logging
 
 import numpy as np
@@ -55,3 +56,38 @@ def test_damaged_checkpoints(content, tmp_path):
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"checkpoint\.pt cannot be read .*; use an undamaged one"):
         Predictor.open(path)
+
+
+UNFIT = {
+    "no weights": (("state_dict",), {}, "state_dict: {} is not possible"),
+    "weights are text": (("state_dict",), "text", "state_dict: 'text' is not possible"),
+    "normalizers a list": (("normalizers",), [1], r"normalizers: \[1\] is not possible"),
+    "no config": (("config",), None, "config is missing"),
+    "no model": (("config", "model"), None, "model"),
+    "a model of text": (("config", "model"), "text", "config.model: 'text' is not possible"),
+    "a width of text": (("config", "model", "hidden_channels"), "text", "hidden_channels"),
+    "another model": (("config", "model", "hidden_channels"), 24, "another architecture"),
+    "an unknown model": (("config", "model", "name"), "text", "Failed to find the model 'text'"),
+    "no level": (("config", "outputs"), {"energy": {}}, "outputs.energy.level is missing"),
+    "an unknown trainer": (("config", "trainer"), "text", "Failed to find the trainer"),
+    "references of text": (("elementrefs", "energy"), {"element_references": "x"}, "elementrefs"),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_checkpoints_of_unfit_content(name, checkpoint, tmp_path):
+    path, value, problem = UNFIT[name]
+    content = torch.load(checkpoint, weights_only=True)
+    place = functools.reduce(dict.__getitem__, path[:-1], content)
+    place[path[-1]] = value
+    torch.save(content, tmp_path / "unfit.pt")
+    with pytest.raises(UserError, match=rf"checkpoint .*unfit\.pt .*{problem}"):
+        Predictor.open(tmp_path / "unfit.pt")
+
+
+def test_a_checkpoint_of_nan(checkpoint, tmp_path):
+    content = torch.load(checkpoint, weights_only=True)
+    next(iter(content["state_dict"].values()))[:] = float("nan")
+    torch.save(content, tmp_path / "unfit.pt")
+    with pytest.raises(UserError, match=r"unfit\.pt does not fit: 1 weights are NaN, 'module"):
+        Predictor.open(tmp_path / "unfit.pt")

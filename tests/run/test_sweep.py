@@ -1,5 +1,6 @@
 """Sweep files, and their runs on this machine."""
 
+import os
 import re
 
 import pytest
@@ -120,3 +121,10 @@ def test_runs_follow_each_other_here_whatever_becomes_of_them(ranks, qm9_folder,
         again = run_main(*command, timeout=600).stdout
         assert "1 of 2 runs failed: diverges" in again
         assert not losses_by_step(again.split("Run as_it_is")[1])
+
+
+def test_a_pipe_is_refused(tmp_path):
+    """Whoever reads it would wait for ever."""
+    os.mkfifo(tmp_path / "sweep.yml")
+    with pytest.raises(UserError, match=r"sweep\.yml is a pipe; give a file"):
+        sweep({"identifier": ""}, tmp_path / "sweep.yml")
