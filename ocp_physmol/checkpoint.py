@@ -3,17 +3,18 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from fairchem.core.common.utils import match_state_dict
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 from torch import nn
 
 from ocp_physmol.errors import UserError, lacks_memory
 from ocp_physmol.trust import load_tensors
 from ocp_physmol.validation import Section, validate
 
+REFERENCES = 119  # energies in fairchem's element references, by atomic number
 # model keys that change what the weights mean, but not their shapes
 UNSEEN_IN_WEIGHTS = ("cutoff", "num_heads")
 
@@ -24,12 +25,22 @@ class Loose(Section):
     model_config = ConfigDict(extra="allow", allow_inf_nan=True, arbitrary_types_allowed=True)
 
 
+def _of_elements(values: torch.Tensor) -> torch.Tensor:
+    if values.dim() != 1 or len(values) < REFERENCES:
+        raise ValueError(f"it must be a vector of {REFERENCES}")
+    return values
+
+
+class References(Loose):
+    element_references: Annotated[torch.Tensor, AfterValidator(_of_elements)]
+
+
 class Content(Loose):
     """A checkpoint of fairchem."""
 
     state_dict: dict[str, torch.Tensor] = Field(min_length=1)
     normalizers: dict[str, dict[str, torch.Tensor]]
-    elementrefs: dict[str, dict[str, torch.Tensor]] | None = None
+    elementrefs: dict[str, References] | None = None
     config: dict[str, Any] = Field(min_length=1)
 
 

@@ -70,6 +70,11 @@ UNFIT = {
     "an unknown model": (("config", "model", "name"), "text", "Failed to find the model 'text'"),
     "no level": (("config", "outputs"), {"energy": {}}, "outputs.energy.level is missing"),
     "an unknown trainer": (("config", "trainer"), "text", "Failed to find the trainer"),
+    "few references": (
+        ("elementrefs", "energy", "element_references"),
+        torch.zeros(5),
+        "it must be a vector of 119",
+    ),
     "references of text": (("elementrefs", "energy"), {"element_references": "x"}, "elementrefs"),
 }
 
