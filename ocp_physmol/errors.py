@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
+from tqdm import tqdm
+
 CURES = {  # of what the system says
     errno.ENOSPC: "make room, and start the same command again",
     errno.EDQUOT: "make room, and start the same command again",
@@ -61,7 +63,8 @@ def exit_on_user_error() -> Iterator[None]:
 
 
 def _exit(sentence: str, status: int = EXIT_STATUS) -> NoReturn:
-    print(f"error: {sentence}", file=sys.stderr, flush=True)
+    tqdm.write(f"error: {sentence}", file=sys.stderr)  # on a line of its own, beside a bar
+    sys.stderr.flush()
     sys.exit(status)
 
 

@@ -78,8 +78,10 @@ class Predictor:
     def predict(self, batch: Batch) -> dict[str, torch.Tensor]:
         """`energy` [B] in eV and `forces` [N, 3] in eV/Angstrom of a batch, on its device."""
         out = self.trainer.predict(batch, per_image=False, disable_tqdm=True)
-        if "forces" not in out:
-            raise UserError(f"checkpoint {self.path} predicts no forces; use one of S2EF or QM9")
+        for key in ("energy", "forces"):
+            if not isinstance(out.get(key), torch.Tensor):
+                problem = f"predicts no {key}; use one of S2EF or QM9"
+                raise UserError(f"checkpoint {self.path} {problem}")
         return {"energy": out["energy"].view(-1), "forces": out["forces"]}
 
     def energies_and_forces(
