@@ -1,10 +1,19 @@
 """The quick part of the campaign: a fixed choice of inputs of every kind, each taken rightly."""
 
 import pytest
-from campaign import command_options, config_values, damaged_files, odd_structures
+from campaign import (
+    command_options,
+    config_values,
+    damaged_files,
+    odd_structures,
+    unfit_contents,
+)
 from campaign.case import BAD, Case, Outcome, run, verdict
 
-EVERY = {config_values: 97, command_options: 61, damaged_files: 43, odd_structures: 37}
+EVERY = {
+    config_values: 97, command_options: 61, damaged_files: 43, odd_structures: 37,
+    unfit_contents: 307,
+}  # fmt: skip
 
 
 @pytest.mark.slow
