@@ -39,10 +39,10 @@ check: install  # what needs no run: style and types
 	$(BIN)/mypy
 
 test: check docs  ## All checks and tests, in two processes
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: check  ## Style, types and the tests that take seconds: within two minutes
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 campaign: install  ## Thousands of unfit inputs, kills and full disks, and how they are taken; an hour and a half
 	PYTHONPATH=tests $(BIN)/python -m campaign

@@ -50,6 +50,12 @@ VARIANTS = {
 }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that neither process is left with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def small_model(seed: int = 0, cutoff: float = 4.0, **options) -> PhysMol:
     """A PhysMol in double precision whose weights are random, also those that start at zero."""
     torch.manual_seed(seed)
