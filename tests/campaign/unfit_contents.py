@@ -94,14 +94,16 @@ def kinds(data: dict[str, Path]) -> list[Kind]:
 
 
 def in_checkpoint(path: tuple) -> bool:
-    """All that is not of one kind with others: one weight, the config down to the model's keys."""
-    return len(path) < 4 and (path[0] != "state_dict" or path[1:] in ((), (WEIGHT,)))
+    """One weight, and of the config what makes the model."""
+    if path[0] == "state_dict":
+        return path[1:] in ((), (WEIGHT,))
+    deep = path[:2] in (("config", "model"), ("config", "outputs"))
+    return len(path) < (4 if deep else 3 if path[0] != "val_metrics" else 2)
 
 
 def in_record(path: tuple) -> bool:
-    return (
-        len(path) < 4 and "complete" not in path and not any(key in range(1, 999) for key in path)
-    )
+    first = not any(isinstance(key, int) and key for key in path)  # of the items of a list
+    return first and len(path) < 3 and "complete" not in path
 
 
 def entry(folder: Path) -> dict:
