@@ -30,7 +30,7 @@ class Source:
 
     place: str
     options: dict[str, Any] = field(default_factory=dict)
-    extra: str = ""  # of this package, which installs it
+    needs: str = ""  # what pip installs for it
 
     @classmethod
     def named(cls, name: str) -> "Source":
@@ -49,8 +49,9 @@ class Source:
 # without its cache, an energy depends on no structure before; it is as fast
 GFN2 = {"method": "GFN2-xTB", "verbosity": 0, "cache_api": False}
 KNOWN = {
-    "gfn2": Source("tblite.ase:TBLite", GFN2, "xtb"),
-    "mmff94": Source("mmff94:MMFF94"),  # the file beside this one
+    "gfn2": Source("tblite.ase:TBLite", GFN2, "'ocp-physmol[xtb]'"),
+    "mmff94": Source("mmff94:MMFF94"),  # the files beside this one
+    "ani1x": Source("ani1x:ANI1x", needs="torchani==2.2.4 'setuptools<81'"),
 }
 
 
@@ -89,9 +90,9 @@ class Worker:
     def require_started(self) -> None:
         """Wait until the calculator is loaded; a UserError says why it is not."""
         if problem := self._talk(self.connection.recv):
-            cure = "install its package"
-            if self.source.extra:
-                cure = f"pip install 'ocp-physmol[{self.source.extra}]'"
+            cure = (
+                f"pip install {self.source.needs}" if self.source.needs else "install its package"
+            )
             raise UserError(f"{self.source.place} cannot be loaded ({problem}); {cure}")
 
     def send(self, structure: dict) -> None:

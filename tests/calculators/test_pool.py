@@ -142,7 +142,7 @@ def test_what_does_not_move_is_not_computed_again(monkeypatch):
 
 @pytest.mark.parametrize("name", ["gfn9", "ase:", ":EMT", "ase.calculators.emt:EMT()"])
 def test_unknown_names_are_refused(name):
-    with pytest.raises(UserError, match="give one of gfn2, mmff94, or MODULE:NAME"):
+    with pytest.raises(UserError, match="give one of gfn2, mmff94, ani1x, or MODULE:NAME"):
         Source.named(name)
 
 
@@ -150,7 +150,7 @@ def test_unknown_names_are_refused(name):
     ("source", "message"),
     [
         (Source("nowhere:EMT"), "No module named 'nowhere'.*install its package"),
-        (Source("ase.nothing:EMT", extra="xtb"), r"pip install 'ocp-physmol\[xtb\]'"),
+        (Source("ase.nothing:EMT", needs="x==1"), "pip install x==1"),
         (Source("ase.calculators.emt:Nothing"), "has no attribute 'Nothing'"),
         (Source("os:abort"), "the process of os:abort has ended with status -6"),
     ],
