@@ -66,8 +66,8 @@ CHECKPOINTS = click.Option(
     required=True,
     metavar="[NAME=]PATH",
     callback=named_paths,
-    help="Of a model of fairchem, or a calculator: gfn2, mmff94, ani1x, or MODULE:NAME of ASE's. Any "
-    "number of times, to compare.",
+    help="Of a model of fairchem, or a calculator: gfn2, mmff94, ani1x, or MODULE:NAME of ASE's. "
+    "Any number of times, to compare.",
 )
 
 
