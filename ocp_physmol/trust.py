@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 
 from ocp_physmol.errors import UserError
@@ -39,7 +40,6 @@ _NAMES = {
     "collections": "OrderedDict",
     "builtins": "set frozenset complex object",
     "copyreg": "_reconstructor",
-    "_codecs": "encode",  # of bytes, in old pickles
 }
 _OLD_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 ALLOWED = {(module, name) for module, names in _NAMES.items() for name in names.split()}
@@ -86,7 +86,8 @@ def load_tensors(
     except Exception as e:  # damage can lead to any
         if asked := re.search(r"GLOBAL (\S+)", str(e)):
             raise UserError(f"{kind} {path} asks for {asked[1]}, which is no data; {CURE}") from e
-        reason = str(e).split("\n")[0][:200]
+        said = re.search(r"WeightsUnpickler error: (.+)", str(e))
+        reason = (said[1] if said else str(e).split("\n")[0])[:200]
         raise UserError(f"{kind} {path} cannot be read ({reason}); use an undamaged one") from e
 
 
@@ -143,8 +144,24 @@ def _storage_from_bytes(content: bytes) -> Any:
     return _load_weights(io.BytesIO(content))
 
 
+def _encoded(text: str, encoding: str) -> bytes:
+    """`_codecs.encode`, as pickles of protocol 2 use it: for bytes."""
+    if encoding != "latin1":
+        raise Refused(f"it encodes text as {encoding}, which is no data; {CURE}")
+    return text.encode("latin1")
+
+
 STAND_INS = {
+    ("_codecs", "encode"): _encoded,
     ("builtins", "getattr"): _get_from_numpy,
     ("torch._C", "_VariableFunctionsClass"): _TorchFunctions,
     ("torch.storage", "_load_from_bytes"): _storage_from_bytes,
 }
+
+# torch's `weights_only` knows no NumPy, which metrics in checkpoints may be
+_encoded.__module__, _encoded.__name__ = "_codecs", "encode"
+_NUMBERS = [type(np.dtype(kind)) for kind in "?bhilqBHILQefd"]
+_multiarray: Any = importlib.import_module("numpy.core.multiarray")
+torch.serialization.add_safe_globals(
+    [np.ndarray, np.dtype, _multiarray.scalar, _multiarray._reconstruct, _encoded, *_NUMBERS]
+)

@@ -1,5 +1,6 @@
 """Pickles give data and nothing else, unless the user trusts them."""
 
+import codecs
 import os
 import pickle
 import re
@@ -109,6 +110,23 @@ def test_damaged_files_are_refused(content, tmp_path):
         UserError, match=r"weights .*file\.pt cannot be read .*; use an undamaged one"
     ):
         trust.load_tensors(tmp_path / "file.pt", kind="weights")
+
+
+def test_checkpoints_may_hold_numbers_of_numpy(tmp_path):
+    content = {"a": np.float64(1.5), "b": np.float32(2), "c": np.arange(3), "d": np.eye(2) > 0}
+    torch.save(content, tmp_path / "file.pt")
+    read = trust.load_tensors(tmp_path / "file.pt")
+    assert {key: type(value) for key, value in read.items()} == {
+        key: type(value) for key, value in content.items()
+    }
+    assert all(np.array_equal(read[key], content[key]) for key in content)
+    for hostile, named in (
+        (np.array(["x", 1], dtype=object), "dtype"),
+        (Hostile(codecs.encode, "x", "rot13"), "encodes text as rot13"),
+    ):
+        torch.save(hostile, tmp_path / "file.pt")
+        with pytest.raises(UserError, match=named):
+            trust.load_tensors(tmp_path / "file.pt")
 
 
 def test_a_user_may_trust(tmp_path, monkeypatch):
