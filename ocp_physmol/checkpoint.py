@@ -110,8 +110,9 @@ def require_same_architecture(model: nn.Module, options: dict, checkpoint: dict,
     if differing:
         problem = f"{len(differing)} weights differ, '{differing[0]}' first"
         raise UserError(f"checkpoint {path} belongs to another architecture: {problem}; {cure}")
-    trained = checkpoint.get("config", {}).get("model", {})
-    for key in UNSEEN_IN_WEIGHTS:
+    config = checkpoint.get("config", {})
+    trained = config.get("model_attributes") or config.get("model")  # in old ones a name
+    for key in UNSEEN_IN_WEIGHTS if isinstance(trained, dict) else ():
         if key in trained.keys() & options.keys() and trained[key] != options[key]:
             problem = f"was trained with model.{key} {trained[key]}, not {options[key]}"
             raise UserError(f"checkpoint {path} {problem}; {cure}")
