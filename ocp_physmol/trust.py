@@ -7,13 +7,14 @@ for anything else. The option --trust lifts this for one command and all that it
 
 import importlib
 import io
+import math
 import os
 import pickle
 import re
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -32,11 +33,6 @@ _NAMES = {
     "FloatStorage DoubleStorage HalfStorage LongStorage IntStorage ByteStorage BoolStorage",
     "torch._utils": "_rebuild_tensor _rebuild_tensor_v2 _rebuild_parameter",
     "torch._tensor": "_rebuild_from_type_v2",
-    "numpy": "ndarray dtype",
-    "numpy.core.multiarray": "_reconstruct scalar",
-    "numpy._core.multiarray": "_reconstruct scalar",
-    "numpy.core.numeric": "_frombuffer",
-    "numpy._core.numeric": "_frombuffer",
     "collections": "OrderedDict",
     "builtins": "set frozenset complex object",
     "copyreg": "_reconstructor",
@@ -104,16 +100,17 @@ def _load_weights(file: str | Path | BinaryIO, map_location=None) -> Any:
 
 def _is_archive(file: str | Path | BinaryIO) -> bool:
     """Whether it is a tar archive that holds something; a file of zeros holds nothing."""
-    if not tarfile.is_tarfile(file):
-        return False
     if isinstance(file, str | Path):
-        with tarfile.open(file) as archive:
-            return archive.next() is not None
+        with open(file, "rb") as opened:
+            return _is_archive(opened)
     place = file.tell()
-    with tarfile.open(fileobj=file) as archive:
-        found = archive.next() is not None
-    file.seek(place)
-    return found
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as archive:  # as torch opens it: not compressed
+            return archive.next() is not None
+    except tarfile.TarError:
+        return False
+    finally:
+        file.seek(place)
 
 
 class _Unpickler(pickle.Unpickler):
@@ -151,17 +148,72 @@ def _encoded(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes() -> bytes:
+    """`bytes`, as pickles of protocol 2 write an empty one."""
+    return b""
+
+
+class _Kind:
+    """`numpy.dtype` of plain numbers and texts, which a pickle can only turn round.
+
+    NumPy believes a pickled dtype whatever it says of sizes, fields and objects.
+    """
+
+    def __init__(self, code: str, *_: object) -> None:
+        self.dtype = np.dtype(code if isinstance(code, str) else "V")
+        plain = self.dtype.fields is None and self.dtype.subdtype is None
+        if not plain or self.dtype.kind not in "biufcSU":
+            raise Refused(f"it has an array of type {code!r}, which is no number; {CURE}")
+
+    def __setstate__(self, state: tuple) -> None:
+        _, order, *others = state
+        if any(other is not None for other in others[:3]):
+            raise Refused(f"it has an array of a composed type, which is no number; {CURE}")
+        self.dtype = self.dtype.newbyteorder(order)
+
+
+class _Array(np.ndarray):
+    """An array that a pickle fills with bytes."""
+
+    def __setstate__(self, state: tuple) -> None:
+        version, shape, kind, fortran, raw = state
+        if not (isinstance(kind, _Kind) and isinstance(raw, bytes)):
+            raise Refused(f"it has an array of objects, which are no numbers; {CURE}")
+        if math.prod(shape) * kind.dtype.itemsize != len(raw) or min(shape, default=0) < 0:
+            raise pickle.UnpicklingError(f"an array of {shape} has {len(raw)} bytes")
+        super().__setstate__((version, shape, kind.dtype, fortran, raw))
+
+    def __reduce_ex__(self, protocol):
+        return self.view(np.ndarray).__reduce_ex__(protocol)  # as any other, to other processes
+
+
+def _empty_array(*_: object) -> np.ndarray:
+    """`numpy.core.multiarray._reconstruct`: what `__setstate__` fills."""
+    return _Array((0,), np.int8)
+
+
+def _array(raw: Any, kind: _Kind, shape: tuple, order: Literal["C", "F"]) -> np.ndarray:
+    """`numpy.core.numeric._frombuffer`, of pickles of protocol 5."""
+    return np.frombuffer(bytes(raw), kind.dtype).reshape(shape, order=order).copy()
+
+
+def _number(kind: _Kind, raw: bytes) -> Any:
+    return np.frombuffer(raw, kind.dtype, count=1)[0]
+
+
+_OF_NUMPY = {"_reconstruct": _empty_array, "scalar": _number, "_frombuffer": _array}
 STAND_INS = {
+    ("numpy", "dtype"): _Kind,
+    ("numpy", "ndarray"): "numpy.ndarray",  # a name, which nothing can call
+    **{
+        (f"numpy.{core}.{module}", name): function
+        for core in ("core", "_core")
+        for module in ("multiarray", "numeric")
+        for name, function in _OF_NUMPY.items()
+    },
     ("_codecs", "encode"): _encoded,
+    ("builtins", "bytes"): _no_bytes,
     ("builtins", "getattr"): _get_from_numpy,
     ("torch._C", "_VariableFunctionsClass"): _TorchFunctions,
     ("torch.storage", "_load_from_bytes"): _storage_from_bytes,
 }
-
-# torch's `weights_only` knows no NumPy, which metrics in checkpoints may be
-_encoded.__module__, _encoded.__name__ = "_codecs", "encode"
-_NUMBERS = [type(np.dtype(kind)) for kind in "?bhilqBHILQefd"]
-_multiarray: Any = importlib.import_module("numpy.core.multiarray")
-torch.serialization.add_safe_globals(
-    [np.ndarray, np.dtype, _multiarray.scalar, _multiarray._reconstruct, _encoded, *_NUMBERS]
-)
