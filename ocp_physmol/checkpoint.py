@@ -14,7 +14,6 @@ from ocp_physmol.errors import UserError, lacks_memory
 from ocp_physmol.trust import load_tensors
 from ocp_physmol.validation import Section, validate
 
-REFERENCES = 119  # energies in fairchem's element references, by atomic number
 # model keys that change what the weights mean, but not their shapes
 UNSEEN_IN_WEIGHTS = ("cutoff", "num_heads")
 
@@ -25,21 +24,21 @@ class Loose(Section):
     model_config = ConfigDict(extra="allow", allow_inf_nan=True, arbitrary_types_allowed=True)
 
 
-def _of_elements(values: torch.Tensor) -> torch.Tensor:
-    if values.dim() != 1 or len(values) < REFERENCES:
-        raise ValueError(f"it must be a vector of {REFERENCES}")
+def _vector(values: torch.Tensor) -> torch.Tensor:
+    if not values.is_floating_point() or len(values) != values.numel() or len(values) < 2:
+        raise ValueError("it must be a vector of energies")
     return values
 
 
 class References(Loose):
-    element_references: Annotated[torch.Tensor, AfterValidator(_of_elements)]
+    element_references: Annotated[torch.Tensor, AfterValidator(_vector)]
 
 
 class Content(Loose):
     """A checkpoint of fairchem."""
 
-    state_dict: dict[str, torch.Tensor] = Field(min_length=1)
-    normalizers: dict[str, dict[str, torch.Tensor]]
+    state_dict: dict[str, Any] = Field(min_length=1)
+    normalizers: dict[str, dict[str, torch.Tensor | float]]
     elementrefs: dict[str, References] | None = None
     config: dict[str, Any] = Field(min_length=1)
 
@@ -68,9 +67,11 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
     checkpoint = load_tensors(path, map_location, kind="checkpoint")
     with fits(path):
         validate(Content, checkpoint)
-        broken = [key for key, value in checkpoint["state_dict"].items() if value.isnan().any()]
-        if broken:
-            raise UserError(f"{len(broken)} weights are NaN, '{broken[0]}' first")
+        for key, value in checkpoint["state_dict"].items():
+            if not isinstance(value, torch.Tensor) and not key.endswith("_extra_state"):
+                raise UserError(f"state_dict.{key} is of type {type(value).__name__}, no tensor")
+            if isinstance(value, torch.Tensor) and value.isnan().any():
+                raise UserError(f"state_dict.{key} holds NaN")
     return checkpoint
 
 
@@ -83,16 +84,24 @@ def fits(path: str | Path) -> Iterator[None]:
     try:
         yield
     except Exception as e:
-        if lacks_memory(e) or str(path) in str(e):
+        own = isinstance(e, UserError)
+        if lacks_memory(e) or (own and str(path) in str(e)):
             raise
-        kind = "" if isinstance(e, UserError) else f"{type(e).__name__}: "
-        problem = kind + " ".join(str(e).split())
-        raise UserError(f"checkpoint {path} does not fit: {problem}; use an undamaged one") from e
+        problem = ("" if own else f"{type(e).__name__}: ") + " ".join(str(e).split())
+        cure = "use an undamaged one, and the packages with which it was made"
+        raise UserError(f"checkpoint {path} does not fit: {problem}; {cure}") from e
 
 
 def seconds_used(checkpoint: dict) -> float:
     """Seconds of training that a run with `optim.max_seconds` has used."""
     return float(checkpoint["scheduler"]["lr_lambdas"][0]["used"])
+
+
+def training_of(path: Path) -> dict:
+    """`seconds_used` and `steps` of a training with a budget, by its newest checkpoint."""
+    checkpoint = read_checkpoint(path)
+    with fits(path):
+        return {"seconds_used": seconds_used(checkpoint), "steps": int(checkpoint["step"])}
 
 
 def has_classifier(checkpoint: dict) -> bool:

@@ -10,6 +10,8 @@ from pydantic_core import PydanticCustomError
 
 from ocp_physmol.errors import UserError, did_you_mean
 
+LONGEST = 200  # characters of a value in a message
+
 
 class Section(BaseModel):
     """Keys and values of a mapping. Unknown keys are refused, and no value is converted."""
@@ -68,7 +70,9 @@ def _sentence(error: ValidationError, content: object, where: str) -> str:
         return f"{name}: {text.removeprefix('Value error, ')}".removeprefix(": ")
     if isinstance(value, str) and re.fullmatch(r"[+-]?[\d.]+[eE][+-]?\d+", value):
         text += "; YAML takes this for text, a number has a dot and a sign: 1.0e-3"
-    return f"{name}: {value!r} is not possible; {text}"
+    shown = repr(value)
+    shown = f"{shown[:LONGEST]}..." if len(shown) > LONGEST else shown
+    return f"{name}: {' '.join(shown.split())} is not possible; {text}"
 
 
 def _path(location: tuple, content: Any, where: str) -> str:

@@ -17,7 +17,9 @@ def state(job: str) -> str:
 
 def kill(job: str) -> None:
     """SIGKILL to each process of a job, as when its machine runs out of memory."""
-    for line in call("scontrol", "listpids", job).splitlines()[1:]:
+    # a job that has ended has no processes, which scontrol takes for an error
+    found = subprocess.run(["scontrol", "listpids", job], capture_output=True, text=True)
+    for line in found.stdout.splitlines()[1:]:
         pid = int(line.split()[0])
         if pid > 0:
             os.kill(pid, signal.SIGKILL)

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import torch
 import torchani
 from ase.calculators.calculator import CalculatorSetupError, all_changes
 
@@ -23,7 +22,7 @@ class ANI1x(torchani.ase.Calculator):
             constants.species, str(FOLDER / "train"), MEMBERS
         )
         energies = torchani.neurochem.load_sae(str(FOLDER / "sae_linfit.dat"))
-        model = torch.nn.Sequential(torchani.AEVComputer(**constants), networks, energies)
+        model = torchani.nn.Sequential(torchani.AEVComputer(**constants), networks, energies)
         super().__init__(constants.species, model.double())
         self.elements = set(constants.species)
 

@@ -14,7 +14,7 @@ from fairchem.core.common.registry import registry
 from fairchem.core.datasets.lmdb_dataset import LmdbDataset
 from torch_geometric.data.data import BaseData
 
-from ocp_physmol.datasets.entry_check import find_problem
+from ocp_physmol.datasets.entry_check import find_problem, kinds
 from ocp_physmol.errors import UserError, blame, lacks_memory
 from ocp_physmol.trust import Refused, loads
 
@@ -81,8 +81,8 @@ class PhysMolLmdbDataset(LmdbDataset):
             return super()._metadata
 
     @cached_property
-    def _first(self) -> BaseData:
-        return self._read(0)
+    def _first(self) -> dict[str, str]:
+        return kinds(self._read(0))
 
     def _complete(self, data: BaseData, idx: int) -> None:
         """Add what fairchem takes for granted, and give lattices the shapes that batches need."""
@@ -90,6 +90,9 @@ class PhysMolLmdbDataset(LmdbDataset):
             if key not in data and key not in self.required:
                 zeros = torch.zeros(len(data.pos), dtype=torch.long)
                 data[key] = int(self.indices[idx]) if key == "sid" else zeros
+        for key, value in data:
+            if isinstance(value, np.generic):  # which batches do not join
+                data[key] = value.item()
         for key, shape in (("cell", (1, 3, 3)), ("pbc", (1, 3))):
             if key in data:
                 data[key] = data[key].reshape(shape)

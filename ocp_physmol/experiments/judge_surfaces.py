@@ -11,7 +11,7 @@ from ase.io import iread
 from fairchem.core.modules.evaluator import min_diff
 from torch_geometric.data import Data
 
-from ocp_physmol.checkpoint import read_checkpoint, seconds_used
+from ocp_physmol.checkpoint import training_of
 from ocp_physmol.datasets.identifiers import identifier
 from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
 from ocp_physmol.experiments.judge import description_of, write_record
@@ -39,13 +39,12 @@ def judge(run: Path, part: Path, steps: int, fmax: float) -> dict:
 
     The best checkpoint is measured; the last one knows how long the training took.
     """
-    predictor, state = Predictor.open(run / BEST), read_checkpoint(run / LAST)
+    predictor, training = Predictor.open(run / BEST), training_of(run / LAST)
     test = open_labelled(part / "test")
     energies, forces = predictor.energies_and_forces(test, BATCH_SIZE, "Errors")
     made = json.loads((part / REPORT).read_text())
     record = {
-        "seconds_used": seconds_used(state),
-        "steps": int(state["step"]),
+        **training,
         "parameters": sum(p.numel() for p in predictor.model.parameters()),
         "data": {key: made[key] for key in made if key not in ("part", "splitting")},
         "protocol": {

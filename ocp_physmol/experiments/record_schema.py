@@ -15,18 +15,44 @@ class Values(Section):
 
 
 class Part(Values):
-    """Other keys than those named are measurements."""
+    """Measurements. Other keys than those named are numbers."""
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[
-        str, Number | list[float] | list[list[float]] | dict[str, dict[str, Number]]
-    ] = Field(init=False)
+    __pydantic_extra__: dict[str, Number] = Field(init=False)
 
 
 class Recovery(Part):
-    """After one noise."""
+    """After one noise; lists are by molecule."""
 
     displacements: list[float]
+    energy_changes_ev: list[float] | None = None
+    broken: list[int] | None = None
+    converged: list[int] | None = None
+
+
+class Assembly(Part):
+    displacements: list[float] | None = None
+    success: list[int] | None = None
+    sids: list[int] | None = None
+
+
+class Relaxations(Part):
+    """On surfaces; lists are by relaxation."""
+
+    sids: list[int] | None = None
+    distances_a: list[float] | None = None
+    start_distances_a: list[float] | None = None
+    energies_ev: list[float] | None = None
+    energy_changes_ev: list[float] | None = None
+    largest_forces_ev_per_a: list[float] | None = None
+    data_forces_ev_per_a: list[float] | None = None
+
+
+class AtReference(Part):
+    """Frequencies at the minimum of the data."""
+
+    bands: dict[str, dict[str, Number]] | None = None
+    band_edges_per_cm: list[float] | None = None
 
 
 class Vibrations(Part):
@@ -38,7 +64,7 @@ class Vibrations(Part):
 
 class BothVibrations(Section):
     minimum: Vibrations
-    reference: Part  # at the data's minimum
+    reference: AtReference
 
 
 class Drawing(Values):
@@ -65,11 +91,18 @@ class PairKind(Part):
     __pydantic_extra__: dict[str, Any] = Field(init=False)
 
 
+class Curve(Part):
+    at_a: list[float]
+    beta: list[float]
+    coulomb_ev: list[float]
+    lennard_jones_ev: list[float]
+
+
 class BondParameters(Section):
     """As `evaluation.bond_parameters` gives them."""
 
     pairs: dict[str, dict[str, PairKind]]
-    curves: dict[str, Part]
+    curves: dict[str, Curve]
     molecules: dict[str, list[float]]
     molecule_terms: dict[str, dict[str, Number]]
 
@@ -124,7 +157,7 @@ class OnMolecules(Record):
     sids: list[int]
     recovery: dict[str, Recovery]
     vibrations: BothVibrations
-    assembly: Part
+    assembly: Assembly
     pictures: Pictures
     bond_parameters: BondParameters | None = None
 
@@ -134,4 +167,4 @@ class OnSurfaces(Record):
     part: str
     parts: list[str]
     nothing: Part
-    relaxations: Part
+    relaxations: Relaxations

@@ -3,7 +3,7 @@
 from itertools import islice
 from pathlib import Path
 
-from ocp_physmol.checkpoint import read_checkpoint, seconds_used
+from ocp_physmol.checkpoint import training_of
 from ocp_physmol.experiments.launch import BEST, LAST
 from ocp_physmol.relaxation.calculator import CalculatorPredictor
 from ocp_physmol.relaxation.predictor import Predictor, open_labelled
@@ -22,9 +22,8 @@ def open_run(folder: Path, config: dict, data: Path) -> tuple[Predictor, dict]:
         opened = CalculatorPredictor(calculator)
         opened.fit_references(list(islice(open_labelled(data / "train"), REFERENCES)))
         return opened, {"seconds_used": 0, "steps": 0, "parameters": 0}
-    predictor, state = Predictor.open(folder / BEST), read_checkpoint(folder / LAST)
+    predictor, training = Predictor.open(folder / BEST), training_of(folder / LAST)
     return predictor, {
-        "seconds_used": seconds_used(state),
-        "steps": int(state["step"]),
+        **training,
         "parameters": sum(p.numel() for p in predictor.model.parameters()),
     }

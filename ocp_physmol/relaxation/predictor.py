@@ -80,7 +80,7 @@ class Predictor:
         out = self.trainer.predict(batch, per_image=False, disable_tqdm=True)
         for key in ("energy", "forces"):
             if not isinstance(out.get(key), torch.Tensor):
-                problem = f"predicts no {key}; use one of S2EF or QM9"
+                problem = f"predicts no {key}, but {', '.join(out)}; use one of S2EF or QM9"
                 raise UserError(f"checkpoint {self.path} {problem}")
         return {"energy": out["energy"].view(-1), "forces": out["forces"]}
 

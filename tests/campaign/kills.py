@@ -69,7 +69,7 @@ class OnSlurm(Work):
 
     def kill(self, folder: Path, moment: float) -> None:
         job = self.submitted(folder)
-        wait_for(lambda: slurm.state(job) != "PENDING", TIMEOUT)
+        wait_for(lambda: slurm.state(job) not in ("", "PENDING"), TIMEOUT)
         time.sleep(moment)
         slurm.kill(job)
         self.wait(job)

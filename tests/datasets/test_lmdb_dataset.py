@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import lmdb
+import numpy as np
 import pytest
 import torch
 from ase import Atoms
@@ -72,6 +73,8 @@ BAD = {
         lambda: entry(forces=torch.zeros(2, 3)), r"has the shape \[2, 3\], not \[3, 3\]"
     ),
     "tags a list": (lambda: entry(tags=[0, 0, 0]), "'tags' is of type list"),
+    "one position": (lambda: entry(pos=torch.tensor(1.0)), r"'pos' has the shape \[\], not"),
+    "a huge sid": (lambda: entry(sid=2**64), "not one whole number or text"),
     "two sids": (lambda: entry(sid=torch.tensor([1, 2])), "not one whole number or text"),
     "natoms text": (lambda: entry(natoms="3"), "'natoms' is of type str"),
     "relaxed partly": (
@@ -88,6 +91,13 @@ def test_unfit_entries_are_refused(name, tmp_path):
     with pytest.raises(UserError, match=message) as error:
         data[1]
     assert str(tmp_path / "train") in str(error.value) and "entry 1" in str(error.value)
+
+
+def test_numbers_of_numpy_make_batches(tmp_path):
+    numbers = {"natoms": np.int64(3), "energy": np.float32(-1), "sid": np.int64(5)}
+    data = dataset(tmp_path, entry(**numbers), entry(**numbers))
+    batch = data_list_collater([data[0], data[1]], otf_graph=True)
+    assert batch.natoms.sum() == 6 and batch.energy.sum() == -2 and batch.sid.sum() == 10
 
 
 def test_good_entries_of_old_and_new_kinds(tmp_path):
@@ -280,7 +290,16 @@ UNLIKE = {
         entry(energy=-1.0),
         "'energy' is a number, .* first entry a te",
     ),
-    "own key": (entry(x=torch.ones(3)), entry(x=[1]), "'x' is of type list, .* of 1 dimensions"),
+    "another width": (
+        entry(stress=torch.zeros(1, 6)),
+        entry(stress=torch.zeros(1, 9)),
+        r"'stress' is a tensor of shape \[n, 9\], that of the first entry .* \[n, 6\]",
+    ),
+    "own key": (
+        entry(x=torch.ones(3)),
+        entry(x=[1]),
+        r"'x' is of type list, .* a tensor of shape \[n\]",
+    ),
 }
 
 
