@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import ConfigDict, Field, NonNegativeInt
+from pydantic import ConfigDict, Field, NonNegativeInt, model_validator
 
 from ocp_physmol.validation import Section
 
@@ -110,6 +110,12 @@ class BondParameters(Section):
 class Config(Section):
     path: str | None = None  # None: of a calculator
     complete: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _named(self) -> "Config":
+        if self.path is None and not isinstance(self.complete.get("calculator"), str):
+            raise ValueError("it must have a path, or complete.calculator")
+        return self
 
 
 class Seconds(Values):

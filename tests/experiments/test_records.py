@@ -60,6 +60,7 @@ def test_damaged_records_are_named_with_the_cure(text, problem, tmp_path):
     (("errors", "energy_mae_mev"), "text"), (("recovery", "0.1", "displacements"), [["x"]]),
     (("recovery", "0.1", "delta_p_a"), "0.1"), (("vibrations", "minimum", "bands"), [1]),
     (("pictures", "recovery"), [{"gdb": 1}]), (("config", "complete"), None),
+    (("config",), {"complete": {}}), (("errors", "energy_mae_mev"), [1.0]),
 ])  # fmt: skip
 def test_what_the_report_could_not_show_is_named(path, value, tmp_path):
     content = record("a")
