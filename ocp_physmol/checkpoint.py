@@ -53,7 +53,6 @@ class Trained(Loose):
     model: dict[str, Any]
     outputs: dict[str, Output] = Field(min_length=1)
     task: dict[str, Any] | None = None
-    dataset: dict[str, Any]
     optim: dict[str, Any]
     loss_functions: list[dict[str, Any]]
     evaluation_metrics: dict[str, Any]

@@ -47,10 +47,10 @@ class Predictor:
             config = update_config(config)
             validate(Trained, config, "config")
             trainer = registry.get_trainer_class(config.get("trainer", "ocp"))(
-                task=config.get("task", {}),
+                task=config.get("task") or {},
                 model={**config["model"], "otf_graph": True},
                 outputs=config["outputs"],
-                dataset=[config["dataset"]],
+                dataset=[config.get("dataset")],
                 optimizer=config["optim"],
                 loss_functions=config["loss_functions"],
                 evaluation_metrics=config["evaluation_metrics"],

@@ -109,7 +109,6 @@ def works(data: dict[str, Path], folder: Path) -> list[Work]:
         ]
     )
     return [
-        *on_slurm,
         Work("training", 20, train),
         Work("training with SOAP", 10, [*train, "--optim.optimizer=SOAP"]),
         Work("training on 2 ranks", 15, [*train, "--num-gpus", "2", "--optim.batch_size=2"]),
@@ -132,6 +131,7 @@ def works(data: dict[str, Path], folder: Path) -> list[Work]:
              ["main.py", "--mode", "predict", "--config-yml", "configs/qm9/quickstart.yml", "--cpu",
               "--checkpoint", str(data["checkpoint"]), "--run-dir", "{out}", "--timestamp-id",
               "run", *small_run(data["qm9"])]),
+        *on_slurm,
     ]  # fmt: skip
 
 
