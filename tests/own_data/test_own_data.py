@@ -43,7 +43,7 @@ def test_a_file_becomes_a_model_that_predicts(tmp_path, monkeypatch, warm_launch
     assert (output / "parity.png").stat().st_size > 10_000
     best = output / "checkpoints/run/best_checkpoint.pt"
     assert str(best.relative_to(tmp_path)) in printed
-    assert "--config-yml runs/mine/config.yml" in printed
+    assert "--config-yml=runs/mine/config.yml" in printed
 
     # the numbers are those of the calculator that the command names
     held_out = list(open_labelled(output / "data/test"))

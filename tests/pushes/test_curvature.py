@@ -211,7 +211,10 @@ def test_periodic_structures_are_refused(atoms, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("teacher", "message"),
-    [("gfn7", "give one of gfn2, mmff94, or MODULE:NAME"), ("nowhere:X", "cannot be loaded")],
+    [
+        ("gfn7", "give one of gfn2, mmff94, ani1x, or MODULE:NAME"),
+        ("nowhere:X", "cannot be loaded"),
+    ],
 )
 def test_unknown_teachers_are_refused(src, tmp_path, capsys, teacher, message):
     with pytest.raises(SystemExit):

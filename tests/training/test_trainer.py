@@ -68,12 +68,20 @@ def test_killed_and_resumed_equals_uninterrupted(ranks, optimizer, qm9_folder, t
 
 
 @pytest.mark.slow
-def test_two_ranks_train_like_one(trained, qm9_folder, tmp_path):
-    """Half the batch on each of two ranks: the same steps, and the same weights at the end."""
-    result = train(qm9_folder, tmp_path, "--num-gpus", "2", "--optim.batch_size=2")
-    assert result.returncode == 0, result.stdout[-3000:]
-    for name, one in weights(trained).items():
-        torch.testing.assert_close(weights(tmp_path)[name], one, rtol=1e-2, atol=2e-3)
+def test_two_ranks_train_like_one(qm9_folder, tmp_path):
+    """Half the batch on each of two ranks: the same steps, and the same weights at the end.
+
+    With the default eps, AdamW makes full steps of the rounding errors of gradients that are zero.
+    """
+    for ranks in (1, 2):
+        result = train(
+            qm9_folder, tmp_path / str(ranks), "--num-gpus", ranks,
+            f"--optim.batch_size={4 // ranks}", "--optim.optimizer_params.eps=0.001",
+        )  # fmt: skip
+        assert result.returncode == 0, result.stdout[-3000:]
+    two = weights(tmp_path / "2")
+    for name, one in weights(tmp_path / "1").items():
+        torch.testing.assert_close(two[name], one, rtol=1e-2, atol=5e-4)
 
 
 @pytest.mark.slow
