@@ -97,16 +97,9 @@ def works(data: dict[str, Path], folder: Path) -> list[Work]:
     experiment = folder / "killed.yml"
     content = {"title": "Killed", "seconds": 1000, "runs": {"One": run, "Two": run}}
     experiment.write_text(yaml.safe_dump(content))
+    submit = ["--submit", "--logdir", "{out}/logs", "--slurm-mem", "2"]
     on_slurm = (
-        []
-        if shutil.which("sbatch") is None
-        else [
-            OnSlurm(
-                "training on SLURM",
-                5,
-                [*train, "--submit", "--logdir", "{out}/logs", "--slurm-mem", "2"],
-            )
-        ]
+        [OnSlurm("training on SLURM", 5, [*train, *submit])] if shutil.which("sbatch") else []
     )
     return [
         Work("training", 20, train),
