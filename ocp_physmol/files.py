@@ -28,6 +28,8 @@ def complete_or_absent(output: Path) -> Iterator[Path]:
     """A path to write to. Unless an exception comes, it becomes `output`, whose folder is made."""
     if output.is_dir() or not output.name:
         raise UserError(f"{output} is a folder; give the name of a file")
+    if output.exists() and not output.is_file():  # /dev/null would become a file, for all programs
+        raise UserError(f"{output} is a device; give the name of a file")
     partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)

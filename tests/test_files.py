@@ -31,6 +31,8 @@ def test_a_file_is_complete_or_not_there(tmp_path):
     for folder in (tmp_path, Path(), Path("/")):
         with pytest.raises(UserError, match="is a folder; give the name of a file"):
             complete_or_absent(folder).__enter__()
+    with pytest.raises(UserError, match="/dev/null is a device; give the name of a file"):
+        complete_or_absent(Path("/dev/null")).__enter__()
 
 
 def test_json_holds_arrays_infinity_and_text(tmp_path):
