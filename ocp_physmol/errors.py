@@ -21,6 +21,7 @@ CURES = {  # of what the system says
     errno.ENFILE: "close other programs",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 EXIT_STATUS = 2  # of a command that has explained what is wrong with its input
 
 
@@ -66,6 +67,17 @@ def _exit(sentence: str, status: int = EXIT_STATUS) -> NoReturn:
     tqdm.write(f"error: {sentence}", file=sys.stderr)  # on a line of its own, beside a bar
     sys.stderr.flush()
     sys.exit(status)
+
+
+@contextmanager
+def naming(folder: str) -> Iterator[None]:
+    """Name the folder in what the system refuses to write, where it names no file itself."""
+    try:
+        yield
+    except OSError as e:
+        if e.errno in UNWRITABLE and e.filename is None:
+            e.filename = folder
+        raise
 
 
 def cannot_write(error: Exception) -> bool:

@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from ocp_physmol.errors import UserError, exit_on_user_error
+from ocp_physmol.errors import UserError, exit_on_user_error, naming
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,12 @@ def test_one_sentence(error, sentence, capsys):
         raise error
     assert stop.value.code == 2
     assert capsys.readouterr().err.startswith(f"error: {sentence}")
+
+
+def test_a_full_disk_has_a_name(capsys):
+    with pytest.raises(SystemExit), exit_on_user_error(), naming("runs/mine"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert capsys.readouterr().err.startswith("error: runs/mine: no space left on device; make room")
 
 
 def test_an_interruption(capsys):

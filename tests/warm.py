@@ -14,7 +14,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from contextlib import suppress
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +27,8 @@ REPOSITORY = Path(__file__).parents[1]
 _context = multiprocessing.get_context("forkserver")
 _forking = multiprocessing.get_context("fork")
 _context.set_forkserver_preload(["ocp_physmol.run.cli"])
+# a process that starts or ends asks for the status of all others, which can be read only once
+_alone = threading.Lock()
 
 
 class Popen:
@@ -60,8 +64,7 @@ def run(
     with tempfile.NamedTemporaryFile("r", suffix=".log") as log:
         process = start(arguments, log.name, folder)
         try:
-            process.join(timeout)
-            in_time = not process.is_alive()
+            in_time = has_ended(process, timeout)
         finally:
             kill(process)
         if not in_time:
@@ -77,16 +80,25 @@ def start(
     `limits` are those of the module `resource`, by name; RLIMIT_AS is beyond what is taken already.
     """
     process = _context.Process(target=_be, args=(arguments, log, folder, 0, None, limits))
-    process.start()
+    with _alone:
+        process.start()
     return process
+
+
+def has_ended(process: BaseProcess, timeout: float | None = None) -> bool:
+    """Whether the process ends within `timeout` seconds. Threads may wait, each for its own."""
+    wait([process.sentinel], timeout)
+    with _alone:
+        return not process.is_alive()
 
 
 def kill(process: BaseProcess) -> None:
     """SIGKILL to the process and to all that it has started, as at the end of a job."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.kill()  # it may not have made its group yet
-    process.join()
+    with _alone:
+        process.kill()  # it may not have made its group yet
+    has_ended(process)
 
 
 def _be(

@@ -1,12 +1,11 @@
 """What fairchem and its libraries print beside what a user can act on."""
 
-import errno
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+from ocp_physmol.errors import UNWRITABLE
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from pathlib import Path
 from fairchem.core import _cli
 from submitit.helpers import DelayedSubmission, TorchDistributedEnvironment
 
-from ocp_physmol.errors import exit_on_user_error
+from ocp_physmol.errors import exit_on_user_error, naming
 from ocp_physmol.fairchem_compat.warnings_filter import without_fairchems_warnings
 from ocp_physmol.files import alone_with
 from ocp_physmol.training.preemption import warning_signal
@@ -29,7 +29,7 @@ class Runner(_cli.Runner):
             config = self._in_job(config)
         if config["mode"] != "train":  # ranks may have to wait long for the last one to finish
             config = {"timeout": 24 * 60, **config}  # minutes
-        with without_fairchems_warnings(), self._alone(config):
+        with without_fairchems_warnings(), naming(config["run_dir"]), self._alone(config):
             super().__call__(config)
 
     @staticmethod

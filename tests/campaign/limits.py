@@ -45,6 +45,13 @@ def fill(process: BaseProcess | None, folder: Path) -> None:
             ballast.write(b"\0" * 4096)
 
 
+def fill_but_for_lines(process: BaseProcess | None, folder: Path) -> None:
+    """Leave room for the lines that a training writes all the time, and not for a checkpoint."""
+    fill(process, folder)
+    ballast = folder.parent / "ballast"
+    os.truncate(ballast, ballast.stat().st_size - (32 << 10))
+
+
 def lock_disk(process: BaseProcess | None, folder: Path) -> None:
     """Make the folder's disk read-only."""
     subprocess.run(["mount", "-o", "remount,ro", folder.parent], check=True)
@@ -68,7 +75,8 @@ TRAINED, OWN, MADE, PREDICTED = (
 WRITERS = (TRAINED, OWN, MADE, PREDICTED, "judging", "labels of GFN2-xTB")
 LIMITS = [
     Limit("the disk is full", WRITERS, disk="1m", event=fill, at_once=True),
-    Limit("the disk fills up", (TRAINED, "training on 2 ranks", OWN), disk="16m", event=fill),
+    Limit("the disk fills up", (TRAINED, "training on 2 ranks", OWN), disk="16m",
+          event=fill_but_for_lines),
     Limit("a read-only disk", WRITERS, disk="16m", event=lock_disk, at_once=True),
     Limit("files of at most 8 KiB", WRITERS, {"RLIMIT_FSIZE": 8192}, ends=(0, 2)),
     Limit("24 open files", WRITERS, {"RLIMIT_NOFILE": 24}, ends=(0, 2)),  # some need no more
@@ -134,10 +142,10 @@ def _under(limit: Limit, work: Work, out: Path, log: Path) -> tuple[int | None, 
     process = work.start(out, log, limit.through, limit.limits)
     if limit.event and not limit.at_once:
         newest = out / "checkpoints/run/checkpoint.pt"
-        wait_for(lambda: newest.is_file() or not process.is_alive(), TIMEOUT)
+        wait_for(lambda: newest.is_file() or warm.has_ended(process, 0), TIMEOUT)
         before = set(contents(out))
         limit.event(process, out)
-    process.join(TIMEOUT)
+    warm.has_ended(process, TIMEOUT)
     status = process.exitcode
     warm.kill(process)
     return status, before
