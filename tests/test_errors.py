@@ -50,7 +50,8 @@ def test_one_sentence(error, sentence, capsys):
 def test_a_full_disk_has_a_name(capsys):
     with pytest.raises(SystemExit), exit_on_user_error(), naming("runs/mine"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    assert capsys.readouterr().err.startswith("error: runs/mine: no space left on device; make room")
+    said = capsys.readouterr().err
+    assert said.startswith("error: runs/mine: no space left on device; make room")
 
 
 def test_an_interruption(capsys):
