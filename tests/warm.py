@@ -64,7 +64,7 @@ def run(
     with tempfile.NamedTemporaryFile("r", suffix=".log") as log:
         process = start(arguments, log.name, folder)
         try:
-            in_time = has_ended(process, timeout)
+            in_time = join(process, timeout)
         finally:
             kill(process)
         if not in_time:
@@ -85,8 +85,8 @@ def start(
     return process
 
 
-def has_ended(process: BaseProcess, timeout: float | None = None) -> bool:
-    """Whether the process ends within `timeout` seconds. Threads may wait, each for its own."""
+def join(process: BaseProcess, timeout: float | None = None) -> bool:
+    """Wait for the process as its own `join` does, from any thread; whether it has ended."""
     wait([process.sentinel], timeout)
     with _alone:
         return not process.is_alive()
@@ -98,7 +98,7 @@ def kill(process: BaseProcess) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     with _alone:
         process.kill()  # it may not have made its group yet
-    has_ended(process)
+    join(process)
 
 
 def _be(

@@ -47,13 +47,13 @@ class Work:
     def kill(self, folder: Path, moment: float) -> None:
         """Start, and SIGKILL to all that runs after `moment` seconds."""
         process = self.start(folder)
-        warm.has_ended(process, moment)
+        warm.join(process, moment)
         warm.kill(process)
 
     def finish(self, folder: Path) -> bool:
         """Run to the end; whether it got there."""
         process = self.start(folder)
-        warm.has_ended(process, TIMEOUT)
+        warm.join(process, TIMEOUT)
         warm.kill(process)
         return process.exitcode == 0
 
@@ -63,7 +63,7 @@ class OnSlurm(Work):
 
     def submitted(self, folder: Path) -> str:
         process = self.start(folder)
-        warm.has_ended(process, TIMEOUT)
+        warm.join(process, TIMEOUT)
         printed = folder.with_suffix(".log").read_text()
         return re.findall(r"Job (\S+): ", printed)[-1]
 

@@ -142,10 +142,10 @@ def _under(limit: Limit, work: Work, out: Path, log: Path) -> tuple[int | None, 
     process = work.start(out, log, limit.through, limit.limits)
     if limit.event and not limit.at_once:
         newest = out / "checkpoints/run/checkpoint.pt"
-        wait_for(lambda: newest.is_file() or warm.has_ended(process, 0), TIMEOUT)
+        wait_for(lambda: newest.is_file() or warm.join(process, 0), TIMEOUT)
         before = set(contents(out))
         limit.event(process, out)
-    warm.has_ended(process, TIMEOUT)
+    warm.join(process, TIMEOUT)
     status = process.exitcode
     warm.kill(process)
     return status, before
