@@ -52,8 +52,9 @@ class Budget:
 class BudgetScheduler(LRScheduler):
     """A scheduler that looks at the clock and at the steps.
 
-    `paused` keeps validation out of the count. `at_mark` is called, off the clock, after each of
-    `marks` equal parts of the budget but the last one.
+    `paused` keeps validation out of the count. `at_mark` is called, off the clock, `marks` times
+    but for the last one: after (k / marks)^2 of the budget. A model that learns too much of few
+    data is at its best early, where marks are close together.
     """
 
     def __init__(
@@ -85,9 +86,13 @@ class BudgetScheduler(LRScheduler):
         seconds = time.perf_counter() - self._since
         self.budget.used += distutils.all_reduce(seconds, average=True, device=self.device)
         super().step()
-        if int(self.marks * before) < int(self.marks * self._share()) < self.marks:
+        if self._mark(before) < self._mark(self._share()) < self.marks:
             self.at_mark()
         self.start()
+
+    def _mark(self, share: float) -> int:
+        """The number of the last mark that is reached with a share of the budget."""
+        return int(self.marks * math.sqrt(share))
 
     def resume(self, budget: Budget, step: int, learning_rate: float) -> None:
         """Go on after `step` with the seconds that a checkpoint has used, but with this budget.

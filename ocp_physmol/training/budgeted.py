@@ -16,8 +16,8 @@ class BudgetedTraining(SharedEvaluation):
     """Ends after `optim.max_seconds`, `max_steps` or `max_epochs`, whichever comes first.
 
     With one of the first two, or where `optim` names no scheduler, the learning rate falls with the
-    share of the budget that is used. `optim.evaluations` is the number of validations, at equal
-    parts of the budget; without it there is one every `eval_every` steps, or every epoch.
+    share of the budget that is used. `optim.evaluations` is the number n of validations, after
+    (k / n)^2 of the budget; without it there is one every `eval_every` steps, or every epoch.
 
     The average of the weights warms up: its decay after n steps is at most (1 + n) / (10 + n), so
     that also a short training forgets the weights that it began with.
