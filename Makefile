@@ -44,7 +44,7 @@ test: check docs  ## All checks and tests, in two processes
 test-fast: check  ## Style, types and the tests that take seconds: within two minutes
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
-campaign: install  ## Thousands of unfit inputs, kills and full disks, and how they are taken; an hour and a half
+campaign: install  ## Thousands of unfit inputs, kills and full disks, and how they are taken; an hour
 	PYTHONPATH=tests $(BIN)/python -m campaign
 	PYTHONPATH=tests $(BIN)/python -m campaign.kills
 	PYTHONPATH=tests $(BIN)/python -m campaign.limits

@@ -62,11 +62,12 @@ def room_explained(path: Path, needed: int) -> Iterator[None]:
         if not cannot_write(e):
             raise
         path.with_name(f".{path.name}.partial").unlink(missing_ok=True)
-        size = max(needed, path.stat().st_size if path.is_file() else 0) / 1e6
-        free = shutil.disk_usage(path.parent).free / 1e6
+        size = max(needed, path.stat().st_size if path.is_file() else 0)
+        room = shutil.disk_usage(path.parent).free
         raise UserError(
-            f"{path} cannot be written (at least {size:.1f} MB are needed, {free:.1f} MB are "
-            "free); make room or allow larger files, and start the same command again"
+            f"{path} cannot be written (at least {tqdm.format_sizeof(size, 'B')} are needed, "
+            f"{tqdm.format_sizeof(room, 'B')} are free); make room or allow larger files, and "
+            "start the same command again"
         ) from e
 
 
