@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from ocp_physmol.model.elements import electronegativities, periods_and_groups
-from ocp_physmol.model.fast.kernels import Edges, embed
+from ocp_physmol.model.fast.kernels import embed
 from ocp_physmol.model.fast.knots import Knots
+from ocp_physmol.model.fast.loops import Edges
 from ocp_physmol.model.graph import Graph
 
 PERIOD_SCALE, GROUP_SCALE = 1.0, 1.8  # over which elements grow different
