@@ -6,24 +6,14 @@ from torch import nn
 from ocp_physmol.model.elements import NUM_TYPES, covalent_radii
 from ocp_physmol.model.energy import sum_over
 from ocp_physmol.model.graph import Graph
+from ocp_physmol.model.nuclei import CORE, COULOMB, REACH, SCREENING, SCREENING_LENGTH
 from ocp_physmol.model.radial import switched_off
-
-COULOMB = 14.39964  # e^2 / (4 pi epsilon_0), eV Angstrom
-SCREENING_LENGTH = 0.46850  # Angstrom, 0.8854 Bohr radii
-SCREENING = (  # amplitudes and rates of the universal function
-    (0.18175, 3.19980),
-    (0.50986, 0.94229),
-    (0.28022, 0.40290),
-    (0.02817, 0.20162),
-)
-CORE = 0.15  # Angstrom; below it the energy levels off, so that it is finite for atoms in one place
-REACH = 0.8  # sums of two covalent radii; triple bonds, the shortest, feel 0.3 eV/A at most
 
 
 def screened_coulomb(z_i: torch.Tensor, z_j: torch.Tensor, distance: torch.Tensor) -> torch.Tensor:
     """The universal repulsion of nuclei of charge z_i and z_j at `distance` (Angstrom), in eV.
 
-    Ziegler, Biersack & Littmark, The Stopping and Range of Ions in Solids (1985). All are [P].
+    `model.nuclei` has the source. All are [P].
     """
     rounded = (distance**4 + CORE**4) ** 0.25  # exact to 0.5 % from 0.5 Angstrom on
     scaled = rounded * (z_i**0.23 + z_j**0.23) / SCREENING_LENGTH

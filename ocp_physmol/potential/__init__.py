@@ -1,0 +1,1 @@
+"""Trained models in numpy: files of weights, and a calculator of ASE."""

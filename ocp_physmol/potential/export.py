@@ -1,0 +1,85 @@
+"""From a checkpoint to the two files of potential/weights.py: ocp-physmol export --help"""
+
+from pathlib import Path
+
+import click
+import numpy as np
+from ase.data import atomic_numbers, chemical_symbols
+
+from ocp_physmol.errors import UserError, blame
+from ocp_physmol.model.elements import NUM_TYPES
+from ocp_physmol.model.physmol import PhysMol
+from ocp_physmol.option_types import PATH
+from ocp_physmol.potential.weights import ELECTRONEGATIVITY, files_of, write
+from ocp_physmol.relaxation.predictor import Predictor
+
+SMALLEST = 1e-6  # eV, of the energy of an element that the data have
+
+
+def export(checkpoint: Path, name: Path, elements: str | None = None) -> None:
+    """Write NAME.safetensors and NAME.json of a checkpoint.
+
+    The `elements` (H,C,...) that the model knows are those with energies of their own in the
+    checkpoint. A UserError for a model that is no PhysMol with the readout `atom`.
+    """
+    predictor = Predictor.open(checkpoint)
+    model, trainer = predictor.model, predictor.trainer
+    if not isinstance(model, PhysMol):
+        raise UserError(f"checkpoint {checkpoint} is of {type(model).__name__}, not of PhysMol")
+    if trainer.ema is not None:  # as in predictions
+        trainer.ema.copy_to()
+    normalizer, references = trainer.normalizers.get("energy"), trainer.elementrefs.get("energy")
+    of_types = np.zeros(NUM_TYPES)
+    if references is not None:
+        own = references.element_references.double().numpy()
+        of_types[: len(own)] = own
+    card = {
+        "format": "ocp-physmol 1",
+        "model": model.config.model_dump(),
+        "references": {
+            element: float(of_types[atomic_numbers[element]])
+            for element in _elements(of_types, elements)
+        },
+        "shift": 0.0 if normalizer is None else float(normalizer.mean),
+        "scale": predictor.energy_scale,
+        "training": _training(trainer.config),
+    }
+    with blame(f"checkpoint {checkpoint} cannot be exported", UserError):
+        write(name, card, weights_of(model))
+
+
+def weights_of(model: PhysMol) -> dict[str, np.ndarray]:
+    """What a `potential.network.Network` has of a model."""
+    embedding = model.energy.embedding
+    tensors = {**model.energy.state_dict(), ELECTRONEGATIVITY: embedding.electronegativity}
+    return {key: tensor.detach().cpu().numpy() for key, tensor in tensors.items()}
+
+
+def _elements(references: np.ndarray, given: str | None) -> list[str]:
+    if given is not None:
+        elements = [element.strip() for element in given.split(",")]
+        if unknown := [element for element in elements if element not in chemical_symbols[1:]]:
+            raise UserError(f"--elements: '{unknown[0]}' is no element; give them as H,C,N,O")
+        return elements
+    known = np.flatnonzero(np.abs(references) > SMALLEST)
+    if len(known) in (0, NUM_TYPES):  # one energy for all
+        raise UserError(
+            "the checkpoint does not say which elements its data have; give them with --elements"
+        )
+    return [chemical_symbols[number] for number in known]
+
+
+def _training(config: dict) -> dict:
+    """What a card says of a training."""
+    dataset = config.get("dataset") or {}
+    return {"data": str(dataset.get("src", "")), "losses": config["loss_functions"]}
+
+
+@click.command("export")
+@click.argument("checkpoint", type=PATH)
+@click.argument("name", type=PATH)
+@click.option("--elements", help="That the model knows: H,C,...  [default: those of its data]")
+def command(checkpoint: Path, name: Path, elements: str | None) -> None:
+    """Write the model of CHECKPOINT to NAME.safetensors and NAME.json, for PhysMolCalculator."""
+    export(checkpoint, name, elements)
+    click.echo("Wrote " + " and ".join(map(str, files_of(name))))

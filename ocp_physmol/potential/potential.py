@@ -1,0 +1,77 @@
+"""A trained model that gives the energies and forces of ASE's Atoms."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_numbers
+
+from ocp_physmol.errors import UserError
+from ocp_physmol.potential.edges import Pairs, find_pairs, join
+from ocp_physmol.potential.network import Network
+from ocp_physmol.potential.repulsion import repulsion
+from ocp_physmol.potential.weights import NUM_TYPES, Trained, read
+
+
+class Potential:
+    """Energies in eV and forces in eV/Angstrom, without the prior that the card may name."""
+
+    def __init__(self, trained: Trained, dtype: str = "float32") -> None:
+        """`dtype` is that of the network's arithmetic; distances are in double precision."""
+        self.card = trained.card
+        self.elements = list(self.card.references)
+        weights = {name: values.astype(dtype) for name, values in trained.weights.items()}
+        known = sorted(atomic_numbers[element] for element in self.elements)
+        self.network = Network(self.card.model.model_dump(), weights, np.array(known))
+        self._references = np.full(NUM_TYPES, np.nan)
+        for element, energy in self.card.references.items():
+            self._references[atomic_numbers[element]] = energy
+
+    @classmethod
+    def open(cls, name: str | Path, dtype: str = "float32") -> "Potential":
+        """The model of NAME.safetensors and NAME.json."""
+        return cls(read(Path(name)), dtype)
+
+    def evaluate(self, structures: Sequence[Atoms]) -> list[tuple[float, np.ndarray]]:
+        """The energy and the forces [n, 3] of each structure, all evaluated together.
+
+        Raises:
+            UserError: for an element that the model does not know, or positions that are not
+                finite.
+        """
+        for atoms in structures:
+            self._require_known(atoms)
+        natoms = [len(atoms) for atoms in structures]
+        pairs = join([find_pairs(atoms, self.network.cutoff) for atoms in structures], natoms)
+        numbers = np.concatenate([atoms.numbers for atoms in structures])
+        energies, slopes = self.network(numbers, pairs)
+        if self.card.model.repulsion:
+            repelled, steep = repulsion(numbers, pairs, self.network.cutoff)
+            energies, slopes = energies + repelled, slopes + steep
+        energies = self.card.scale * energies + self._references[numbers]
+        forces = _forces(self.card.scale * slopes, pairs, len(numbers))
+        ends = np.cumsum(natoms)[:-1]
+        sums = [self.card.shift + part.sum() for part in np.split(energies, ends)]
+        return list(zip(sums, np.split(forces, ends)))
+
+    def _require_known(self, atoms: Atoms) -> None:
+        if len(atoms) == 0:
+            raise UserError("a structure has no atoms")
+        unknown = sorted(set(atoms.symbols) - set(self.elements))
+        if unknown:
+            raise UserError(
+                f"{atoms.symbols} has {', '.join(unknown)}, and the model knows "
+                f"{', '.join(self.elements)} alone"
+            )
+        if not np.isfinite(atoms.positions).all():
+            raise UserError(f"{atoms.symbols} has positions that are not finite")
+
+
+def _forces(slopes: np.ndarray, pairs: Pairs, count: int) -> np.ndarray:
+    """Forces [count, 3] from the derivatives by the pairs' vectors [P, 3]."""
+    forces = np.empty((count, 3))
+    for axis in range(3):
+        pulled = np.bincount(pairs.i, slopes[:, axis], count)
+        forces[:, axis] = pulled - np.bincount(pairs.j, slopes[:, axis], count)
+    return forces

@@ -1,0 +1,170 @@
+"""ocp-physmol export, its files, and the calculator that reads them."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from ase.build import molecule
+from ase.optimize import BFGS
+from conftest import ends, run_main, small_run
+
+from ocp_physmol.calculators.pool import CalculatorPool, Source
+from ocp_physmol.errors import UserError
+from ocp_physmol.potential.calculator import PhysMolCalculator
+from ocp_physmol.potential.weights import read, write
+from ocp_physmol.relaxation.batched import to_atoms
+from ocp_physmol.relaxation.predictor import Predictor, open_labelled
+
+
+@pytest.fixture(scope="module")
+def checkpoint(qm9_folder, tmp_path_factory):
+    """Of a small training of the recommended model."""
+    folder = tmp_path_factory.mktemp("trained")
+    result = run_main(
+        "--mode", "train", "--config-yml", "configs/qm9/recommended.yml", "--cpu", "--run-dir",
+        folder, "--timestamp-id", "run", *small_run(qm9_folder), "--model.attention_channels=8",
+        "--model.vector_channels=8",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout[-3000:]
+    return folder / "checkpoints/run/best_checkpoint.pt"
+
+
+@pytest.fixture(scope="module")
+def exported(checkpoint, tmp_path_factory):
+    """The name of the files that a checkpoint was exported to."""
+    name = tmp_path_factory.mktemp("exported") / "model"
+    ends(0, "export", checkpoint, name)
+    return name
+
+
+def free(entry):
+    atoms = to_atoms(entry)
+    atoms.pbc = False
+    return atoms
+
+
+def test_same_as_the_checkpoint(exported, checkpoint, qm9_folder):
+    entries = list(open_labelled(qm9_folder / "test"))
+    energies, forces = Predictor.open(checkpoint).energies_and_forces(entries)
+    calculator = PhysMolCalculator(exported)
+    results = calculator.calculate_many([free(entry) for entry in entries])
+    np.testing.assert_allclose([r["energy"] for r in results], energies, atol=1e-3)
+    for result, force in zip(results, forces):
+        np.testing.assert_allclose(result["forces"], force, atol=1e-3)
+    atoms = free(entries[0])
+    atoms.calc = calculator
+    assert atoms.get_potential_energy() == pytest.approx(energies[0], abs=1e-3)
+
+
+def test_it_relaxes(exported):
+    atoms = molecule("CH3CH2OH")
+    atoms.calc = PhysMolCalculator(exported)
+    before = atoms.get_potential_energy()
+    BFGS(atoms, logfile=None).run(fmax=0.05, steps=20)
+    assert atoms.get_potential_energy() < before
+
+
+def test_several_models_give_a_mean_and_a_spread(exported, tmp_path):
+    other = tmp_path / "other"
+    weights = read(exported).weights
+    weights["readout.f_atom.weight"] = 1.5 * weights["readout.f_atom.weight"]
+    write(other, read(exported).card.model_dump(), weights)
+    atoms = molecule("CH3CH2OH")
+    one, two, both = (
+        PhysMolCalculator(models).calculate_many([atoms])[0]
+        for models in (exported, other, [exported, other])
+    )
+    assert both["energy"] == pytest.approx((one["energy"] + two["energy"]) / 2)
+    assert both["energy_std"] == pytest.approx(abs(one["energy"] - two["energy"]) / 2**0.5)
+    assert both["energy_std"] > 0 and both["forces_std"].shape == (len(atoms), 3)
+    assert "energy_std" not in one
+
+
+def test_elements_that_it_does_not_know(exported):
+    calculator = PhysMolCalculator(exported)
+    with pytest.raises(UserError, match="SiH4 has Si, and the model knows H, C, N, O"):
+        calculator.calculate(molecule("SiH4"))
+    atoms = molecule("H2O")
+    atoms.positions[0, 0] = np.nan
+    with pytest.raises(UserError, match="not finite"):
+        calculator.calculate(atoms)
+
+
+def test_the_prior_is_added(exported, tmp_path):
+    pytest.importorskip("tblite")
+    name = tmp_path / "on_gfn2"
+    card = read(exported).card.model_dump()
+    write(name, {**card, "model": {**card["model"], "prior": "gfn2"}}, read(exported).weights)
+    atoms = [molecule("CH3CH2OH"), molecule("H2O")]
+    alone = PhysMolCalculator(exported).calculate_many(atoms)
+    together = PhysMolCalculator(name).calculate_many(atoms)
+    gfn2 = CalculatorPool(Source.named("gfn2"), processes=1).evaluate(
+        {"numbers": a.numbers, "positions": a.positions} for a in atoms
+    )
+    for one, both, (energy, forces) in zip(alone, together, gfn2):
+        assert both["energy"] - one["energy"] == pytest.approx(energy, abs=1e-6)
+        np.testing.assert_allclose(both["forces"] - one["forces"], forces, atol=1e-6)
+    periodic = molecule("H2O", cell=[9, 9, 9], pbc=True)
+    with pytest.raises(UserError, match="free molecules"):
+        PhysMolCalculator(name).calculate(periodic)
+    with pytest.raises(UserError, match="different priors"):
+        PhysMolCalculator([name, exported])
+
+
+def changed_card(name, **changes):
+    card = json.loads(name.with_suffix(".json").read_text())
+    name.with_suffix(".json").write_text(json.dumps({**card, **changes}))
+
+
+def changed_model(name, **options):
+    card = json.loads(name.with_suffix(".json").read_text())
+    changed_card(name, model={**card["model"], **options})
+
+
+DAMAGE = {
+    "no weights": (lambda n: n.with_suffix(".safetensors").unlink(), "safetensors does not exist"),
+    "no card": (lambda n: n.with_suffix(".json").unlink(), "json does not exist"),
+    "a card of text": (lambda n: n.with_suffix(".json").write_text("weights"), "no card"),
+    "other weights": (lambda n: n.with_suffix(".safetensors").write_bytes(b"0" * 99), "not the"),
+    "a newer format": (lambda n: changed_card(n, format="ocp-physmol 9"), "format"),
+    "no elements": (lambda n: changed_card(n, references={}), "references"),
+    "an unknown element": (lambda n: changed_card(n, references={"Xx": 1.0}), "'Xx' is no element"),
+    "another model": (lambda n: changed_model(n, readout="cls"), "readout"),
+    "a model with unknown options": (lambda n: changed_model(n, num_hads=8), "num_heads"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damaged_files(name, exported, tmp_path):
+    for end in (".json", ".safetensors"):
+        shutil.copy(exported.with_suffix(end), tmp_path / f"model{end}")
+    damage, message = DAMAGE[name]
+    damage(tmp_path / "model")
+    with pytest.raises(UserError, match=message):
+        PhysMolCalculator(tmp_path / "model")
+
+
+def test_weights_of_other_sizes(exported, tmp_path):
+    trained = read(exported)
+    for key, value in trained.weights.items():
+        weights = {**trained.weights, key: value[..., :1]}
+        if value.shape == weights[key].shape:
+            continue
+        write(tmp_path / "model", trained.card.model_dump(), weights)
+        with pytest.raises(UserError, match=key):
+            PhysMolCalculator(tmp_path / "model")
+
+
+def test_checkpoints_that_cannot_be_exported(checkpoint, tmp_path, capsys):
+    ends(2, "export", tmp_path / "none.pt", tmp_path / "model")
+    assert "none.pt does not exist" in capsys.readouterr().err
+    content = torch.load(checkpoint, weights_only=True)
+    torch.save({**content, "elementrefs": {}}, tmp_path / "without.pt")
+    ends(2, "export", tmp_path / "without.pt", tmp_path / "model")
+    assert "give them with --elements" in capsys.readouterr().err
+    ends(2, "export", tmp_path / "without.pt", tmp_path / "model", "--elements", "H,Qq")
+    assert "'Qq' is no element" in capsys.readouterr().err
+    ends(0, "export", tmp_path / "without.pt", tmp_path / "model", "--elements", "H,C,N,O")
+    assert list(read(tmp_path / "model").card.references) == ["H", "C", "N", "O"]
