@@ -76,13 +76,12 @@ def files_of(name: Path) -> tuple[Path, Path]:
 
 
 def write(name: Path, card: dict, weights: dict[str, np.ndarray]) -> None:
-    """Write both files; the checksum is added to the card."""
+    """Write both files, the checksum in the card; a UserError if it is no card of a model."""
+    validate(Card, {**card, "sha256": ""})
     file, card_file = files_of(name)
     with complete_or_absent(file) as partial:
         save_file(weights, partial)
-    content = {**card, "sha256": checksum(file)}
-    validate(Card, content)
-    write_json(card_file, content, indent=2)
+    write_json(card_file, {**card, "sha256": checksum(file)}, indent=2)
 
 
 def read(name: Path) -> Trained:

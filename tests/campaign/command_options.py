@@ -44,6 +44,7 @@ BASES = {
                   "--molecules", "1", "--picoseconds", "0.001"],
     "bond-parameters": ["--checkpoint", "{checkpoint}", "--data", "{qm9}/test",
                         "--output", "{out}"],
+    "export": ["{checkpoint}", "{out}/model", "--elements", "H,C"],
     "report": ["--records", "{records}", "--output", "{out}"],
     "data qm9": ["--source", "{csv}", "--output", "{out}"],
     "data emt": ["--relaxations", "8", "--frames", "2", "--output", "{out}"],
