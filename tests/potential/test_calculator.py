@@ -64,7 +64,7 @@ def test_it_relaxes(exported):
     energies = []
     relaxation = BFGS(atoms, logfile=None, maxstep=0.01)  # this model is hardly trained
     relaxation.attach(lambda: energies.append(atoms.get_potential_energy()))
-    relaxation.run(fmax=0.05, steps=5)
+    relaxation.run(fmax=1e-5, steps=5)
     assert len(energies) == 6 and energies == sorted(energies, reverse=True)
 
 
