@@ -1,4 +1,4 @@
-"""One gradient of one molecule: python benchmarks/latency.py --checkpoint FILE --data FOLDER"""
+"""One gradient of one molecule: python benchmarks/latency.py --help"""
 
 import statistics
 import tempfile
@@ -45,9 +45,10 @@ def milliseconds(calculator, structures: list[Atoms], rounds: int) -> float:
 @click.option("--molecules", type=COUNT, default=50, help="Taken evenly from it.")
 @click.option("--rounds", type=COUNT, default=5)
 def main(checkpoint: Path, data: Path, molecules: int, rounds: int) -> None:
-    """Milliseconds of a gradient on one core, by each way to compute one."""
+    """Milliseconds of a gradient by each way to compute one; on one core with OMP_NUM_THREADS=1."""
     entries = open_labelled(data)
-    chosen = [to_atoms(entries[k]) for k in range(0, len(entries), len(entries) // molecules)]
+    count = min(molecules, len(entries))
+    chosen = [to_atoms(entries[k]) for k in np.linspace(0, len(entries) - 1, count, dtype=int)]
     with tempfile.TemporaryDirectory() as folder:
         export(checkpoint, Path(folder, "model"))
         ours = PhysMolCalculator(Path(folder, "model"))

@@ -26,7 +26,7 @@ COMMANDS = {
         "validate": ("run.cli --mode validate", "Errors of a checkpoint on dataset.val."),
         "predict": ("run.cli --mode predict", "Predictions for dataset.test."),
         "relax": ("run.cli --mode run-relaxations", "Relax the structures of dataset.relax."),
-        "export": ("potential.export", "Write a model for ASE, without fairchem and torch."),
+        "export": ("potential.export", "Write a model to two files, for PhysMolCalculator in ASE."),
     },
     "Judge a model's energy surface": {
         "recover": ("evaluation.recovery", "Relax displaced molecules back to their minima."),

@@ -5,14 +5,14 @@ from functools import cache
 
 import numpy as np
 import torch
-from ase.data import covalent_radii as ase_covalent_radii
 from torch_geometric.data import Data
+
+from ocp_physmol.model.nuclei import RADII
 
 MASK_TYPE = 0
 MAX_ATOMIC_NUMBER = 118
 NUM_TYPES = MAX_ATOMIC_NUMBER + 1
 
-UNKNOWN_RADIUS = 1.5  # Angstrom, where ASE has no measured radius (Z > 96)
 MASK_RADIUS = 1.0  # Angstrom, the same whatever is masked
 MASK_PLACE = (-9.0, -9.0)  # period and group
 
@@ -46,8 +46,7 @@ def periods_and_groups() -> torch.Tensor:
 
 def covalent_radii() -> torch.Tensor:
     """Covalent radii by type, from ASE (Cordero 2008). Shape [119], Angstrom."""
-    radii = torch.tensor(ase_covalent_radii[:NUM_TYPES], dtype=torch.get_default_dtype())
-    radii[97:] = UNKNOWN_RADIUS  # ASE's placeholder there is 0.2
+    radii = torch.tensor(RADII, dtype=torch.get_default_dtype())
     radii[MASK_TYPE] = MASK_RADIUS
     return radii
 

@@ -1,5 +1,11 @@
 """Constants of the repulsion of nuclei: Ziegler, Biersack & Littmark, The Stopping and Range of
-Ions in Solids (1985)."""
+Ions in Solids (1985). Covalent radii are ASE's (Cordero 2008)."""
+
+from ase.data import covalent_radii
+
+UNKNOWN_RADIUS = 1.5  # Angstrom, where ASE has no measured radius (Z > 96)
+RADII = covalent_radii.copy()  # [119], Angstrom, by atomic number
+RADII[97:] = UNKNOWN_RADIUS  # ASE's placeholder there is 0.2
 
 COULOMB = 14.39964  # e^2 / (4 pi epsilon_0), eV Angstrom
 SCREENING_LENGTH = 0.46850  # Angstrom, 0.8854 Bohr radii

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
+from ase.outputs import Properties
 
 from ocp_physmol.calculators.pool import CalculatorPool, Refusal, Source
 from ocp_physmol.errors import UserError
 from ocp_physmol.potential.potential import Potential
+from ocp_physmol.progress import chunks
 
 
 class PhysMolCalculator(Calculator):
@@ -42,11 +44,27 @@ class PhysMolCalculator(Calculator):
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes) -> None:
         super().calculate(atoms, properties, system_changes)
-        assert self.atoms is not None  # a copy that the base class has made
+        if self.atoms is None:
+            raise UserError("there is nothing to calculate; give atoms")
+        self.results = {}  # nothing stays of the structure before, if this one is refused
         (self.results,) = self.calculate_many([self.atoms])
 
-    def calculate_many(self, structures: Sequence[Atoms]) -> list[dict]:
-        """The `results` of each structure. The prior is computed on all cores."""
+    def export_properties(self) -> Properties:
+        """Those of `results` that ASE knows."""
+        known = {key: self.results[key] for key in self.implemented_properties}
+        return Properties(known)
+
+    def calculate_many(
+        self, structures: Sequence[Atoms], batch_size: int = 64, title: str | None = None
+    ) -> list[dict]:
+        """The `results` of each structure, with a progress bar if there is a title.
+
+        The prior is computed on all cores.
+        """
+        parts = chunks(list(structures), batch_size, title)
+        return [result for part in parts for result in self._calculate(part)]
+
+    def _calculate(self, structures: Sequence[Atoms]) -> list[dict]:
         found = [potential.evaluate(structures) for potential in self.potentials]
         results = [_mean(answers) for answers in zip(*found)]
         if self._pool is not None:

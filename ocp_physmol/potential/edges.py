@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 from ase import Atoms
-from ase.neighborlist import neighbor_list
+from ase.neighborlist import primitive_neighbor_list
 
 from ocp_physmol.model.fast.loops import Edges
 
@@ -22,12 +22,14 @@ class Pairs(NamedTuple):
 
 def find_pairs(atoms: Atoms, cutoff: float) -> Pairs:
     """The pairs of atoms that are closer than the `cutoff` (Angstrom)."""
-    if len(atoms) < LARGE and not atoms.pbc.any():
+    pbc = atoms.pbc & atoms.cell.any(1)  # a zero vector is no period
+    if len(atoms) < LARGE and not pbc.any():
         i, j = np.triu_indices(len(atoms), 1)
         vector = atoms.positions[j] - atoms.positions[i]
         near = (vector * vector).sum(1) < cutoff**2
         return Pairs(i[near], j[near], vector[near])
-    i, j, image, vector = neighbor_list("ijSD", atoms, cutoff)
+    cell = atoms.get_cell(complete=True)
+    i, j, image, vector = primitive_neighbor_list("ijSD", pbc, cell, atoms.positions, cutoff)
     # one of (i, j, S) and (j, i, -S): the one whose (S, j - i) begins with a positive number
     once = np.sign(np.column_stack([image, j - i])) @ [27, 9, 3, 1] > 0
     return Pairs(i[once], j[once], vector[once])

@@ -29,6 +29,9 @@ def export(checkpoint: Path, name: Path, elements: str | None = None) -> None:
     if trainer.ema is not None:  # as in predictions
         trainer.ema.copy_to()
     normalizer, references = trainer.normalizers.get("energy"), trainer.elementrefs.get("energy")
+    of_forces = trainer.normalizers.get("forces")
+    if of_forces is not None and float(of_forces.rmsd) != predictor.energy_scale:
+        raise UserError(f"checkpoint {checkpoint} has forces of another scale than its energies")
     of_types = np.zeros(NUM_TYPES)
     if references is not None:
         own = references.element_references.double().numpy()
@@ -60,6 +63,9 @@ def _elements(references: np.ndarray, given: str | None) -> list[str]:
         elements = [element.strip() for element in given.split(",")]
         if unknown := [element for element in elements if element not in chemical_symbols[1:]]:
             raise UserError(f"--elements: '{unknown[0]}' is no element; give them as H,C,N,O")
+        without = [e for e in elements if not references[atomic_numbers[e]]]
+        if without and references.any():
+            raise UserError(f"--elements: the checkpoint has no energy of {without[0]}")
         return elements
     known = np.flatnonzero(np.abs(references) > SMALLEST)
     if len(known) in (0, NUM_TYPES):  # one energy for all
@@ -72,7 +78,8 @@ def _elements(references: np.ndarray, given: str | None) -> list[str]:
 def _training(config: dict) -> dict:
     """What a card says of a training."""
     dataset = config.get("dataset") or {}
-    return {"data": str(dataset.get("src", "")), "losses": config["loss_functions"]}
+    place = Path(str(dataset.get("src", ""))).parts[-3:]  # not where it is on a machine
+    return {"data": "/".join(place), "losses": config["loss_functions"]}
 
 
 @click.command("export")

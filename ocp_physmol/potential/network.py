@@ -6,12 +6,12 @@ the sums over edges its compiled loops; tests compare both.
 """
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
+from ocp_physmol.model.config import PhysMolConfig
 from ocp_physmol.model.fast import loops
+from ocp_physmol.model.fast.splines import MAX_SPACING, STENCIL
 from ocp_physmol.potential.edges import MeasuredEdges, Pairs
 from ocp_physmol.potential.layers import (
     Weights,
@@ -22,29 +22,24 @@ from ocp_physmol.potential.layers import (
     silu,
 )
 
-MAX_SPACING = 0.04  # Angstrom, between knots, as in model.fast.knots
-STENCIL = (1 / 36, -10 / 36, 54 / 36, -10 / 36, 1 / 36)  # from values on knots to coefficients
-
 
 class Network:
     """A `PhysMolEnergy` with the readout `atom`, without [CLS], A-mask and repulsion.
 
     Args:
-        options: of `PhysMolConfig`.
+        options: of the model, whose readout is `atom`.
         weights: the state_dict of `PhysMolEnergy`, and the buffer `embedding.electronegativity`.
         numbers: the atomic numbers that it is for, ascending.
     """
 
-    def __init__(self, options: Mapping[str, Any], weights: Weights, numbers: np.ndarray) -> None:
-        self.cutoff, self.num_heads = options["cutoff"], options["num_heads"]
-        self.width = options["attention_channels"] or options["hidden_channels"]
+    def __init__(self, options: PhysMolConfig, weights: Weights, numbers: np.ndarray) -> None:
+        self.cutoff, self.num_heads = options.cutoff, options.num_heads
         self.weights, self.numbers = weights, numbers
         self.dtype = weights["embedding.combine.weight"].dtype
         self.blocks = [
-            Block(f"attention.blocks.{k}", options, self.width, weights)
-            for k in range(options["num_layers"])
+            Block(f"attention.blocks.{k}", options, weights) for k in range(options.num_layers)
         ]
-        self.intervals = math.ceil(self.cutoff * max(options["num_rbf"], 1 / MAX_SPACING))
+        self.intervals = math.ceil(self.cutoff * max(options.num_rbf, 1 / MAX_SPACING))
         self.tables = self._tabulated()
         own = weights["embedding.type_embedding.weight"], weights["embedding.electronegativity"]
         self.of_elements = np.column_stack(own).astype(self.dtype)  # [119, d]
@@ -115,11 +110,11 @@ class EdgeGradients:
 class Block:
     """Fig. 1b: `model.attention.MolecularAttentionBlock`."""
 
-    def __init__(self, name: str, options: Mapping, width: int, weights: Weights) -> None:
+    def __init__(self, name: str, options: PhysMolConfig, weights: Weights) -> None:
         self.block, self.name, self.weights = name, f"{name}.attention", weights
-        self.width, self.num_vectors = width, options["vector_channels"]
-        heads = options["num_heads"]
-        self.attend, self.attend_gradient = loops.attention(heads, width // heads, self.num_vectors)
+        self.width, self.num_vectors = options.attention_width, options.vector_channels
+        sizes = options.num_heads, self.width // options.num_heads, self.num_vectors
+        self.attend, self.attend_gradient = loops.attention(*sizes)
 
     def __call__(self, x, vectors, edges: loops.Edges, table):
         """New embeddings [N, d] and vectors [N, 3c] (None: zero), and how gradients go back."""

@@ -23,7 +23,7 @@ class Potential:
         self.elements = list(self.card.references)
         weights = {name: values.astype(dtype) for name, values in trained.weights.items()}
         known = sorted(atomic_numbers[element] for element in self.elements)
-        self.network = Network(self.card.model.model_dump(), weights, np.array(known))
+        self.network = Network(self.card.model, weights, np.array(known))
         self._references = np.full(NUM_TYPES, np.nan)
         for element, energy in self.card.references.items():
             self._references[atomic_numbers[element]] = energy
@@ -34,11 +34,11 @@ class Potential:
         return cls(read(Path(name)), dtype)
 
     def evaluate(self, structures: Sequence[Atoms]) -> list[tuple[float, np.ndarray]]:
-        """The energy and the forces [n, 3] of each structure, all evaluated together.
+        """The energy and the forces [n, 3] of each structure; one at least, evaluated together.
 
         Raises:
-            UserError: for an element that the model does not know, or positions that are not
-                finite.
+            UserError: for an element that the model does not know, or positions or a cell that
+                are not finite.
         """
         for atoms in structures:
             self._require_known(atoms)
@@ -64,8 +64,8 @@ class Potential:
                 f"{atoms.symbols} has {', '.join(unknown)}, and the model knows "
                 f"{', '.join(self.elements)} alone"
             )
-        if not np.isfinite(atoms.positions).all():
-            raise UserError(f"{atoms.symbols} has positions that are not finite")
+        if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
+            raise UserError(f"{atoms.symbols} has positions or a cell that are not finite")
 
 
 def _forces(slopes: np.ndarray, pairs: Pairs, count: int) -> np.ndarray:

@@ -1,9 +1,8 @@
 """`model.repulsion` in numpy: the repulsion of nuclei closer than bonds are."""
 
 import numpy as np
-from ase.data import covalent_radii
 
-from ocp_physmol.model.nuclei import CORE, COULOMB, REACH, SCREENING, SCREENING_LENGTH
+from ocp_physmol.model.nuclei import CORE, COULOMB, RADII, REACH, SCREENING, SCREENING_LENGTH
 from ocp_physmol.potential.edges import Pairs
 
 
@@ -11,7 +10,7 @@ def repulsion(numbers: np.ndarray, pairs: Pairs, cutoff: float) -> tuple[np.ndar
     """Energies of atoms with `numbers` [N], half that of each pair, and the derivative of their sum
     by the vectors of `pairs`, [P, 3]; eV and Angstrom."""
     energies, slopes = np.zeros(len(numbers)), np.zeros_like(pairs.vector)
-    reach = REACH * (covalent_radii[numbers[pairs.i]] + covalent_radii[numbers[pairs.j]])
+    reach = REACH * (RADII[numbers[pairs.i]] + RADII[numbers[pairs.j]])
     reach = np.minimum(reach, cutoff)
     distance = np.sqrt((pairs.vector * pairs.vector).sum(1))
     near = np.flatnonzero(distance < reach)  # few or none, where bonds are intact

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from ocp_physmol.errors import UserError
 from ocp_physmol.files import checksum, complete_or_absent, write_json
+from ocp_physmol.model.config import PhysMolConfig
 from ocp_physmol.validation import Section, validate
 
 NUM_TYPES = len(chemical_symbols)  # atomic numbers, and 0 for the [mask] token
@@ -30,24 +31,12 @@ def _element(symbol: str) -> str:
 Element = Annotated[str, AfterValidator(_element)]
 
 
-class Options(Section):
-    """Those of `PhysMolConfig` that a `potential.network.Network` can have."""
+class Options(PhysMolConfig):
+    """Those that a `potential.network.Network` can have."""
 
-    hidden_channels: int = Field(ge=2)
-    attention_channels: int | None = Field(None, ge=1)
-    vector_channels: int = Field(ge=0)
-    num_layers: int = Field(ge=1)
-    num_heads: int = Field(ge=1)
-    num_rbf: int = Field(ge=1)
-    cutoff: float = Field(gt=0, le=100)
     readout: Literal["atom"]
-    repulsion: bool
-    prior: Literal["gfn2"] | None = None
     use_cls: Literal[False] = False
     use_adjacency: Literal[False] = False
-    use_masking: bool = False
-    regress_forces: bool = True
-    otf_graph: Literal[True] = True
 
 
 class Card(Section):
@@ -71,6 +60,8 @@ class Trained(NamedTuple):
 
 def files_of(name: Path) -> tuple[Path, Path]:
     """Weights and card of a model; `name` is either of them, or both without their ends."""
+    if name.name in ("", ".."):
+        raise UserError(f"'{name}' is no name of a model; give one such as my_model")
     stem = name.with_suffix("") if name.suffix in (".safetensors", ".json") else name
     return stem.with_name(f"{stem.name}.safetensors"), stem.with_name(f"{stem.name}.json")
 
@@ -98,7 +89,7 @@ def read(name: Path) -> Trained:
         raise UserError(f"{file} is not the file that {card_file} describes; export both again")
     try:
         weights = load_file(file)
-    except SafetensorError as e:
+    except (SafetensorError, TypeError, KeyError) as e:  # of types that numpy lacks, too
         raise UserError(f"{file} cannot be read: {e}; export it again") from e
     for key, shape in shapes(card.model).items():
         found = weights[key].shape if key in weights else None
@@ -111,7 +102,7 @@ def read(name: Path) -> Trained:
 
 def shapes(options: Options) -> dict[str, tuple[int, ...]]:
     """Of all weights that a model with these options has."""
-    d, m = options.hidden_channels, options.attention_channels or options.hidden_channels
+    d, m = options.hidden_channels, options.attention_width
     c, k = options.vector_channels, options.num_rbf
     found: dict[str, tuple[int, ...]] = {
         "embedding.type_embedding.weight": (NUM_TYPES, d - 1),

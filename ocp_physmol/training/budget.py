@@ -52,9 +52,9 @@ class Budget:
 class BudgetScheduler(LRScheduler):
     """A scheduler that looks at the clock and at the steps.
 
-    `paused` keeps validation out of the count. `at_mark` is called, off the clock, `marks` times
-    but for the last one: after (k / marks)^2 of the budget. A model that learns too much of few
-    data is at its best early, where marks are close together.
+    `paused` keeps validation out of the count. `at_mark` is called, off the clock, after the steps
+    that pass (k / marks)^2 of the budget, for k from 1 to `marks` - 1. A model that learns too much
+    of few data is at its best early, where marks are close together.
     """
 
     def __init__(

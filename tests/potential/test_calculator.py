@@ -50,12 +50,13 @@ def test_same_as_the_checkpoint(exported, checkpoint, qm9_folder):
     energies, forces = Predictor.open(checkpoint).energies_and_forces(entries)
     calculator = PhysMolCalculator(exported)
     results = calculator.calculate_many([free(entry) for entry in entries])
-    np.testing.assert_allclose([r["energy"] for r in results], energies, atol=1e-3)
+    np.testing.assert_allclose([r["energy"] for r in results], energies, rtol=0, atol=1e-5)
     for result, force in zip(results, forces):
-        np.testing.assert_allclose(result["forces"], force, atol=1e-3)
+        np.testing.assert_allclose(result["forces"], force, rtol=0, atol=1e-4)
+    assert calculator.calculate_many([]) == []
     atoms = free(entries[0])
     atoms.calc = calculator
-    assert atoms.get_potential_energy() == pytest.approx(energies[0], abs=1e-3)
+    assert atoms.get_potential_energy() == pytest.approx(energies[0], abs=1e-5)
 
 
 def test_it_relaxes(exported):
@@ -82,6 +83,10 @@ def test_several_models_give_a_mean_and_a_spread(exported, tmp_path):
     assert both["energy_std"] == pytest.approx(abs(one["energy"] - two["energy"]) / 2**0.5)
     assert both["energy_std"] > 0 and both["forces_std"].shape == (len(atoms), 3)
     assert "energy_std" not in one
+    calculator = PhysMolCalculator([exported, other])
+    atoms.calc = calculator
+    assert atoms.get_properties(["energy"])["energy"] == pytest.approx(both["energy"])
+    assert calculator.results["energy_std"] > 0
 
 
 def test_elements_that_it_does_not_know(exported):
@@ -92,6 +97,9 @@ def test_elements_that_it_does_not_know(exported):
     atoms.positions[0, 0] = np.nan
     with pytest.raises(UserError, match="not finite"):
         calculator.calculate(atoms)
+    assert not calculator.results
+    with pytest.raises(UserError, match="give atoms"):
+        PhysMolCalculator(exported).calculate()
 
 
 def test_the_prior_is_added(exported, tmp_path):
@@ -134,6 +142,7 @@ DAMAGE = {
     "no elements": (lambda n: changed_card(n, references={}), "references"),
     "an unknown element": (lambda n: changed_card(n, references={"Xx": 1.0}), "'Xx' is no element"),
     "another model": (lambda n: changed_model(n, readout="cls"), "readout"),
+    "heads that do not share the width": (lambda n: changed_model(n, num_heads=3), "num_heads"),
     "a model with unknown options": (lambda n: changed_model(n, num_hads=8), "num_heads"),
 }  # fmt: skip
 
@@ -166,6 +175,10 @@ def test_checkpoints_that_cannot_be_exported(checkpoint, trained, tmp_path, caps
     assert not list(tmp_path.iterdir())
     ends(2, "export", tmp_path / "none.pt", tmp_path / "model")
     assert "none.pt does not exist" in capsys.readouterr().err
+    ends(2, "export", checkpoint, ".")
+    assert "'.' is no name of a model" in capsys.readouterr().err
+    ends(2, "export", checkpoint, tmp_path / "model", "--elements", "H,Cu")
+    assert "has no energy of Cu" in capsys.readouterr().err
     content = torch.load(checkpoint, weights_only=True)
     torch.save({**content, "elementrefs": {}}, tmp_path / "without.pt")
     ends(2, "export", tmp_path / "without.pt", tmp_path / "model")

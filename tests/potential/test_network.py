@@ -9,7 +9,7 @@ from conftest import slab, small_model, tiny_crystal, to_batch
 from ocp_physmol.potential.edges import find_pairs
 from ocp_physmol.potential.export import weights_of
 from ocp_physmol.potential.potential import Potential
-from ocp_physmol.potential.weights import Card, Trained
+from ocp_physmol.potential.weights import Card, Options, Trained
 
 ELEMENTS = ("H", "C", "N", "O", "Al", "Cu")
 OPTIONS = {"readout": "atom", "num_rbf": 25}
@@ -28,7 +28,7 @@ def model(request):
 def in_numpy(model, dtype="float64", shift=0.0, scale=1.0) -> Potential:
     card = Card(
         format="ocp-physmol 1",
-        model=model.config.model_dump(),
+        model=Options(**model.config.model_dump()),
         references=dict.fromkeys(ELEMENTS, 0.0),
         shift=shift,
         scale=scale,
@@ -50,11 +50,19 @@ def compressed(name: str) -> Atoms:
     return atoms
 
 
+def periodic(cell) -> Atoms:
+    atoms = rattled("CH3CH2OH")
+    atoms.set_cell(cell)
+    atoms.pbc = True
+    return atoms
+
+
 STRUCTURES = {
     "molecules": [rattled("CH3CH2OH"), rattled("C6H6"), Atoms("H"), rattled("HCN")],
     "compressed": [compressed("CH3CH2OH"), compressed("N2")],
     "slab": [slab(), rattled("H2O")],
     "crystal": [tiny_crystal()],
+    "periods": [periodic([0, 0, 0]), periodic([6, 0, 0]), periodic([6, 7, 8])],
     "far apart": [Atoms("CO", [[0, 0, 0], [0, 0, 30]])],
 }
 

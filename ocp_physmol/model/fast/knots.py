@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from ocp_physmol.model.fast.splines import MAX_SPACING, STENCIL
 from ocp_physmol.model.graph import Graph
 from ocp_physmol.model.radial import RadialBasis, raised_cosine
-
-MAX_SPACING = 0.04  # Angstrom, for few and wide basis functions
 
 
 class Grid:
@@ -83,19 +82,13 @@ class Knots:
 
 
 class _Unsmooth(torch.autograd.Function):
-    """Coefficients of the spline through values on the knots: [T, R + 4, C] to [T, R, C].
-
-    The inverse of the spline's own smoothing, 1 + D/6 with D the second difference, is
-    1 - D/6 + D^2/36 up to sixth order; only neighbouring knots take part.
-    """
-
-    STENCIL = (1 / 36, -10 / 36, 54 / 36, -10 / 36, 1 / 36)
+    """Coefficients of the spline through values on the knots: [T, R + 4, C] to [T, R, C]."""
 
     @staticmethod
     def forward(ctx, values):
         count = values.shape[1] - 4
         out = values.new_zeros(len(values), count, values.shape[2])
-        for k, weight in enumerate(_Unsmooth.STENCIL):
+        for k, weight in enumerate(STENCIL):
             out.add_(values[:, k : k + count], alpha=weight)
         return out
 
@@ -103,6 +96,6 @@ class _Unsmooth(torch.autograd.Function):
     def backward(ctx, grad):
         count = grad.shape[1]
         out = grad.new_zeros(len(grad), count + 4, grad.shape[2])
-        for k, weight in enumerate(_Unsmooth.STENCIL):
+        for k, weight in enumerate(STENCIL):
             out[:, k : k + count].add_(grad, alpha=weight)
         return out
