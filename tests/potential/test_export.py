@@ -1,4 +1,4 @@
-"""ocp-physmol export, its files, and the calculator that reads them."""
+"""ocp-physmol export, its files, and PhysMolCalculator, which reads them."""
 
 import json
 import shutil
