@@ -5,9 +5,9 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from ase.neighborlist import primitive_neighbor_list
 from torch_geometric.utils import scatter
 
+from ocp_physmol.model.cell_list import listed_pairs
 from ocp_physmol.model.radial import cosine_envelope
 
 MIN_DISTANCE = 1e-6  # Angstrom; keeps derivatives finite for atoms in the same place
@@ -175,12 +175,8 @@ def _all_images(pos, cell, count, cutoff):
 
 
 def _cell_list(pos, cell, count, cutoff):
-    """The same pairs through ASE's cell list, whose cost grows linearly with the atoms."""
-    i, j, image = primitive_neighbor_list(
-        "ijS", [c > 0 for c in count], cell.double().cpu().numpy(), pos.double().cpu().numpy(),
-        cutoff, self_interaction=False,
-    )  # fmt: skip
-    # keep one of (i, j, S) and (j, i, -S): the one whose (S, j - i) begins with a positive number
-    once = np.sign(np.column_stack([image, j - i])) @ [27, 9, 3, 1] > 0
-    pair = np.stack([i, j])[:, once]
-    return torch.as_tensor(pair, device=pos.device), torch.as_tensor(image[once], device=pos.device)
+    """The same pairs through a cell list."""
+    where = pos.double().cpu().numpy(), cell.double().cpu().numpy()
+    i, j, image = listed_pairs(*where, [c > 0 for c in count], cutoff)
+    pair = torch.as_tensor(np.stack([i, j]), device=pos.device)
+    return pair, torch.as_tensor(image, device=pos.device)

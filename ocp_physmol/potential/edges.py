@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 from ase import Atoms
-from ase.neighborlist import primitive_neighbor_list
 
+from ocp_physmol.model.cell_list import listed_pairs
 from ocp_physmol.model.fast.loops import Edges
 
 LARGE = 500  # atoms; from here on ASE's cell list beats all pairs
@@ -28,11 +28,9 @@ def find_pairs(atoms: Atoms, cutoff: float) -> Pairs:
         vector = atoms.positions[j] - atoms.positions[i]
         near = (vector * vector).sum(1) < cutoff**2
         return Pairs(i[near], j[near], vector[near])
-    cell = atoms.get_cell(complete=True)
-    i, j, image, vector = primitive_neighbor_list("ijSD", pbc, cell, atoms.positions, cutoff)
-    # one of (i, j, S) and (j, i, -S): the one whose (S, j - i) begins with a positive number
-    once = np.sign(np.column_stack([image, j - i])) @ [27, 9, 3, 1] > 0
-    return Pairs(i[once], j[once], vector[once])
+    cell = atoms.get_cell(complete=True).array
+    i, j, image = listed_pairs(atoms.positions, cell, pbc, cutoff)
+    return Pairs(i, j, atoms.positions[j] - atoms.positions[i] + image @ cell)
 
 
 def join(parts: list[Pairs], natoms: list[int]) -> Pairs:
