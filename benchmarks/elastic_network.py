@@ -5,7 +5,7 @@ python benchmarks/elastic_network.py --data data/quickstart/train --molecules 50
 
 import argparse
 
-import ocp_physmol  # noqa: F401  # before fairchem, which it makes importable
+import ocp_physmol.plugin  # noqa: F401  # makes fairchem importable
 
 # isort: split
 import numpy as np

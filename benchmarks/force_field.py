@@ -10,7 +10,7 @@ python benchmarks/force_field.py --data data/quickstart/train --molecules 400 --
 import argparse
 import json
 
-import ocp_physmol  # noqa: F401  # before fairchem, which it makes importable
+import ocp_physmol.plugin  # noqa: F401  # makes fairchem importable
 
 # isort: split
 import numpy as np

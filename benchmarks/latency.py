@@ -10,7 +10,7 @@ from tblite.ase import TBLite  # before torch, which brings an older libgomp
 # isort: split
 import click
 
-import ocp_physmol  # noqa: F401  # before fairchem, which it makes importable
+import ocp_physmol.plugin  # noqa: F401  # makes fairchem importable
 
 # isort: split
 import numpy as np

@@ -26,7 +26,7 @@ from fairchem.core.common.utils import setup_imports
 from tqdm import tqdm
 
 from ocp_physmol.errors import exit_on_user_error
-from ocp_physmol.fairchem_compat.scatter_fallback import SparseTensor
+from ocp_physmol.scatter_fallback import SparseTensor
 
 REFERENCE = "SchNet"
 NEED_TORCH_SPARSE = ("DimeNet++", "GemNet-dT")

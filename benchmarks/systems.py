@@ -3,7 +3,7 @@
 import statistics
 import time
 
-import ocp_physmol  # noqa: F401  # before fairchem, which it makes importable
+import ocp_physmol.plugin  # noqa: F401  # makes fairchem importable
 
 # isort: split
 import numpy as np

@@ -1,22 +1,56 @@
-"""PhysMol as a plugin of the Open Catalyst framework (fairchem-core 1.10).
+"""PhysMol: a potential for molecules and catalysts, and a plugin of the Open Catalyst framework.
 
-Importing the package makes fairchem importable without compiled extensions, keeps it from running
-code that files hold, and registers the model, the trainer, the losses and the dataset in fairchem's
-registry, in this process.
+The potential needs neither fairchem nor torch, so importing the package imports none of them. What
+trains and evaluates does; ocp_physmol.plugin makes it known to fairchem.
 """
 
-from ocp_physmol.fairchem_compat import scatter_fallback
+import importlib
+from typing import TYPE_CHECKING, Any
 
-scatter_fallback.install()  # before anything imports fairchem
+if TYPE_CHECKING:
+    from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
+    from ocp_physmol.fairchem_compat.conservative import ConservativeModel
+    from ocp_physmol.model.physmol import PhysMol
+    from ocp_physmol.potential.calculator import PhysMolCalculator
+    from ocp_physmol.training.trainer import PhysMolTrainer
 
-from ocp_physmol import losses as _losses  # noqa: E402, F401
-from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset  # noqa: E402
-from ocp_physmol.fairchem_compat import files_as_data  # noqa: E402
-from ocp_physmol.fairchem_compat.conservative import ConservativeModel  # noqa: E402
-from ocp_physmol.model.physmol import PhysMol  # noqa: E402
-from ocp_physmol.training.trainer import PhysMolTrainer  # noqa: E402
-
-files_as_data.install()
-
-__all__ = ["ConservativeModel", "PhysMol", "PhysMolLmdbDataset", "PhysMolTrainer"]
+__all__ = [
+    "ConservativeModel",
+    "PhysMol",
+    "PhysMolCalculator",
+    "PhysMolLmdbDataset",
+    "PhysMolTrainer",
+    "register",
+]
 __version__ = "0.2.0"
+
+_PLACES = {
+    "ConservativeModel": "fairchem_compat.conservative",
+    "PhysMol": "model.physmol",
+    "PhysMolCalculator": "potential.calculator",
+    "PhysMolLmdbDataset": "datasets.lmdb_dataset",
+    "PhysMolTrainer": "training.trainer",
+}
+
+
+def register() -> None:
+    """Import ocp_physmol.plugin; a UserError if fairchem is not installed."""
+    from ocp_physmol.errors import UserError
+
+    try:
+        importlib.import_module("ocp_physmol.plugin")
+    except ModuleNotFoundError as e:
+        if e.name is None or e.name.split(".")[0] == "ocp_physmol":
+            raise
+        raise UserError(
+            f"{e.name} is not installed, which training and evaluating need; "
+            "pip install 'ocp-physmol[train]'"
+        ) from e
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'ocp_physmol' has no attribute '{name}'")
+    if name != "PhysMolCalculator":
+        register()
+    return getattr(importlib.import_module(f"ocp_physmol.{_PLACES[name]}"), name)

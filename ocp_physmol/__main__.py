@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ocp_physmol import trust
+from ocp_physmol import register, trust
 from ocp_physmol.errors import exit_on_user_error
 from ocp_physmol.parent import end_with_parent_if_asked
 
@@ -20,18 +20,21 @@ DATA = {
     }
 }
 COMMANDS = {
+    "Molecules": {
+        "relax": ("molecules.relax", "Relax molecules to the minima next to them."),
+        "vibrations": ("molecules.vibrations", "Frequencies of molecules, a spectrum."),
+    },
     "Data": {"data": (DATA, "Make a data set: qm9, oc20, emt, files or curvature.")},
     "Train and use a model": {
         "train": ("own_data.command", "Train on your own files, or the model of a config."),
         "validate": ("run.cli --mode validate", "Errors of a checkpoint on dataset.val."),
         "predict": ("run.cli --mode predict", "Predictions for dataset.test."),
-        "relax": ("run.cli --mode run-relaxations", "Relax the structures of dataset.relax."),
         "export": ("potential.export", "Write a model to two files, for PhysMolCalculator in ASE."),
     },
     "Judge a model's energy surface": {
         "recover": ("evaluation.recovery", "Relax displaced molecules back to their minima."),
         "assemble": ("evaluation.assembly", "Relax molecules from their functional groups."),
-        "vibrations": ("evaluation.vibrations", "Harmonic frequencies, beside QM9's."),
+        "frequencies": ("evaluation.vibrations", "Harmonic frequencies, beside QM9's."),
         "stability": ("evaluation.stability", "Molecules compressed, colliding and hot."),
         "bond-parameters": ("evaluation.bond_parameters", "Bond strengths and lengths of Eq. 5."),
     },
@@ -44,6 +47,10 @@ COMMANDS = {
     "Open Catalyst leaderboard": {
         "leaderboard": ("leaderboard.command", "Gather, check or score a submission."),
     },
+}
+WITH_CONFIG = {  # what subcommands are that get --config-yml: fairchem's, on any data
+    "train": "run.cli --mode train",
+    "relax": "run.cli --mode run-relaxations",
 }
 HIDDEN = {  # what `experiments` calls
     "judge": ("experiments.judge", "Judge one checkpoint on molecules."),
@@ -63,13 +70,25 @@ class LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.places)
 
+    def resolve_command(self, ctx: click.Context, args: list[str]):
+        name, *rest = args
+        if name in WITH_CONFIG and any(arg.startswith("--config") for arg in rest):
+            return name, self._loaded(WITH_CONFIG[name], name, ""), rest
+        return super().resolve_command(ctx, args)
+
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in self.places:
             return None
         place, line = self.places[name]
         if isinstance(place, dict):
             return LazyGroup(place, name=name, help=line)
+        return self._loaded(place, name, line)
+
+    @staticmethod
+    def _loaded(place: str, name: str, line: str) -> click.Command:
         module_name, *arguments = place.split()
+        if not module_name.startswith("molecules."):  # which needs no fairchem
+            register()
         module = importlib.import_module(f"ocp_physmol.{module_name}")
         return getattr(module, "command", None) or _pass_on(name, line, module.main, arguments)
 

@@ -1,5 +1,8 @@
 """Reading checkpoints safely."""
 
+import ocp_physmol.scatter_fallback  # noqa: F401  # fairchem needs it
+
+# isort: split
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +13,8 @@ from fairchem.core.common.utils import match_state_dict
 from pydantic import AfterValidator, ConfigDict, Field
 from torch import nn
 
+from ocp_physmol.data_only import load_tensors
 from ocp_physmol.errors import UserError, lacks_memory
-from ocp_physmol.trust import load_tensors
 from ocp_physmol.validation import Section, validate
 
 # model keys that change what the weights mean, but not their shapes

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import ocp_physmol  # noqa: F401  # before fairchem, which it makes importable
+import ocp_physmol.plugin  # noqa: F401  # makes fairchem importable
 
 # isort: split
 import pytest

@@ -7,7 +7,8 @@ from ase.build import molecule
 from ase.data import covalent_radii
 from scipy.spatial.transform import Rotation
 
-from ocp_physmol.geometry import align, bonded, bonds, sharp_soft_bonds, soft_bonds
+from ocp_physmol.geometry import bonded, bonds
+from ocp_physmol.tensor_geometry import align, sharp_soft_bonds, soft_bonds
 
 
 def test_alignment_is_the_best_one():

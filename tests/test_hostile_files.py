@@ -121,7 +121,7 @@ def test_checkpoint_of_a_run(arguments, hostile, qm9_folder, tmp_path):
     refused(result, hostile, "posix.mknod", ASKED)
 
 
-@pytest.mark.parametrize("command", ["recover", "vibrations", "assemble", "stability"])
+@pytest.mark.parametrize("command", ["recover", "frequencies", "assemble", "stability"])
 def test_checkpoint_of_a_command(command, hostile, qm9_folder, capsys):
     ends(2, command, "--checkpoint", hostile, "--data", qm9_folder / "test")
     error = capsys.readouterr().err

@@ -49,7 +49,7 @@ def test_it_holds_nothing_but_tensors_and_plain_values():
 @pytest.mark.slow
 def test_it_opens_in_a_process_that_has_imported_nothing_else():
     code = (
-        "import ocp_physmol; from fairchem.core import OCPCalculator; "
+        "import ocp_physmol.plugin; from fairchem.core import OCPCalculator; "
         f"OCPCalculator(checkpoint_path={str(CHECKPOINT)!r}, cpu=True, seed=0)"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, cwd="/")

@@ -15,7 +15,7 @@ from numpy.core.multiarray import _reconstruct
 from numpy.core.numeric import _frombuffer
 from torch_geometric.data import Data
 
-from ocp_physmol import trust
+from ocp_physmol import data_only, trust
 from ocp_physmol.errors import UserError
 from ocp_physmol.fairchem_compat.files_as_data import WITH_NUMPY, WITH_PICKLE, WITH_TORCH
 
@@ -38,10 +38,10 @@ def test_structures_are_data(protocol):
         half=torch.ones(2, dtype=torch.bfloat16), size=torch.Size([3]), kind=torch.float64,
         weight=torch.nn.Parameter(torch.ones(2)), groups={1, 2}, edge_attr=None,
     )  # fmt: skip
-    read = trust.loads(pickle.dumps(structure, protocol))
+    read = data_only.loads(pickle.dumps(structure, protocol))
     assert read.keys() == structure.keys()
     for key, value in structure.to_dict().items():
-        filled = [trust._Array] if type(value) is np.ndarray else []
+        filled = [data_only._Array] if type(value) is np.ndarray else []
         assert type(read[key]) in [type(value), *filled]
         same = read[key] == value
         assert same.all() if isinstance(value, torch.Tensor | np.ndarray) else same, key
@@ -69,8 +69,8 @@ def test_what_is_no_data_is_refused_by_name(hostile, named, tmp_path, monkeypatc
             content = pickle.dumps(hostile, protocol)
         except TypeError:  # os, a module, is never pickled
             continue
-        with pytest.raises(trust.Refused, match=named):
-            trust.loads(content)
+        with pytest.raises(data_only.Refused, match=named):
+            data_only.loads(content)
     assert not list(tmp_path.iterdir())
 
 
@@ -80,7 +80,7 @@ def test_a_pickle_in_a_tensors_storage(tmp_path, monkeypatch):
     torch.save(Hostile(os.system, "touch marker"), tmp_path / "inner.pt")
     inner = (tmp_path / "inner.pt").read_bytes()
     with pytest.raises(pickle.UnpicklingError):
-        trust.loads(pickle.dumps(Hostile(torch.storage._load_from_bytes, inner)))
+        data_only.loads(pickle.dumps(Hostile(torch.storage._load_from_bytes, inner)))
     assert not (tmp_path / "marker").exists()
 
 
@@ -119,14 +119,14 @@ NO_NUMBERS = {
 def test_arrays_are_numbers(name):
     """NumPy believes what a pickled dtype says, and would read and write anywhere."""
     with pytest.raises(pickle.UnpicklingError):
-        trust.loads(pickle.dumps({"deep": NO_NUMBERS[name]}))
+        data_only.loads(pickle.dumps({"deep": NO_NUMBERS[name]}))
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_arrays_stay_what_they_are(protocol):
     arrays = [np.arange(6).reshape(2, 3), np.ones((2, 2), ">f4"), np.array(["a", "bc"]),
               np.asfortranarray(np.eye(2)[:, ::-1]), np.zeros((0, 3)), np.array(1.5)]  # fmt: skip
-    read = trust.loads(pickle.dumps(arrays, protocol))
+    read = data_only.loads(pickle.dumps(arrays, protocol))
     again = pickle.loads(pickle.dumps(read))  # as from a data loader's process
     for array, other in zip([*arrays, *arrays], [*read, *again]):
         assert other.dtype.newbyteorder("=") == array.dtype.newbyteorder("=")
@@ -141,16 +141,16 @@ def test_an_archive_of_an_old_torch(tmp_path):
         link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path / "outside")
         tar.addfile(link)
     with pytest.raises(UserError, match=r"old.pt is refused: it is a tar archive.* give --trust"):
-        trust.load_tensors(tmp_path / "old.pt")
+        data_only.load_tensors(tmp_path / "old.pt")
     inner = Hostile(torch.storage._load_from_bytes, (tmp_path / "old.pt").read_bytes())
-    with pytest.raises(trust.Refused, match="it is a tar archive"):
-        trust.loads(pickle.dumps(inner))
+    with pytest.raises(data_only.Refused, match="it is a tar archive"):
+        data_only.loads(pickle.dumps(inner))
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x04", b"garbage", b"(" * 100000 + b"."])
 def test_damage_is_one_kind_of_error(content):
     with pytest.raises(pickle.UnpicklingError):
-        trust.loads(content) if content else trust.loads(b"\x80")
+        data_only.loads(content) if content else data_only.loads(b"\x80")
 
 
 @pytest.mark.parametrize(
@@ -161,17 +161,21 @@ def test_damaged_files_are_refused(content, tmp_path):
     with pytest.raises(
         UserError, match=r"weights .*file\.pt cannot be read .*; use an undamaged one"
     ):
-        trust.load_tensors(tmp_path / "file.pt", kind="weights")
+        data_only.load_tensors(tmp_path / "file.pt", kind="weights")
 
 
 def test_a_user_may_trust(tmp_path, monkeypatch):
     monkeypatch.setenv(trust.VARIABLE, "1")
     content = Hostile(os.path.join, "a", "b")
     torch.save(content, tmp_path / "file.pt")
-    assert trust.loads(pickle.dumps(content)) == trust.load_tensors(tmp_path / "file.pt") == "a/b"
+    assert (
+        data_only.loads(pickle.dumps(content))
+        == data_only.load_tensors(tmp_path / "file.pt")
+        == "a/b"
+    )
     monkeypatch.setenv(trust.VARIABLE, "0")
     with pytest.raises(UserError, match=r"asks for posixpath.join, .* give --trust"):
-        trust.load_tensors(tmp_path / "file.pt")
+        data_only.load_tensors(tmp_path / "file.pt")
 
 
 # ---- that there is no other way in
@@ -181,7 +185,7 @@ WAYS = (
     r"|yaml\.(?:unsafe|full)_load|yaml\.load\((?!.*Loader=UniqueKeyLoader)"
 )
 # the only file of the package that unpickles, and one that reads annotations of classes
-OPENED = {"trust.py", "run/signatures.py"}
+OPENED = {"data_only.py", "run/signatures.py"}
 # of fairchem: what it reads of its own package, of a job that this user submitted, the names of its
 # tasks, and scripts that this package does not call
 OF_THE_HOST = {

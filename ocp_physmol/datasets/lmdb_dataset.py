@@ -14,9 +14,9 @@ from fairchem.core.common.registry import registry
 from fairchem.core.datasets.lmdb_dataset import LmdbDataset
 from torch_geometric.data.data import BaseData
 
+from ocp_physmol.data_only import Refused, loads
 from ocp_physmol.datasets.entry_check import find_problem, kinds
 from ocp_physmol.errors import UserError, blame, lacks_memory
-from ocp_physmol.trust import Refused, loads
 
 UNREADABLE_ARRAYS = (ValueError, AssertionError, OSError, EOFError, KeyError, zipfile.BadZipFile)
 DAMAGE = (lmdb.Error, pickle.UnpicklingError, EOFError, TypeError, AttributeError, ImportError)

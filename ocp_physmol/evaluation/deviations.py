@@ -11,6 +11,7 @@ from ocp_physmol import geometry
 from ocp_physmol.datasets.identifiers import identifier
 from ocp_physmol.relaxation.batched import Frame
 from ocp_physmol.relaxation.predictor import Predictor
+from ocp_physmol.tensor_geometry import align
 
 FAR, DRIFTED = 0.2, 0.5  # Angstrom, of mean displacement
 CONFIDENCE, RESAMPLES = 0.95, 2000  # of intervals, by bootstrap over molecules
@@ -117,4 +118,4 @@ def _align(positions: np.ndarray, reference: np.ndarray) -> np.ndarray:
     if not np.isfinite(positions).all():
         return positions
     pair = (torch.from_numpy(p.astype(float)) for p in (positions, reference))
-    return geometry.align(*pair).numpy()
+    return align(*pair).numpy()

@@ -159,14 +159,14 @@ def require_frequencies(data: Path) -> None:
         )
 
 
-@click.command("vibrations", context_settings={"show_default": True}, params=[CHECKPOINTS])
+@click.command("frequencies", context_settings={"show_default": True}, params=[CHECKPOINTS])
 @click.option("--data", type=PATH, default="data/quickstart/test", help="LMDBs of QM9.")
 @click.option("--molecules", type=COUNT, default=64, help="Take the first so many.")
-@click.option("--output", type=PATH, default="runs/vibrations", help="Folder.")
+@click.option("--output", type=PATH, default="runs/frequencies", help="Folder.")
 def command(checkpoints: dict[str, Path], data: Path, molecules: int, output: Path) -> None:
     """Compare the harmonic frequencies of models with those of QM9.
 
-    At each model's own minima and at those of the data. Prints a table; writes vibrations.json and
+    At each model's own minima and at those of the data. Prints a table; writes frequencies.json and
     a figure.
     """
     require_frequencies(data)
@@ -187,8 +187,8 @@ def command(checkpoints: dict[str, Path], data: Path, molecules: int, output: Pa
     formats = ("", ".2f", ".0%", ".0%", ".0%", "", *[".0f"] * 4)
     click.echo("\nHarmonic frequencies beside DFT's; MAE in 1/cm, by band of DFT's frequency\n")
     click.echo(tabulate(rows, headers, floatfmt=formats, missingval="-"))
-    vibrations_figure(output / "vibrations.png", results)
+    vibrations_figure(output / "frequencies.png", results)
     protocol = {**vars(TO_MINIMUM), "displacement": DISPLACEMENT}
     report = {"data": str(data), "protocol": protocol, "models": results}
-    write_json(output / "vibrations.json", report)
-    click.echo(f"\nWritten: {output / 'vibrations.json'} and the figure beside it")
+    write_json(output / "frequencies.json", report)
+    click.echo(f"\nWritten: {output / 'frequencies.json'} and the figure beside it")

@@ -1,1 +1,3 @@
 """Trainings that are compared: launched, judged, recorded, reported."""
+
+import ocp_physmol.scatter_fallback  # noqa: F401  # fairchem needs it

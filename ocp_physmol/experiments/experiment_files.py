@@ -11,7 +11,7 @@ from fairchem.core.common.utils import UniqueKeyLoader, load_config, merge_dicts
 from pydantic import Field, create_model, model_validator
 
 from ocp_physmol.calculators.pool import Source
-from ocp_physmol.datasets.qm9 import SPLITS
+from ocp_physmol.datasets.qm9 import MAX_HEAVY_ATOMS, SPLITS
 from ocp_physmol.datasets.surfaces import Splitting, part_folder
 from ocp_physmol.errors import UserError, blame
 from ocp_physmol.experiments.launch import Chain, model_command
@@ -22,6 +22,7 @@ from ocp_physmol.run.schema import Config, Seed
 from ocp_physmol.run.sweep import folder_name, sweep
 from ocp_physmol.validation import Section, validate
 
+SMALL = 7  # heavy atoms, of the molecules that a laptop trains on in minutes
 Seconds = Annotated[float, Field(gt=0, examples=[900])]
 
 
@@ -58,13 +59,15 @@ class Surfaces(Splitting):
 class Experiment(Section):
     """A file: `title`, `seconds`, and either `runs` by name, or `config` and `sweep`.
 
-    With `seeds`, each run is trained with each of them. With `surfaces`, the data are relaxations
-    on surfaces, and each run is trained on each of their parts.
+    With `seeds`, each run is trained with each of them. The data are QM9's molecules of at most
+    `max_heavy_atoms`, or with `surfaces` relaxations on surfaces, and each run is trained on each
+    of their parts.
     """
 
     title: str = Field(examples=["'Models, trained for the same time'"])
     seconds: Seconds
     seeds: list[Seed] = Field([], min_length=1)
+    max_heavy_atoms: Annotated[int, Field(ge=1, le=MAX_HEAVY_ATOMS)] = SMALL  # of molecules
     surfaces: Surfaces | None = None
     runs: dict[Any, EntryWithSections] = Field({}, min_length=1)  # type: ignore[valid-type]
     config: str = ""
@@ -84,7 +87,9 @@ class Experiment(Section):
     @property
     def default_data(self) -> Path:
         """The folder of the splits, where none is named."""
-        return Path("data/surfaces" if self.surfaces else "data/quickstart")
+        if self.surfaces:
+            return Path("data/surfaces")
+        return Path("data/quickstart" if self.max_heavy_atoms == SMALL else "data/qm9")
 
 
 @dataclass(frozen=True)

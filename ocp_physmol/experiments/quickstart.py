@@ -15,7 +15,12 @@ from ocp_physmol.evaluation.energy_force_errors import energy_and_force_errors
 from ocp_physmol.evaluation.molecule_sets import MOLECULES
 from ocp_physmol.evaluation.recovery import Protocol, recover
 from ocp_physmol.evaluation.structure_tasks import panel_rows, table
-from ocp_physmol.experiments.experiment_files import Run, labelled_folder, read_experiment
+from ocp_physmol.experiments.experiment_files import (
+    SMALL,
+    Run,
+    labelled_folder,
+    read_experiment,
+)
 from ocp_physmol.experiments.launch import BEST, launch
 from ocp_physmol.experiments.provenance import write_result
 from ocp_physmol.experiments.trained import open_run
@@ -37,7 +42,6 @@ SUMMARY = {
     "train_seconds": "training (s)",
     "train_steps": "training (steps)",
 }
-MAX_HEAVY_ATOMS = 7
 
 
 @click.command("quickstart", context_settings={"show_default": True})
@@ -73,7 +77,7 @@ def command(seconds: float, molecules: int, data: Path, output: Path, seed: int)
     }
     protocol = Protocol()
     click.echo(
-        f"\nHeld-out QM9 molecules of at most {MAX_HEAVY_ATOMS} heavy atoms; relaxation of "
+        f"\nHeld-out QM9 molecules of at most {SMALL} heavy atoms; relaxation of "
         f"{len(chosen)} after noise of {protocol.noise} Å, L-BFGS, at most {protocol.steps} "
         f"steps to {protocol.fmax} eV/Å\n\n{table(results, SUMMARY)}"
     )
@@ -85,10 +89,10 @@ def command(seconds: float, molecules: int, data: Path, output: Path, seed: int)
     write_result(metrics, content, len(chains), started, beside)
 
 
-def make_data(folder: Path, runs: Iterable[Run]) -> None:
-    """Make QM9's small molecules, and GFN2-xTB's labels if `runs` need them, if not yet there."""
+def make_data(folder: Path, runs: Iterable[Run], max_heavy_atoms: int = SMALL) -> None:
+    """Make molecules of QM9, and GFN2-xTB's labels if `runs` need them, if not yet there."""
     if not (folder / "report.json").is_file():
-        qm9.make(folder, max_heavy_atoms=MAX_HEAVY_ATOMS)
+        qm9.make(folder, max_heavy_atoms=max_heavy_atoms)
     labelled, pushes = labelled_folder(folder), [run.pushes for run in runs]
     needed = max((p for p in pushes if p is not None), default=None)
     if needed is not None and not curvature.is_made(folder, labelled, "gfn2", needed):

@@ -26,13 +26,14 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class OnMolecules:
-    """QM9's small molecules."""
+    """Molecules of QM9."""
 
     data: Path
     molecules: int  # to relax
+    max_heavy_atoms: int
 
     def prepare(self, runs: Iterable[Run]) -> None:
-        make_data(self.data, runs)
+        make_data(self.data, runs, self.max_heavy_atoms)
         require_frequencies(self.data / "test")
 
     def judging(self, run: Run, folder: Path, record: Path) -> list[str]:
@@ -69,4 +70,4 @@ def task_of(
         return OnSurfaces(folder, source, experiment.surfaces)
     if source is not None:
         raise UserError("--source: this experiment has molecules; leave the option out")
-    return OnMolecules(folder, molecules or MOLECULES)
+    return OnMolecules(folder, molecules or MOLECULES, experiment.max_heavy_atoms)

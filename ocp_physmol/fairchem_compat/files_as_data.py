@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from fairchem.core.modules import evaluator, transforms
 
-from ocp_physmol import trust
+from ocp_physmol import data_only, trust
 
 # modules of fairchem that open files of a user with torch.load, pickle.loads and np.load
 WITH_TORCH = (
@@ -24,7 +24,7 @@ WITH_NUMPY = ("datasets.base_dataset",)
 class _Torch(types.ModuleType):
     """torch, but what it loads is data."""
 
-    load = staticmethod(trust.load_tensors)
+    load = staticmethod(data_only.load_tensors)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(torch, name)
@@ -35,7 +35,7 @@ def install() -> None:
     for module in (transforms, evaluator):  # which evaluate names that a config gives
         vars(module)["eval"] = vars(module).__getitem__
     arrays = {**vars(np), "load": _load_arrays}
-    pickles = SimpleNamespace(loads=trust.loads, load=lambda file: trust.loads(file.read()))
+    pickles = SimpleNamespace(loads=data_only.loads, load=lambda file: data_only.loads(file.read()))
     for names, attribute, stand_in in (
         (WITH_TORCH, "torch", _Torch("torch")),
         (WITH_PICKLE, "pickle", pickles),

@@ -7,13 +7,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ocp_physmol.geometry import soft_bonds
 from ocp_physmol.model.config import PhysMolConfig
 from ocp_physmol.model.elements import covalent_radii
 from ocp_physmol.model.fast.kernels import attend
 from ocp_physmol.model.fast.knots import Knots
 from ocp_physmol.model.fast.loops import Edges
 from ocp_physmol.model.graph import Graph
+from ocp_physmol.tensor_geometry import soft_bonds
 
 STRONG_DIRECTIONS = 20.0  # how much larger u starts than v, for products to be felt from the start
 

@@ -1,5 +1,8 @@
 """PhysMol (section 3, Fig. 1a) with fairchem's face: a batch of structures in, outputs out."""
 
+import ocp_physmol.scatter_fallback  # noqa: F401  # fairchem needs it
+
+# isort: split
 from collections.abc import Sequence
 from typing import NamedTuple
 

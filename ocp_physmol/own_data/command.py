@@ -18,7 +18,6 @@ from ocp_physmol.own_data.conversion import make_data
 from ocp_physmol.own_data.judgement import ROWS, Judgement, judge
 from ocp_physmol.own_data.reference import Reference
 from ocp_physmol.relaxation.predictor import Predictor, open_labelled
-from ocp_physmol.run import cli
 
 MINUTES = 10  # of a training without --time and --epochs
 CELLS = (
@@ -32,7 +31,7 @@ UNKNOWN = (
 NEXT_STEPS = """
 To use the model, with energies in eV and forces in eV/Å:
 
-    import ocp_physmol
+    import ocp_physmol.plugin
     from fairchem.core import OCPCalculator
     atoms.calc = OCPCalculator(checkpoint_path="{best}")
 
@@ -43,18 +42,8 @@ edit {config} and:
 """
 
 
-class TrainCommand(click.Command):
-    """With --config-yml, this is fairchem's command line, which parses all its arguments."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if any(arg.startswith("--config") for arg in args):
-            cli.main(["--mode", "train", *args])
-            ctx.exit()
-        return super().parse_args(ctx, args)
-
-
 @click.command(
-    "train", cls=TrainCommand,
+    "train",
     context_settings={"show_default": True, "ignore_unknown_options": True},
     epilog="`ocp-physmol train --config-yml FILE` trains the model of a config, on any data. It is "
     "fairchem's command line; `ocp-physmol train --config-yml FILE --help` lists its options.",

@@ -1,17 +1,21 @@
 """A calculator of ASE in numpy, for one structure or many."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.outputs import Properties
 
-from ocp_physmol.calculators.pool import CalculatorPool, Refusal, Source
+from ocp_physmol.calculators.pool import Answer, CalculatorPool, Refusal, Source
 from ocp_physmol.errors import UserError
 from ocp_physmol.potential.potential import Potential
+from ocp_physmol.potential.shipped import shipped_models
 from ocp_physmol.progress import chunks
+
+BATCH = 64  # structures that are evaluated together
 
 
 class PhysMolCalculator(Calculator):
@@ -21,7 +25,9 @@ class PhysMolCalculator(Calculator):
     `forces_std` in `results`: they tell how far to trust it.
 
     Args:
-        models: files that `ocp-physmol export` has written, of one model or more.
+        models: files that `ocp-physmol export` has written, of one model or more. By default, those
+            that come with the package.
+        prior: of the models that come with the package: none, or "gfn2", which needs the extra xtb.
 
     Raises:
         UserError: for files that do not fit, or models of different priors; in a calculation, for
@@ -30,8 +36,17 @@ class PhysMolCalculator(Calculator):
 
     implemented_properties = ["energy", "free_energy", "forces"]  # noqa: RUF012  # ASE's
 
-    def __init__(self, models: str | Path | Sequence[str | Path], **options) -> None:
+    def __init__(
+        self,
+        models: str | Path | Sequence[str | Path] | None = None,
+        prior: str | None = None,
+        **options,
+    ) -> None:
         super().__init__(**options)
+        if models is None:
+            models = shipped_models(prior)
+        elif prior is not None:
+            raise UserError("give either models, which say their prior themselves, or a prior")
         names = [models] if isinstance(models, str | Path) else models
         self.potentials = [Potential.open(name) for name in names]
         if not self.potentials:
@@ -55,30 +70,45 @@ class PhysMolCalculator(Calculator):
         return Properties(known)
 
     def calculate_many(
-        self, structures: Sequence[Atoms], batch_size: int = 64, title: str | None = None
+        self, structures: Sequence[Atoms], batch_size: int = BATCH, title: str | None = None
     ) -> list[dict]:
         """The `results` of each structure, with a progress bar if there is a title.
 
-        The prior is computed on all cores.
+        The prior is computed on all cores. A UserError for one that is refused.
         """
-        parts = chunks(list(structures), batch_size, title)
-        return [result for part in parts for result in self._calculate(part)]
-
-    def _calculate(self, structures: Sequence[Atoms]) -> list[dict]:
-        found = [potential.evaluate(structures) for potential in self.potentials]
-        results = [_mean(answers) for answers in zip(*found)]
-        if self._pool is not None:
-            for result, atoms, answer in zip(results, structures, self._of_prior(structures)):
+        found = []
+        for part in chunks(list(structures), batch_size, title):
+            for atoms, answer in zip(part, self.answer(part)):
                 if isinstance(answer, Refusal):
-                    raise UserError(f"{self.prior} refuses {atoms.symbols}: {answer}")
-                result["energy"] += answer[0]
-                result["forces"] = result["forces"] + answer[1]
-        return [{**result, "free_energy": result["energy"]} for result in results]
+                    raise UserError(f"{atoms.symbols} is refused: {answer}")
+                found.append(answer)
+        return found
 
-    def _of_prior(self, structures: Sequence[Atoms]):
-        assert self._pool is not None
-        if any(atoms.pbc.any() for atoms in structures):
-            raise UserError(f"the prior {self.prior} is for free molecules; set pbc = False")
+    def answer(self, structures: Sequence[Atoms]) -> list[dict | Refusal]:
+        """The `results` of each structure, or why it has none."""
+        parts = chunks(list(structures), BATCH)
+        return [answer for part in parts for answer in self._answer(part)]
+
+    def _answer(self, structures: Sequence[Atoms]) -> list[dict | Refusal]:
+        found: dict[int, Any] = {}
+        for place, atoms in enumerate(structures):
+            reasons = [potential.unfit(atoms) for potential in self.potentials]
+            if reason := next(filter(None, reasons), None):
+                found[place] = Refusal(reason)
+            elif self.prior and atoms.pbc.any():
+                found[place] = Refusal(f"{self.prior} is for free molecules; set pbc = False")
+        fit = [place for place in range(len(structures)) if place not in found]
+        known = [structures[place] for place in fit]
+        if known:
+            answers = zip(*(potential.evaluate(known) for potential in self.potentials))
+            found |= dict(zip(fit, map(_mean, answers)))
+        for place, answer in zip(fit, self._of_prior(known)):
+            found[place] = _sum(found[place], answer)
+        return [found[place] for place in range(len(structures))]
+
+    def _of_prior(self, structures: Sequence[Atoms]) -> Iterable[Answer]:
+        if self._pool is None:
+            return ()
         return self._pool.evaluate(
             {"numbers": atoms.numbers, "positions": atoms.positions} for atoms in structures
         )
@@ -90,4 +120,11 @@ def _mean(answers: Sequence[tuple[float, np.ndarray]]) -> dict:
     result = {"energy": float(energies.mean()), "forces": forces.mean(0)}
     if len(answers) > 1:
         result |= {"energy_std": float(energies.std(ddof=1)), "forces_std": forces.std(0, ddof=1)}
-    return result
+    return {**result, "free_energy": result["energy"]}
+
+
+def _sum(result: dict, of_prior: Answer) -> dict | Refusal:
+    if isinstance(of_prior, Refusal):
+        return of_prior
+    energy, forces = result["energy"] + of_prior[0], result["forces"] + of_prior[1]
+    return {**result, "energy": energy, "free_energy": energy, "forces": forces}

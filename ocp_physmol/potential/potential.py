@@ -7,7 +7,6 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers
 
-from ocp_physmol.errors import UserError
 from ocp_physmol.potential.edges import Pairs, find_pairs, join
 from ocp_physmol.potential.network import Network
 from ocp_physmol.potential.repulsion import repulsion
@@ -36,12 +35,8 @@ class Potential:
     def evaluate(self, structures: Sequence[Atoms]) -> list[tuple[float, np.ndarray]]:
         """The energy and the forces [n, 3] of each structure; one at least, evaluated together.
 
-        Raises:
-            UserError: for an element that the model does not know, or positions or a cell that
-                are not finite.
+        None of them may be `unfit`.
         """
-        for atoms in structures:
-            self._require_known(atoms)
         natoms = [len(atoms) for atoms in structures]
         pairs = join([find_pairs(atoms, self.network.cutoff) for atoms in structures], natoms)
         numbers = np.concatenate([atoms.numbers for atoms in structures])
@@ -55,17 +50,15 @@ class Potential:
         sums = [self.card.shift + part.sum() for part in np.split(energies, ends)]
         return list(zip(sums, np.split(forces, ends)))
 
-    def _require_known(self, atoms: Atoms) -> None:
+    def unfit(self, atoms: Atoms) -> str | None:
+        """Why a structure cannot be evaluated; None if it can."""
         if len(atoms) == 0:
-            raise UserError("a structure has no atoms")
-        unknown = sorted(set(atoms.symbols) - set(self.elements))
-        if unknown:
-            raise UserError(
-                f"{atoms.symbols} has {', '.join(unknown)}, and the model knows "
-                f"{', '.join(self.elements)} alone"
-            )
+            return "it has no atoms"
+        if unknown := sorted(set(atoms.symbols) - set(self.elements)):
+            return f"it has {', '.join(unknown)}; the model knows {', '.join(self.elements)} alone"
         if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
-            raise UserError(f"{atoms.symbols} has positions or a cell that are not finite")
+            return "its positions or its cell are not finite"
+        return None
 
 
 def _forces(slopes: np.ndarray, pairs: Pairs, count: int) -> np.ndarray:

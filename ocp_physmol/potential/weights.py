@@ -11,7 +11,7 @@ import numpy as np
 from ase.data import chemical_symbols
 from pydantic import AfterValidator, Field
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from ocp_physmol.errors import UserError
 from ocp_physmol.files import checksum, complete_or_absent, write_json
@@ -71,7 +71,7 @@ def write(name: Path, card: dict, weights: dict[str, np.ndarray]) -> None:
     validate(Card, {**card, "sha256": ""})
     file, card_file = files_of(name)
     with complete_or_absent(file) as partial:
-        save_file(weights, partial)
+        partial.write_bytes(save(weights))  # save_file lets nobody else read it
     write_json(card_file, {**card, "sha256": checksum(file)}, indent=2)
 
 

@@ -15,10 +15,10 @@ from functools import cached_property
 import torch
 from torch_geometric.utils import to_dense_batch
 
-from ocp_physmol.geometry import align, sharp_soft_bonds
 from ocp_physmol.model.elements import covalent_radii
 from ocp_physmol.pushes.force_field import ForceField
 from ocp_physmol.pushes.remembered import RememberedHessians
+from ocp_physmol.tensor_geometry import align, sharp_soft_bonds
 
 STRETCH = 30.0  # eV/A^2, of a bond as long as its two covalent radii,
 STRETCH_POWER = 5  # which falls with this power of its length

@@ -13,6 +13,7 @@ from fairchem.core.datasets import data_list_collater
 from fairchem.core.trainers.base_trainer import BaseTrainer
 from torch_geometric.data import Batch, Data
 
+import ocp_physmol
 from ocp_physmol.checkpoint import Trained, fits, read_checkpoint
 from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
 from ocp_physmol.errors import UserError
@@ -39,6 +40,7 @@ class Predictor:
         content = read_checkpoint(checkpoint)
         with without_fairchems_warnings():
             setup_imports()  # registers fairchem's models and trainers
+            ocp_physmol.register()
         # the first weights are drawn, then replaced
         with fits(checkpoint), torch.random.fork_rng(devices=[]):
             config = copy.deepcopy(content["config"])

@@ -10,7 +10,7 @@ import torch
 from fairchem.core.common.flags import flags
 from fairchem.core.common.utils import setup_logging
 
-from ocp_physmol import trust
+from ocp_physmol import register, trust
 from ocp_physmol.errors import UserError, blame, exit_on_user_error
 from ocp_physmol.fairchem_compat.warnings_filter import without_fairchems_warnings
 from ocp_physmol.run.check_config import SPLIT_OF_MODE, check_config
@@ -25,6 +25,7 @@ LONGEST_NAME = 150  # bytes; a folder's name has at most 255, with a date and a 
 @exit_on_user_error()
 def main(arguments: list[str] | None = None) -> None:
     """Parse the command line, check what it asks for, and start it here or on the cluster."""
+    register()
     setup_logging()
     parser = argparse.ArgumentParser(parents=[flags.get_parser()], add_help=False)
     parser.add_argument("--trust", action="store_true", help=trust.HELP)

@@ -1,6 +1,6 @@
 """What each process of a run executes: fairchem's runner, on this machine or in a SLURM job.
 
-Jobs are pickled by reference to this module, so they import the whole package.
+Jobs are pickled by reference to this module.
 """
 
 import multiprocessing
@@ -14,6 +14,7 @@ from pathlib import Path
 from fairchem.core import _cli
 from submitit.helpers import DelayedSubmission, TorchDistributedEnvironment
 
+import ocp_physmol
 from ocp_physmol.errors import exit_on_user_error, naming
 from ocp_physmol.fairchem_compat.warnings_filter import without_fairchems_warnings
 from ocp_physmol.files import alone_with
@@ -25,6 +26,7 @@ class Runner(_cli.Runner):
 
     @exit_on_user_error()
     def __call__(self, config: dict) -> None:
+        ocp_physmol.register()
         if config["submit"]:
             config = self._in_job(config)
         if config["mode"] != "train":  # ranks may have to wait long for the last one to finish

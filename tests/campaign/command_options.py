@@ -38,7 +38,7 @@ BASES = {
                 "--steps", "3"],
     "assemble": ["--checkpoint", "{checkpoint}", "--data", "{qm9}/test", "--output", "{out}",
                  "--steps", "3"],
-    "vibrations": ["--checkpoint", "{checkpoint}", "--data", "{qm9}/test", "--output", "{out}",
+    "frequencies": ["--checkpoint", "{checkpoint}", "--data", "{qm9}/test", "--output", "{out}",
                    "--molecules", "1"],
     "stability": ["--checkpoint", "{checkpoint}", "--data", "{qm9}/test", "--output", "{out}",
                   "--molecules", "1", "--picoseconds", "0.001"],

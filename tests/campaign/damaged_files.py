@@ -23,7 +23,7 @@ READERS = {
     "pt": [
         ["recover", "--checkpoint", "{file}", "--data", "{qm9}/test", "--output", OUT,
          "--molecules", "2"],
-        ["vibrations", "--checkpoint", "{file}", "--data", "{qm9}/test", "--output", OUT,
+        ["frequencies", "--checkpoint", "{file}", "--data", "{qm9}/test", "--output", OUT,
          "--molecules", "1"],
         ["bond-parameters", "--checkpoint", "{file}", "--data", "{qm9}/test", "--output", OUT],
     ],

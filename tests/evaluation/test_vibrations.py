@@ -227,15 +227,15 @@ def test_orientation_does_not_matter(trained, qm9_folder):
 def test_command_line(trained, qm9_folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(module, "TO_MINIMUM", Descent(steps=10, fmax=0.005))
     checkpoint = trained / "checkpoints/run/checkpoint.pt"
-    ends(0, "vibrations", "--checkpoint", checkpoint, "--checkpoint", f"again={checkpoint}",
+    ends(0, "frequencies", "--checkpoint", checkpoint, "--checkpoint", f"again={checkpoint}",
         "--data", qm9_folder / "test", "--molecules", 2, "--output", tmp_path / "out")  # fmt: skip
-    report = json.loads((tmp_path / "out/vibrations.json").read_text())
+    report = json.loads((tmp_path / "out/frequencies.json").read_text())
     names = [f"{name}, {at}" for name in (trained.name, "again") for at in module.PLACES]
     assert list(report["models"]) == names and report["protocol"]["fmax"] == 0.005
     expected = sum(len(s.frequencies) for s in list(open_labelled(qm9_folder / "test"))[:2])
     assert all(result["modes"] == expected for result in report["models"].values())
     assert all(name in capsys.readouterr().out for name in names[:1])
-    assert (tmp_path / "out/vibrations.png").stat().st_size > 20_000
+    assert (tmp_path / "out/frequencies.png").stat().st_size > 20_000
 
 
 def test_data_without_frequencies(trained, qm9_folder, tmp_path, capsys):
@@ -246,6 +246,6 @@ def test_data_without_frequencies(trained, qm9_folder, tmp_path, capsys):
 
     lmdb_writer.write_lmdb(tmp_path / "test", without())
     checkpoint = trained / "checkpoints/run/checkpoint.pt"
-    ends(2, "vibrations", "--checkpoint", checkpoint, "--data", tmp_path / "test")
+    ends(2, "frequencies", "--checkpoint", checkpoint, "--data", tmp_path / "test")
     error = capsys.readouterr().err
     assert "holds no 'frequencies'; make it anew" in error

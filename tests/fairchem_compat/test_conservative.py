@@ -184,7 +184,9 @@ def test_a_baseline_trains_with_the_physics_losses_and_opens_anywhere(qm9_folder
     losses = losses_by_step(result.stdout)
     assert sum(losses[i] for i in range(57, 65)) < 0.5 * sum(losses[i] for i in range(1, 9))
     assert "zero_force_loss" in result.stdout and "bound_loss" in result.stdout
-    first = "" if hasattr(sys.modules["torch_scatter"], "__file__") else "import ocp_physmol; "
+    first = (
+        "" if hasattr(sys.modules["torch_scatter"], "__file__") else "import ocp_physmol.plugin; "
+    )
     code = f"""{first}from fairchem.core import OCPCalculator
 from ase.build import molecule
 atoms = molecule("CH4", vacuum=8.0, pbc=True)

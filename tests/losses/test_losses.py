@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-import ocp_physmol  # noqa: F401  # before fairchem, as in every fresh process
+import ocp_physmol.plugin  # noqa: F401  # makes fairchem importable
 
 # isort: split
 import pytest

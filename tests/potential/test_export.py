@@ -91,7 +91,7 @@ def test_several_models_give_a_mean_and_a_spread(exported, tmp_path):
 
 def test_elements_that_it_does_not_know(exported):
     calculator = PhysMolCalculator(exported)
-    with pytest.raises(UserError, match="SiH4 has Si, and the model knows H, C, N, O"):
+    with pytest.raises(UserError, match="SiH4 is refused: it has Si; the model knows H, C, N, O"):
         calculator.calculate(molecule("SiH4"))
     atoms = molecule("H2O")
     atoms.positions[0, 0] = np.nan

@@ -224,7 +224,7 @@ def test_overfits_a_handful_of_molecules(qm9_folder, tmp_path):
 @pytest.mark.parametrize("name", ["checkpoint.pt", "best_checkpoint.pt"])
 def test_calculator_opens_a_checkpoint_in_a_fresh_process(name, trained):
     code = f"""
-import ocp_physmol
+import ocp_physmol.plugin
 from fairchem.core import OCPCalculator
 from ase.build import molecule
 water = molecule("H2O", vacuum=10)

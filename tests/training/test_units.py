@@ -1,6 +1,6 @@
 """The physics losses are in eV and Angstrom, whatever the normalizer makes of the labels."""
 
-import ocp_physmol  # noqa: F401  # before fairchem, which it makes importable
+import ocp_physmol.plugin  # noqa: F401  # makes fairchem importable
 
 # isort: split
 import pytest

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from ocp_physmol.fairchem_compat import scatter_fallback
+from ocp_physmol import scatter_fallback
 
 INDEX = torch.tensor([0, 0, 1, 3, 3, 3])
 SRC = torch.arange(18.0).reshape(6, 3) - 7
@@ -70,7 +70,7 @@ def test_same_as_torch_scatter(reduce, dim):
 def test_fairchem_imports_whole_and_says_how_to_get_the_rest():
     """In a fresh process all of fairchem's models import; those that need more say so."""
     code = """
-import ocp_physmol
+import ocp_physmol.plugin
 from fairchem.core.common.registry import registry
 from fairchem.core.common.utils import setup_imports
 setup_imports()

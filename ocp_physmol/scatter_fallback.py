@@ -1,7 +1,8 @@
 """A stand-in for torch_scatter (and a signpost for torch_sparse) where they are not installed.
 
 fairchem-core 1.10 imports both without declaring them, and both need a compiler. The few functions
-of torch_scatter that fairchem calls rest here on `torch_geometric.utils`.
+of torch_scatter that fairchem calls rest here on `torch_geometric.utils`. Importing this file puts
+them in place; every package of ours whose files import fairchem imports it first.
 """
 
 import importlib.util
@@ -53,8 +54,7 @@ class SparseTensor:
         raise ImportError(HOW_TO_INSTALL)
 
 
-def install() -> None:
-    """Put the stand-ins for missing packages in `sys.modules`."""
+def _install() -> None:
     stand_ins: dict[str, tuple] = {
         "torch_scatter": (scatter, segment_coo, segment_csr),
         "torch_scatter.utils": (broadcast,),
@@ -65,3 +65,6 @@ def install() -> None:
         sys.modules[name] = module = ModuleType(name, __doc__)
         module.__spec__ = ModuleSpec(name, loader=None)  # without it, find_spec fails
         vars(module).update({content.__name__: content for content in stand_ins[name]})
+
+
+_install()

@@ -1,0 +1,64 @@
+"""Where energies and forces come from: a trained model, or another method, by its name."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import click
+from ase import Atoms
+
+from ocp_physmol.calculators.pool import KNOWN, CalculatorPool, Refusal, Source
+from ocp_physmol.option_types import PATH
+from ocp_physmol.potential.calculator import PhysMolCalculator
+from ocp_physmol.potential.shipped import SHIPPED
+
+METHODS = click.Option(
+    ["--method", "methods"],
+    multiple=True,
+    default=("physmol",),
+    show_default=True,
+    help=f"{', '.join([*SHIPPED, *KNOWN])}, or MODULE:NAME of a calculator of ASE. Any number of "
+    "times, to compare.",
+)
+MODELS = click.Option(
+    ["--model", "models"],
+    multiple=True,
+    type=PATH,
+    help="A model that ocp-physmol export has written, in the place of --method. Of several, the "
+    "mean counts.",
+)
+
+
+class Method(Protocol):
+    """What gives energies (eV) and forces (eV/Angstrom)."""
+
+    def answer(self, structures: Sequence[Atoms]) -> list[dict | Refusal]:
+        """The `energy` and `forces` [n, 3] of each structure, or why it has none."""
+        ...
+
+
+class OtherMethod:
+    """A calculator of ASE, in processes of its own on all cores."""
+
+    def __init__(self, name: str) -> None:
+        self.pool = CalculatorPool(Source.named(name))
+
+    def answer(self, structures: Sequence[Atoms]) -> list[dict | Refusal]:
+        answers = self.pool.evaluate(
+            {"numbers": atoms.numbers, "positions": atoms.positions, "cell": atoms.cell.array,
+             "pbc": atoms.pbc}
+            for atoms in structures
+        )  # fmt: skip
+        return [a if isinstance(a, Refusal) else {"energy": a[0], "forces": a[1]} for a in answers]
+
+
+def open_methods(names: Sequence[str], models: Sequence[Path]) -> dict[str, Method]:
+    """By name. A UserError for a name of nothing, and what cannot be opened."""
+    if models:
+        label = models[0].with_suffix("").name
+        return {label: PhysMolCalculator(list(models))}
+    found: dict[str, Method] = {}
+    for name in names:
+        is_own = name in SHIPPED
+        found[name] = PhysMolCalculator(prior=SHIPPED[name]) if is_own else OtherMethod(name)
+    return found

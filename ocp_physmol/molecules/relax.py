@@ -1,0 +1,111 @@
+"""From files of molecules to their minima: ocp-physmol relax --help"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import numpy as np
+from ase import Atoms
+from ase.build import minimize_rotation_and_translation
+from tabulate import tabulate
+
+from ocp_physmol.calculators.pool import Refusal
+from ocp_physmol.errors import EXIT_STATUS
+from ocp_physmol.geometry import bonds
+from ocp_physmol.molecules.methods import METHODS, MODELS, open_methods
+from ocp_physmol.molecules.relaxation import End, relax
+from ocp_physmol.molecules.structures import Structure, read, write
+from ocp_physmol.option_types import COUNT, PATH, POSITIVE
+
+HEADERS = ("", "energy (eV)", "± (meV)", "fmax (eV/Å)", "steps", "moved by (Å)", "remarks")
+FORMATS = ("", ".4f", ".1f", ".3f", "", ".3f", "")
+
+
+@click.command("relax", context_settings={"show_default": True}, params=[METHODS, MODELS])
+@click.argument("files", nargs=-1, type=PATH)
+@click.option("--smiles", multiple=True, help="A molecule, placed by RDKit; any number of times.")
+@click.option("--fmax", type=POSITIVE, default=0.01, help="Largest force that may be left, eV/Å.")
+@click.option("--steps", type=COUNT, default=500, help="At most, of each structure.")
+@click.option("--output", type=PATH, default="relaxed", help="Folder for the structures.")
+def command(
+    methods: Sequence[str],
+    models: Sequence[Path],
+    files: Sequence[Path],
+    smiles: Sequence[str],
+    fmax: float,
+    steps: int,
+    output: Path,
+) -> None:
+    """Relax the molecules of FILES (xyz, sdf, traj, ...) to the minima next to them.
+
+    All are relaxed at once. The structures are written to --output in the format of their files.
+
+    \b
+    ocp-physmol relax caffeine.xyz
+    ocp-physmol relax --smiles CCO --method physmol --method gfn2
+
+    With --config-yml instead of FILES, the structures of dataset.relax are relaxed with a model of
+    fairchem.
+    """
+    structures = read(files, smiles)
+    missing = 0
+    for name, method in open_methods(methods, models).items():
+        ends = relax(method, [s.atoms for s in structures], fmax, steps, f"Relaxing with {name}")
+        click.echo(f"\n{name}\n\n{table(structures, ends)}\n")
+        there = [(s, e.atoms, e.results) for s, e in zip(structures, ends) if isinstance(e, End)]
+        missing += len(ends) - len(there)
+        suffix = f"-{name.replace(':', '-')}" if len(methods) > 1 else ""
+        for path in write(output, there, suffix):
+            click.echo(f"Written: {path}")
+    if missing:
+        raise SystemExit(EXIT_STATUS)
+
+
+def table(structures: Sequence[Structure], ends: Sequence[End | Refusal]) -> str:
+    """A row for each structure: where it ended, how far from its start, what to know of it."""
+    rows = [_row(structure, end) for structure, end in zip(structures, ends)]
+    keep = [k for k in range(len(HEADERS)) if any(row[k] not in (None, "") for row in rows)]
+    return tabulate(
+        [[row[k] for k in keep] for row in rows],
+        [HEADERS[k] for k in keep],
+        floatfmt=[FORMATS[k] for k in keep],
+    )
+
+
+def _row(structure: Structure, end: End | Refusal) -> list:
+    if isinstance(end, Refusal):
+        return [structure.name, None, None, None, None, None, f"refused: {end}"]
+    spread = end.results.get("energy_std")
+    return [
+        structure.name,
+        end.results["energy"],
+        None if spread is None else 1000 * spread,
+        end.largest_force,
+        end.steps,
+        moved_by(structure.atoms, end.atoms),
+        "; ".join(remarks(structure.atoms, end)),
+    ]
+
+
+def moved_by(before: Atoms, after: Atoms) -> float:
+    """Root mean square displacement of the atoms, Angstrom; of molecules, after alignment."""
+    placed = after.copy()
+    placed.set_constraint()
+    if not before.pbc.any() and not before.constraints:
+        minimize_rotation_and_translation(before, placed)
+    return float(np.sqrt(((placed.positions - before.positions) ** 2).sum(1).mean()))
+
+
+def remarks(before: Atoms, end: End) -> list[str]:
+    """What to know before the end of a relaxation is used."""
+    found = [] if end.converged else ["not converged"]
+    if not before.pbc.any():
+        old, new = (bonds(a.numbers, a.positions) for a in (before, end.atoms))
+        names = ((old - new, "broken"), (new - old, "formed"))
+        found += [f"{_named(before, pairs)} {what}" for pairs, what in names if pairs]
+    return found
+
+
+def _named(atoms: Atoms, pairs: set[tuple[int, int]]) -> str:
+    """Bonds by elements and places: C1-H5, from 1 on as in most programs."""
+    return ", ".join("-".join(f"{atoms.symbols[k]}{k + 1}" for k in pair) for pair in sorted(pairs))

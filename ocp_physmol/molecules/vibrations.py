@@ -1,0 +1,139 @@
+"""Frequencies of molecules at their minima: ocp-physmol vibrations --help"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import ase.io
+import click
+import numpy as np
+from ase import Atoms, units
+from tabulate import tabulate
+
+from ocp_physmol.calculators.pool import Refusal
+from ocp_physmol.errors import EXIT_STATUS
+from ocp_physmol.figures.spectrum import spectrum_figure
+from ocp_physmol.files import complete_or_absent, write_json
+from ocp_physmol.harmonic import displaced, hessian, normal_modes
+from ocp_physmol.molecules.methods import METHODS, MODELS, Method, open_methods
+from ocp_physmol.molecules.relaxation import End, relax
+from ocp_physmol.molecules.structures import read
+from ocp_physmol.option_types import COUNT, PATH, POSITIVE
+
+LINEAR = 1e-3  # Angstrom, of atoms off an axis
+FRAMES = 16  # of a film of a mode
+FILMED = 0.3  # Angstrom, by which the atom moves that moves most
+
+
+class Vibrations(NamedTuple):
+    """Of a molecule: frequencies [modes] (1/cm, imaginary ones negative, sorted) and [modes, n, 3]
+    how the atoms move."""
+
+    frequencies: np.ndarray
+    modes: np.ndarray
+
+    @property
+    def zero_point_energy(self) -> float:
+        """eV, of the real modes."""
+        return 0.5 * float(self.frequencies.clip(min=0).sum()) * units.invcm
+
+
+@click.command("vibrations", context_settings={"show_default": True}, params=[METHODS, MODELS])
+@click.argument("files", nargs=-1, type=PATH)
+@click.option("--smiles", multiple=True, help="A molecule, placed by RDKit; any number of times.")
+@click.option("--fmax", type=POSITIVE, default=0.003, help="To relax to before, eV/Å.")
+@click.option("--steps", type=COUNT, default=1000, help="At most, of the relaxation.")
+@click.option("--output", type=PATH, default="vibrations", help="Folder.")
+def command(
+    methods: Sequence[str],
+    models: Sequence[Path],
+    files: Sequence[Path],
+    smiles: Sequence[str],
+    fmax: float,
+    steps: int,
+    output: Path,
+) -> None:
+    """Harmonic frequencies and zero-point energies of the molecules of FILES, at their minima.
+
+    Writes them, a picture of the spectrum without intensities, and films of imaginary modes.
+
+    \b
+    ocp-physmol vibrations caffeine.xyz
+    ocp-physmol vibrations --smiles CCO --method physmol --method gfn2
+    """
+    structures = read(files, smiles)
+    rows: list[list] = []
+    spectra: dict[str, dict[str, np.ndarray]] = {}
+    failed = 0
+    for name, method in open_methods(methods, models).items():
+        ends = relax(method, [s.atoms for s in structures], fmax, steps, f"Relaxing with {name}")
+        for structure, end in zip(structures, ends):
+            found = end if isinstance(end, Refusal) else vibrations(method, end.atoms)
+            if isinstance(end, Refusal) or isinstance(found, Refusal):
+                rows.append([structure.name, name, None, None, None, f"refused: {found}"])
+                failed += 1
+                continue
+            place = output / f"{structure.name}-{name.replace(':', '-')}"
+            _write(place, end, found)
+            spectra.setdefault(structure.name, {})[name] = found.frequencies
+            rows.append([structure.name, name, *_summary(found), _remark(end)])
+    for molecule, by_method in spectra.items():
+        spectrum_figure(output / f"{molecule}.png", molecule, by_method)
+    headers = ("", "method", "zero-point (eV)", "lowest (1/cm)", "imaginary", "remarks")
+    click.echo("\n" + tabulate(rows, headers, floatfmt=("", "", ".4f", ".0f", "", "")))
+    click.echo(f"\nWritten: frequencies, spectra and films in {output}")
+    if failed:
+        raise SystemExit(EXIT_STATUS)
+
+
+def vibrations(method: Method, atoms: Atoms) -> Vibrations | Refusal:
+    """Those of a molecule where it is; or why it has none."""
+    if atoms.pbc.any():
+        return Refusal("it has periods, and vibrations are of molecules; set pbc = False")
+    centered = atoms.copy()
+    centered.positions -= centered.positions.mean(0)
+    copies = [Atoms(atoms.numbers, positions) for positions in displaced(centered.positions)]
+    forces = []
+    for answer in method.answer(copies):
+        if isinstance(answer, Refusal):
+            return answer
+        forces.append(answer["forces"])
+    return Vibrations(*normal_modes(centered, hessian(np.array(forces)), num_modes(atoms)))
+
+
+def num_modes(atoms: Atoms) -> int:
+    """3n - 6, or 3n - 5 for a linear molecule, or 0 for an atom."""
+    if len(atoms) == 1:
+        return 0
+    extent = np.linalg.svd(atoms.positions - atoms.positions.mean(0))[1]
+    return 3 * len(atoms) - (5 if extent[1] < LINEAR * np.sqrt(len(atoms)) else 6)
+
+
+def _summary(found: Vibrations) -> tuple[float, float | None, int]:
+    frequencies = found.frequencies
+    lowest = float(frequencies[0]) if len(frequencies) else None
+    return found.zero_point_energy, lowest, int((frequencies < 0).sum())
+
+
+def _remark(end: End) -> str:
+    return "" if end.converged else f"not converged: {end.largest_force:.3f} eV/Å are left"
+
+
+def _write(place: Path, end: End, found: Vibrations) -> None:
+    """PLACE.json, and a film PLACE-mode-NUMBER.xyz of each imaginary mode."""
+    write_json(
+        place.with_name(f"{place.name}.json"),
+        {
+            "energy_ev": end.results["energy"],
+            "largest_force_ev_per_a": end.largest_force,
+            "zero_point_energy_ev": found.zero_point_energy,
+            "frequencies_per_cm": found.frequencies.round(2).tolist(),
+        },
+        indent=2,
+    )
+    for k in np.flatnonzero(found.frequencies < 0):
+        phases = FILMED * np.sin(2 * np.pi * np.arange(FRAMES) / FRAMES)
+        moved = [end.atoms.positions + phase * found.modes[k] for phase in phases]
+        with complete_or_absent(place.with_name(f"{place.name}-mode-{k}.xyz")) as partial:
+            film = [Atoms(end.atoms.numbers, positions) for positions in moved]
+            ase.io.write(partial, film, format="xyz")

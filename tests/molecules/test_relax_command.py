@@ -1,0 +1,96 @@
+"""Relaxations of many structures at once, and the command that makes them."""
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+from ase.calculators.emt import EMT
+from ase.constraints import FixAtoms
+from ase.optimize import LBFGS
+from conftest import ends
+
+from ocp_physmol.calculators.pool import Refusal
+from ocp_physmol.molecules.relax import moved_by, remarks
+from ocp_physmol.molecules.relaxation import MAXSTEP, End, relax
+
+NAMES = ("CH3CH2OH", "H2O", "CH4", "CH3CN")
+
+
+class Emt:
+    """A method in this process; it refuses methane."""
+
+    def answer(self, structures):
+        return [self._one(atoms.copy()) for atoms in structures]
+
+    def _one(self, atoms):
+        if len(atoms) == 5:
+            return Refusal("it is methane")
+        atoms.calc, atoms.constraints = EMT(), []
+        return {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
+
+
+def test_each_relaxation_is_ases_own():
+    structures = [molecule(name) for name in NAMES]
+    structures[3].set_constraint(FixAtoms([0, 1]))
+    found = relax(Emt(), structures, fmax=0.02, steps=25)
+    assert found[2] == "it is methane"
+    for before, end in zip(structures, found):
+        if isinstance(end, Refusal):
+            continue
+        alone = before.copy()
+        alone.calc = EMT()
+        optimizer = LBFGS(alone, maxstep=MAXSTEP, logfile=None)
+        converged = optimizer.run(fmax=0.02, steps=25)
+        np.testing.assert_allclose(end.atoms.positions, alone.positions, atol=1e-10)
+        assert (end.converged, end.steps) == (converged, optimizer.nsteps)
+        assert end.results["energy"] == pytest.approx(alone.get_potential_energy())
+        assert end.largest_force == pytest.approx(np.linalg.norm(alone.get_forces(), axis=1).max())
+    assert {end.converged for end in found if isinstance(end, End)} == {True, False}
+    np.testing.assert_array_equal(found[3].atoms.positions[:2], structures[3].positions[:2])
+    assert relax(Emt(), [], 0.02, 25) == []
+
+
+def test_what_to_know_of_an_end():
+    before, after = molecule("CH3CH2OH"), molecule("CH3CH2OH")
+    end = End(after, {"forces": np.zeros((9, 3))}, 7, True)
+    assert remarks(before, end) == []
+    after.rotate(70, (1, 2, 3))
+    after.positions += 3.0
+    assert moved_by(before, after) == pytest.approx(0, abs=1e-6)
+    after.positions[8] += 4.0
+    assert remarks(before, end) == ["C2-H9 broken"] or remarks(before, end)[0].endswith("broken")
+    assert moved_by(before, after) > 0.5
+    assert remarks(before, end._replace(converged=False))[0] == "not converged"
+
+
+@pytest.mark.slow
+def test_the_command(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ase.io.write("two.xyz", [molecule("CH3CH2OH"), Atoms("Pt2", [[0, 0, 0], [0, 0, 2.4]])])
+    ends(2, "relax", "two.xyz", "--smiles", "CC#N", "--method", "mmff94",
+         "--method", "ase.calculators.emt:EMT", "--steps", 60)  # fmt: skip
+    printed = capsys.readouterr().out
+    refused = next(line for line in printed.splitlines() if line.startswith("two-1"))
+    assert "refused: " in refused
+    assert "Written: relaxed/two-mmff94.xyz" in printed and "moved by (Å)" in printed
+    assert len(ase.io.read("relaxed/two-mmff94.xyz", index=":")) == 1
+    assert len(ase.io.read("relaxed/two-ase.calculators.emt-EMT.xyz", index=":")) == 2
+    acetonitrile = ase.io.read("relaxed/CC_N-mmff94.xyz")
+    assert np.linalg.norm(acetonitrile.get_forces(), axis=1).max() <= 0.01
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "there is nothing to do"),
+        (["--smiles", "CO", "--method", "pm6"], "'pm6' is no calculator"),
+        (["--smiles", "CO", "--model", "nowhere"], "nowhere.json does not exist"),
+        (["--smiles", "CO", "--fmax", "0"], "--fmax"),
+        (["--smiles", "CO", "--method", "nowhere:Nothing"], "nowhere:Nothing cannot be loaded"),
+    ],
+)
+def test_wrong_input_is_one_sentence(arguments, message, capsys):
+    ends(2, "relax", *arguments)
+    captured = capsys.readouterr()
+    assert message in captured.err and "Traceback" not in captured.err

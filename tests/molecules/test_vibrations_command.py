@@ -1,0 +1,58 @@
+"""Frequencies of molecules at a method's minima, against ASE's own."""
+
+import json
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+from ase.vibrations import Vibrations
+from conftest import ends
+
+from ocp_physmol.calculators.mmff94 import MMFF94
+from ocp_physmol.molecules.methods import OtherMethod
+from ocp_physmol.molecules.relaxation import relax
+from ocp_physmol.molecules.vibrations import num_modes, vibrations
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["CH3CH2OH", "HCN"])
+def test_same_as_ase(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    method = OtherMethod("mmff94")
+    (end,) = relax(method, [molecule(name)], 1e-3, 300)
+    found = vibrations(method, end.atoms)
+    atoms = end.atoms.copy()
+    atoms.set_masses("most_common")
+    atoms.calc = MMFF94()
+    reference = Vibrations(atoms, delta=0.003)
+    reference.run()
+    expected = reference.get_frequencies().real[-len(found.frequencies) :]
+    np.testing.assert_allclose(found.frequencies, expected, atol=2)
+    assert found.zero_point_energy == pytest.approx(reference.get_zero_point_energy(), rel=0.01)
+
+
+@pytest.mark.parametrize(("name", "modes"), [("H2O", 3), ("CO2", 4), ("HCN", 4), ("H2", 1)])
+def test_how_many_modes(name, modes):
+    atoms = molecule(name)
+    atoms.rotate(40, (1, 2, 3))
+    assert num_modes(atoms) == modes
+    assert num_modes(Atoms("O")) == 0
+
+
+@pytest.mark.slow
+def test_the_command(tmp_path, capsys, monkeypatch):
+    """Planar ammonia stays planar, a saddle point with one imaginary mode."""
+    monkeypatch.chdir(tmp_path)
+    ammonia = molecule("NH3")
+    ammonia.positions[:, 2] = 0
+    ase.io.write("ammonia.xyz", [ammonia])
+    ends(2, "vibrations", "ammonia.xyz", "--smiles", "B", "--method", "mmff94")
+    row = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("ammonia"))
+    assert row.split()[-1] == "1"  # imaginary
+    content = json.loads((tmp_path / "vibrations/ammonia-mmff94.json").read_text())
+    assert len(content["frequencies_per_cm"]) == 6 and content["frequencies_per_cm"][0] < 0
+    film = ase.io.read("vibrations/ammonia-mmff94-mode-0.xyz", index=":")
+    assert max(np.ptp(atoms.positions[:, 2]) for atoms in film) > 0.2  # Angstrom: it inverts
+    assert (tmp_path / "vibrations/ammonia.png").stat().st_size > 10_000
