@@ -165,6 +165,7 @@ class Optim(Section):
     warmup_factor: AtLeastZero = 0
     lr_gamma: AtLeastZero = 0
     lr_milestones: list[Positive] = []
+    start_from: str | None = None  # a model that ocp-physmol export wrote, or a shipped one
     max_epochs: Positive = Field(examples=[100])
     max_seconds: float | None = Field(None, gt=0)
     max_steps: Positive | None = None

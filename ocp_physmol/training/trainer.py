@@ -27,6 +27,7 @@ from ocp_physmol.training.numerics import (
 from ocp_physmol.training.preemption import DeferredSignal, warning_signal
 from ocp_physmol.training.references import subtract_untrained
 from ocp_physmol.training.resolve import resolve
+from ocp_physmol.training.start import start_from
 from ocp_physmol.training.stored_prior import require_stored_prior
 
 
@@ -68,6 +69,10 @@ class PhysMolTrainer(BudgetedTraining):
 
     def load_optimizer(self) -> None:
         find_optimizer(self.config["optim"].get("optimizer", "AdamW"))
+        if name := self.config["optim"].get("start_from"):  # before its average begins
+            normalizer = self.normalizers.get("energy")
+            scale = 1.0 if normalizer is None else float(normalizer.rmsd)
+            start_from(self._unwrapped_model, name, scale)
         super().load_optimizer()
 
     def load_loss(self) -> None:
