@@ -1,0 +1,56 @@
+"""Molecules unlike those of QM9, relaxed from where RDKit places them: python benchmarks/outside.py
+
+Fifty drugs and natural substances of 10 to 25 heavy atoms. A bond that breaks or forms is what the
+command `ocp-physmol relax` flags; minima are compared with GFN2-xTB's.
+"""
+
+from pathlib import Path
+
+import click
+import numpy as np
+from tabulate import tabulate
+
+from ocp_physmol.calculators.pool import Refusal
+from ocp_physmol.molecules.methods import METHODS, open_methods
+from ocp_physmol.molecules.relax import moved_by, remarks
+from ocp_physmol.molecules.relaxation import relax
+from ocp_physmol.molecules.structures import Structure, read
+
+LIST = Path(__file__).with_name("drug_like.smi")
+REFERENCE = "gfn2"
+
+
+@click.command(params=[METHODS], context_settings={"show_default": True})
+@click.option("--fmax", type=float, default=0.01, help="eV/Å.")
+@click.option("--steps", type=int, default=500)
+def main(methods: tuple[str, ...], fmax: float, steps: int) -> None:
+    """Relax the molecules with each method, and with GFN2-xTB from where they begin."""
+    lines = [line.split() for line in LIST.read_text().splitlines()]
+    structures = [read([], [smiles])[0]._replace(name=name) for smiles, name in lines]
+    begins = [structure.atoms for structure in structures]
+    ends = {
+        name: relax(method, begins, fmax, steps, name)
+        for name, method in open_methods([*methods, REFERENCE], []).items()
+    }
+    rows = [[name, *summary(structures, found, ends[REFERENCE])] for name, found in ends.items()]
+    headers = ["", "molecules", "converged", "from GFN2's, mean (Å)", "median", "bonds changed"]
+    print(tabulate(rows, headers, floatfmt=".3f"))
+
+
+def summary(structures: list[Structure], found: list, references: list) -> list:
+    """Of one method: how many it answers and brings to an end, how far from GFN2-xTB's minima, and
+    whose bonds are others than before."""
+    apart, changed, converged = [], [], 0
+    for structure, end, reference in zip(structures, found, references):
+        if isinstance(end, Refusal) or isinstance(reference, Refusal):
+            continue
+        apart.append(moved_by(reference.atoms, end.atoms))
+        converged += end.converged
+        if any(remark.endswith(("broken", "formed")) for remark in remarks(structure.atoms, end)):
+            changed.append(structure.name)
+    share = f"{converged / len(apart):.0%}"
+    return [len(apart), share, np.mean(apart), np.median(apart), ", ".join(changed) or "-"]
+
+
+if __name__ == "__main__":
+    main()
