@@ -1,8 +1,9 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
+LIGHT   = .venv-light
 
-.PHONY: help install quickstart oc20-demo report docs check test test-fast campaign clean
+.PHONY: help install light quickstart oc20-demo report docs check test test-fast campaign clean
 
 help:  ## This list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | column -t -s "$$(printf '\t')"
@@ -38,7 +39,13 @@ check: install  # what needs no run: style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: check docs  ## All checks and tests, in two processes
+# The newest versions of what the potential needs, beside the locked ones of the plugin.
+light:  ## The potential alone, without fairchem and PyTorch, in .venv-light: a relaxation with it
+	test -x $(LIGHT)/bin/python || $(PYTHON) -m venv $(LIGHT)
+	$(LIGHT)/bin/python -m pip install --quiet --upgrade ".[xtb]"
+	$(LIGHT)/bin/ocp-physmol relax --smiles CCO --output $(LIGHT)/relaxed
+
+test: check docs light  ## All checks and tests, in two processes
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: check  ## Style, types and the tests that take seconds: within two minutes
@@ -50,4 +57,4 @@ campaign: install  ## Thousands of unfit inputs, kills and full disks, and how t
 	PYTHONPATH=tests $(BIN)/python -m campaign.limits
 
 clean:  ## Remove .venv and what the quickstart, the demo, the report and the docs made
-	rm -rf $(VENV) data/quickstart data/quickstart-gfn2 data/emt runs/quickstart runs/oc20-demo report site
+	rm -rf $(VENV) $(LIGHT) data/quickstart data/quickstart-gfn2 data/emt runs/quickstart runs/oc20-demo report site

@@ -91,7 +91,9 @@ def _parse_subcommand(words: list[str]) -> None:
         found = command.get_command(context, words[0])
         assert found is not None, words
         command, words = found, words[1:]
-    _, rest, _ = command.make_parser(click.Context(command)).parse_args(words)
+    takes_overrides = command.context_settings.get("ignore_unknown_options", False)
+    context = click.Context(command, ignore_unknown_options=takes_overrides)
+    _, rest, _ = command.make_parser(context).parse_args(words)
     assert not rest, f"{command.name}: {rest}"
 
 

@@ -15,7 +15,7 @@ from ocp_physmol.potential.shipped import SHIPPED
 METHODS = click.Option(
     ["--method", "methods"],
     multiple=True,
-    default=("physmol",),
+    default=tuple(SHIPPED),
     show_default=True,
     help=f"{', '.join([*SHIPPED, *KNOWN])}, or MODULE:NAME of a calculator of ASE. Any number of "
     "times, to compare.",

@@ -42,7 +42,7 @@ def command(
 
     \b
     ocp-physmol relax caffeine.xyz
-    ocp-physmol relax --smiles CCO --method physmol --method gfn2
+    ocp-physmol relax --smiles CCO --method physmol-gfn2 --method gfn2
 
     With --config-yml instead of FILES, the structures of dataset.relax are relaxed with a model of
     fairchem.

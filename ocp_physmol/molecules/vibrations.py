@@ -59,7 +59,7 @@ def command(
 
     \b
     ocp-physmol vibrations caffeine.xyz
-    ocp-physmol vibrations --smiles CCO --method physmol --method gfn2
+    ocp-physmol vibrations --smiles CCO --method physmol-gfn2 --method gfn2
     """
     structures = read(files, smiles)
     rows: list[list] = []

@@ -26,8 +26,8 @@ class PhysMolCalculator(Calculator):
 
     Args:
         models: files that `ocp-physmol export` has written, of one model or more. By default, those
-            that come with the package.
-        prior: of the models that come with the package: none, or "gfn2", which needs the extra xtb.
+            with this prior that come with the package.
+        prior: "gfn2", which needs the extra xtb.
 
     Raises:
         UserError: for files that do not fit, or models of different priors; in a calculation, for

@@ -16,8 +16,8 @@ from ocp_physmol.relaxation.predictor import Predictor
 SMALLEST = 1e-6  # eV, of the energy of an element that the data have
 
 
-def export(checkpoint: Path, name: Path, elements: str | None = None) -> None:
-    """Write NAME.safetensors and NAME.json of a checkpoint.
+def export(checkpoint: Path, name: Path, elements: str | None = None, about: str = "") -> None:
+    """Write NAME.safetensors and NAME.json of a checkpoint, with a text `about` it.
 
     The `elements` (H,C,...) that the model knows are those with energies of their own in the
     checkpoint. A UserError for a model that is no PhysMol with the readout `atom`.
@@ -46,6 +46,7 @@ def export(checkpoint: Path, name: Path, elements: str | None = None) -> None:
         "shift": 0.0 if normalizer is None else float(normalizer.mean),
         "scale": predictor.energy_scale,
         "training": _training(trainer.config),
+        "about": about,
     }
     with blame(f"checkpoint {checkpoint} cannot be exported", UserError):
         write(name, card, weights_of(model))
@@ -79,14 +80,16 @@ def _training(config: dict) -> dict:
     """What a card says of a training."""
     dataset = config.get("dataset") or {}
     place = Path(str(dataset.get("src", ""))).parts[-3:]  # not where it is on a machine
-    return {"data": "/".join(place), "losses": config["loss_functions"]}
+    seconds = config["optim"].get("max_seconds")
+    return {"data": "/".join(place), "losses": config["loss_functions"], "seconds": seconds}
 
 
 @click.command("export")
 @click.argument("checkpoint", type=PATH)
 @click.argument("name", type=PATH)
 @click.option("--elements", help="That the model knows: H,C,...  [default: those of its data]")
-def command(checkpoint: Path, name: Path, elements: str | None) -> None:
+@click.option("--about", default="", help="For people: what it is for, figures, licence.")
+def command(checkpoint: Path, name: Path, elements: str | None, about: str) -> None:
     """Write the model of CHECKPOINT to NAME.safetensors and NAME.json, for PhysMolCalculator."""
-    export(checkpoint, name, elements)
+    export(checkpoint, name, elements, about)
     click.echo("Wrote " + " and ".join(map(str, files_of(name))))

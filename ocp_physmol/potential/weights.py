@@ -51,6 +51,7 @@ class Card(Section):
     scale: float = Field(gt=0, description="eV for each unit of the network's energy")
     sha256: str = Field(description="checksum of NAME.safetensors")
     training: dict = Field(description="how the model was trained")
+    about: str = Field("", description="for people: what it is for, figures, licence")
 
 
 class Trained(NamedTuple):

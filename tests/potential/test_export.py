@@ -35,7 +35,8 @@ def checkpoint(qm9_folder, tmp_path_factory):
 def exported(checkpoint, tmp_path_factory):
     """The name of the files that a checkpoint was exported to."""
     name = tmp_path_factory.mktemp("exported") / "model"
-    ends(0, "export", checkpoint, name)
+    ends(0, "export", checkpoint, name, "--about", "small")
+    assert read(name).card.about == "small"
     return name
 
 
