@@ -41,8 +41,9 @@ check: install  # what needs no run: style and types
 
 # The newest versions of what the potential needs, beside the locked ones of the plugin.
 light:  ## The potential alone, without fairchem and PyTorch, in .venv-light: a relaxation with it
+	rm -rf build
 	test -x $(LIGHT)/bin/python || $(PYTHON) -m venv $(LIGHT)
-	$(LIGHT)/bin/python -m pip install --quiet --upgrade ".[xtb]"
+	$(LIGHT)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager ".[xtb]"
 	$(LIGHT)/bin/ocp-physmol relax --smiles CCO --output $(LIGHT)/relaxed
 
 test: check docs light  ## All checks and tests, in two processes

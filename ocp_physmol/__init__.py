@@ -1,6 +1,6 @@
 """PhysMol: a potential for molecules and catalysts, and a plugin of the Open Catalyst framework.
 
-The potential needs neither fairchem nor torch, so importing the package imports none of them. What
+The potential needs neither fairchem nor torch, so importing the package imports neither. What
 trains and evaluates does; ocp_physmol.plugin makes it known to fairchem.
 """
 

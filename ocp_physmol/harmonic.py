@@ -52,7 +52,7 @@ def normal_modes(
     """
     to_internal = internal_coordinates(atoms, num_modes)
     curvatures, modes = np.linalg.eigh(to_internal @ hessian @ to_internal.T)
-    moved = (modes.T @ to_internal).reshape(num_modes, -1, 3)
+    moved = (modes.T @ to_internal).reshape(num_modes, len(atoms), 3)
     return frequencies(curvatures), moved / np.linalg.norm(moved, axis=2).max(1)[:, None, None]
 
 

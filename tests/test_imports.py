@@ -1,9 +1,11 @@
 """Importing any module of the package leaves a notebook as it was, but files are data."""
 
 import os
+import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from conftest import REPOSITORY
 
@@ -86,6 +88,21 @@ from fairchem.core.common.registry import registry
 print(registry.get_trainer_class("physmol").__name__, registry.get_loss_class("bound").__name__)
 """
     assert output_of(code).split() == ["PhysMolTrainer", "Bound"]
+
+
+@pytest.mark.slow
+def test_data_are_data_without_the_plugin_too(qm9_folder, tmp_path):
+    """fairchem itself would unpickle metadata.npz."""
+    shutil.copytree(qm9_folder / "val", tmp_path / "data")
+    np.savez(tmp_path / "data/metadata.npz", natoms=np.array([print], dtype=object))
+    code = f"""
+from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
+try:
+    PhysMolLmdbDataset({{"src": {str(tmp_path / "data")!r}}})._metadata
+except ValueError as e:
+    print(e)
+"""
+    assert "metadata.npz cannot be read" in output_of(code)
 
 
 def test_packages_make_fairchem_importable_before_they_import_it():

@@ -17,6 +17,7 @@ from torch_geometric.data.data import BaseData
 from ocp_physmol.data_only import Refused, loads
 from ocp_physmol.datasets.entry_check import find_problem, kinds
 from ocp_physmol.errors import UserError, blame, lacks_memory
+from ocp_physmol.trust import trusted
 
 UNREADABLE_ARRAYS = (ValueError, AssertionError, OSError, EOFError, KeyError, zipfile.BadZipFile)
 DAMAGE = (lmdb.Error, pickle.UnpicklingError, EOFError, TypeError, AttributeError, ImportError)
@@ -78,7 +79,18 @@ class PhysMolLmdbDataset(LmdbDataset):
     @cached_property
     def _metadata(self) -> dict[str, np.ndarray]:
         with blame(f"{self.path}: metadata.npz cannot be read", *UNREADABLE_ARRAYS):
+            for file in self._metadata_files():  # fairchem would unpickle what they hold
+                with np.load(file, allow_pickle=trusted()) as arrays:
+                    for key in arrays:
+                        arrays[key]
             return super()._metadata
+
+    def _metadata_files(self) -> list[Path]:
+        """Those that fairchem reads."""
+        if named := self.config.get("metadata_path"):
+            return [Path(named)]
+        folders = (path.parent if path.is_file() else path for path in self.paths)
+        return [f for f in (folder / "metadata.npz" for folder in folders) if f.is_file()]
 
     @cached_property
     def _first(self) -> dict[str, str]:

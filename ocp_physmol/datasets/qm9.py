@@ -23,7 +23,6 @@ from ocp_physmol.errors import UserError, blame
 from ocp_physmol.files import checksum, complete_folder
 from ocp_physmol.option_types import COUNT, PATH, SEED
 
-MAX_HEAVY_ATOMS = 9  # of the largest molecules of QM9
 SPLITS = {"train": 0.80, "val": 0.05, "test": 0.15}
 LARGEST = 1 << 16  # bytes of a file in the archive; a molecule of QM9 has 4 kB at most
 BOX = 40.0  # Angstrom; any molecule of QM9 and a cutoff around it fit without seeing an image

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count, product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from fairchem.core.common.utils import UniqueKeyLoader, load_config, merge_dicts
 from pydantic import Field, create_model, model_validator
 
 from ocp_physmol.calculators.pool import Source
-from ocp_physmol.datasets.qm9 import MAX_HEAVY_ATOMS, SPLITS
+from ocp_physmol.datasets.qm9 import SPLITS
 from ocp_physmol.datasets.surfaces import Splitting, part_folder
 from ocp_physmol.errors import UserError, blame
 from ocp_physmol.experiments.launch import Chain, model_command
@@ -22,7 +22,7 @@ from ocp_physmol.run.schema import Config, Seed
 from ocp_physmol.run.sweep import folder_name, sweep
 from ocp_physmol.validation import Section, validate
 
-SMALL = 7  # heavy atoms, of the molecules that a laptop trains on in minutes
+SMALL: Literal[7] = 7  # heavy atoms, of the molecules that a laptop trains on in minutes
 Seconds = Annotated[float, Field(gt=0, examples=[900])]
 
 
@@ -67,7 +67,7 @@ class Experiment(Section):
     title: str = Field(examples=["'Models, trained for the same time'"])
     seconds: Seconds
     seeds: list[Seed] = Field([], min_length=1)
-    max_heavy_atoms: Annotated[int, Field(ge=1, le=MAX_HEAVY_ATOMS)] = SMALL  # of molecules
+    max_heavy_atoms: Literal[7, 9] = SMALL  # of molecules: small ones, or all of QM9
     surfaces: Surfaces | None = None
     runs: dict[Any, EntryWithSections] = Field({}, min_length=1)  # type: ignore[valid-type]
     config: str = ""
@@ -78,6 +78,8 @@ class Experiment(Section):
         if bool(self.runs) == bool(self.sweep) or bool(self.config) != bool(self.sweep):
             raise ValueError("give either 'runs', each with a config, or 'config' and 'sweep'")
         entries: list[Any] = list(self.runs.values())
+        if self.surfaces and "max_heavy_atoms" in self.model_fields_set:
+            raise ValueError("'max_heavy_atoms' is of molecules, not of surfaces")
         if (self.seeds or self.surfaces) and any(entry.calculator for entry in entries):
             raise ValueError("a 'calculator' is for molecules, and has no 'seeds'")
         if self.seeds and any("seed" in entry.model_fields_set for entry in entries):

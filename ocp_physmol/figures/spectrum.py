@@ -1,5 +1,6 @@
 """A picture of a molecule's vibrations, without intensities."""
 
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ def spectrum_figure(path: Path, title: str, spectra: dict[str, np.ndarray]) -> N
     grid = np.arange(min(0, lowest - 100), highest + 200, 2.0)
     with drawn(path, 7, 1 + 1.4 * len(spectra)) as fig:
         axes = fig.subplots(len(spectra), 1, sharex=True, squeeze=False)[:, 0]
-        for ax, (name, frequencies), color in zip(axes, spectra.items(), PALETTE):
+        for ax, (name, frequencies), color in zip(axes, spectra.items(), cycle(PALETTE)):
             lines = WIDTH**2 / ((grid[:, None] - frequencies) ** 2 + WIDTH**2)
             ax.fill_between(grid, lines.sum(1), color=color, alpha=0.5, lw=0)
             ax.vlines(frequencies, 0, 1, color=color, lw=0.8)

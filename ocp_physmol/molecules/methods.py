@@ -8,9 +8,11 @@ import click
 from ase import Atoms
 
 from ocp_physmol.calculators.pool import KNOWN, CalculatorPool, Refusal, Source
+from ocp_physmol.errors import UserError
 from ocp_physmol.option_types import PATH
 from ocp_physmol.potential.calculator import PhysMolCalculator
 from ocp_physmol.potential.shipped import SHIPPED
+from ocp_physmol.potential.weights import files_of
 
 METHODS = click.Option(
     ["--method", "methods"],
@@ -53,10 +55,11 @@ class OtherMethod:
 
 
 def open_methods(names: Sequence[str], models: Sequence[Path]) -> dict[str, Method]:
-    """By name. A UserError for a name of nothing, and what cannot be opened."""
+    """By name. A UserError for a name of nothing, and for models that do not fit."""
     if models:
-        label = models[0].with_suffix("").name
-        return {label: PhysMolCalculator(list(models))}
+        if tuple(names) != tuple(SHIPPED):
+            raise UserError("give either --model or --method")
+        return {files_of(models[0])[0].stem: PhysMolCalculator(list(models))}
     found: dict[str, Method] = {}
     for name in names:
         is_own = name in SHIPPED

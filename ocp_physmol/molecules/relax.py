@@ -13,8 +13,9 @@ from ocp_physmol.calculators.pool import Refusal
 from ocp_physmol.errors import EXIT_STATUS
 from ocp_physmol.geometry import bonds
 from ocp_physmol.molecules.methods import METHODS, MODELS, open_methods
+from ocp_physmol.molecules.output import Output
 from ocp_physmol.molecules.relaxation import End, relax
-from ocp_physmol.molecules.structures import Structure, read, write
+from ocp_physmol.molecules.structures import Structure, read
 from ocp_physmol.option_types import COUNT, PATH, POSITIVE
 
 HEADERS = ("", "energy (eV)", "± (meV)", "fmax (eV/Å)", "steps", "moved by (Å)", "remarks")
@@ -47,15 +48,16 @@ def command(
     With --config-yml instead of FILES, the structures of dataset.relax are relaxed with a model of
     fairchem.
     """
-    structures = read(files, smiles)
+    structures, opened = read(files, smiles), open_methods(methods, models)
+    suffixes = {name: f"-{name.replace(':', '-')}" if len(opened) > 1 else "" for name in opened}
+    outputs = {name: Output(output, structures, suffixes[name]) for name in opened}
     missing = 0
-    for name, method in open_methods(methods, models).items():
+    for name, method in opened.items():
         ends = relax(method, [s.atoms for s in structures], fmax, steps, f"Relaxing with {name}")
         click.echo(f"\n{name}\n\n{table(structures, ends)}\n")
-        there = [(s, e.atoms, e.results) for s, e in zip(structures, ends) if isinstance(e, End)]
+        there = [(s, e.atoms) for s, e in zip(structures, ends) if isinstance(e, End)]
         missing += len(ends) - len(there)
-        suffix = f"-{name.replace(':', '-')}" if len(methods) > 1 else ""
-        for path in write(output, there, suffix):
+        for path in outputs[name].write(there):
             click.echo(f"Written: {path}")
     if missing:
         raise SystemExit(EXIT_STATUS)
@@ -99,6 +101,8 @@ def moved_by(before: Atoms, after: Atoms) -> float:
 def remarks(before: Atoms, end: End) -> list[str]:
     """What to know before the end of a relaxation is used."""
     found = [] if end.converged else ["not converged"]
+    if before.numbers.sum() % 2:
+        found.append("a radical")
     if not before.pbc.any():
         old, new = (bonds(a.numbers, a.positions) for a in (before, end.atoms))
         names = ((old - new, "broken"), (new - old, "formed"))

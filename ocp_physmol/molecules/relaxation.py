@@ -1,10 +1,11 @@
-"""Relaxations of many structures at once: all take a step of ASE's L-BFGS, then all get forces."""
+"""Relaxations of many structures at once: all get forces, then all take a step of ASE's L-BFGS."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.optimize import LBFGS
 from tqdm import tqdm
 
@@ -17,7 +18,7 @@ MAXSTEP = 0.1  # Angstrom, which no atom goes beyond in a step
 class End(NamedTuple):
     """Where a relaxation ended."""
 
-    atoms: Atoms
+    atoms: Atoms  # whose calculator has the energy and the forces there
     results: dict  # of the method, there: energy (eV), forces (eV/Angstrom), maybe their spread
     steps: int
     converged: bool
@@ -25,7 +26,7 @@ class End(NamedTuple):
     @property
     def largest_force(self) -> float:
         """On an atom that moves, eV/Angstrom."""
-        return _largest(_on_moving(self.atoms, self.results["forces"]))
+        return _largest_force(self.atoms)
 
 
 def relax(
@@ -49,10 +50,11 @@ def relax(
                 if isinstance(answer, Refusal):
                     found[k] = answer
                 else:
-                    forces = _on_moving(images[k], answer["forces"])
-                    converged = _largest(forces) <= fmax
+                    known = {key: answer[key] for key in ("energy", "forces")}
+                    images[k].calc = SinglePointCalculator(images[k], **known)
+                    converged = _largest_force(images[k]) <= fmax
                     if not converged and step < steps:
-                        moving[k].step(forces)
+                        moving[k].step()
                         continue
                     found[k] = End(images[k], answer, step, converged)
                 del moving[k]
@@ -62,13 +64,5 @@ def relax(
     return [found[k] for k in range(len(structures))]
 
 
-def _on_moving(atoms: Atoms, forces: np.ndarray) -> np.ndarray:
-    """The forces, without those that constraints such as FixAtoms take up."""
-    forces = forces.copy()
-    for constraint in atoms.constraints:
-        constraint.adjust_forces(atoms, forces)
-    return forces
-
-
-def _largest(forces: np.ndarray) -> float:
-    return float(np.linalg.norm(forces, axis=1).max())
+def _largest_force(atoms: Atoms) -> float:
+    return float(np.linalg.norm(atoms.get_forces(), axis=1).max())

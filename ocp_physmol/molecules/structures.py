@@ -1,4 +1,4 @@
-"""Files of molecules, read and written in the same format, and molecules of SMILES."""
+"""Molecules of files and of SMILES."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -7,140 +7,138 @@ from typing import NamedTuple
 
 import ase.io
 from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io.formats import UnknownFileTypeError, filetype, ioformats
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdDistGeom
 
 from ocp_physmol.errors import UserError, blame
-from ocp_physmol.files import complete_or_absent
 
 SDF = (".sdf", ".mol")  # read by RDKit, which keeps their bonds
-SEED = 0  # of the embedding of SMILES: the same molecule begins at the same place
+PACKED = (".gz", ".bz2", ".xz")  # which ASE unpacks
+SEED = 0  # of the embedding: the same molecule begins at the same place
+LONGEST = 60  # characters of SMILES in a name
 
 
 class Structure(NamedTuple):
     """A molecule of a file, or of SMILES."""
 
-    name: str
+    name: str  # no other has it
     atoms: Atoms
-    file: Path | None  # that it is from
+    label: str  # of what it is from, a file or SMILES; no other file has it
+    file: Path | None
     bonds: Chem.Mol | None  # what RDKit knows of it
 
 
 def read(files: Sequence[Path], smiles: Sequence[str]) -> list[Structure]:
     """All structures of files, and those that RDKit embeds for SMILES.
 
-    A UserError for files that cannot be read or hold nothing, and for SMILES that are none.
+    Raises:
+        UserError: for files that cannot be read or hold nothing, SMILES that are none, and
+            molecules with a charge.
     """
-    found = [structure for file in files for structure in _of_file(file)]
-    found += [_of_smiles(text) for text in smiles]
+    labels = _unique([*map(_stem, files), *map(_as_name, smiles)])
+    found: list[Structure] = []
+    for file, label in zip(files, labels):
+        images = _of_sdf(file) if is_sdf(file) else _of_ase(file)
+        for k, (atoms, bonds) in enumerate(images):
+            name = label if len(images) == 1 else f"{label}-{k}"
+            found.append(Structure(name, atoms, label, file, bonds))
+    for text, label in zip(smiles, labels[len(files) :]):
+        atoms, bonds = _of_smiles(text)
+        found.append(Structure(label, atoms, label, None, bonds))
     if not found:
         raise UserError("there is nothing to do; give files of molecules, or --smiles")
-    return found
+    names = _unique([structure.name for structure in found])
+    return [structure._replace(name=name) for structure, name in zip(found, names)]
 
 
-def write(
-    folder: Path, ends: Sequence[tuple[Structure, Atoms, dict]], suffix: str = ""
-) -> list[Path]:
-    """Write structures where they ended, with the `results` there, a file for each they came from.
-
-    The format is that of the input where ASE can write it, else extended XYZ.
-    """
-    by_file: dict[Path, list[tuple[Structure, Atoms, dict]]] = {}
-    for structure, atoms, results in ends:
-        source = structure.file or Path(f"{structure.name}.xyz")
-        by_file.setdefault(source, []).append((structure, atoms, results))
-    names = [source.name for source in by_file]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise UserError(f"two files are called {twice}; relax them one after the other")
-    written = []
-    for source, own in by_file.items():
-        write_one = _write_sdf if source.suffix in SDF else _write_with_ase
-        written.append(write_one(folder / f"{source.stem}{suffix}{source.suffix}", source, own))
-    return written
+def is_sdf(file: Path) -> bool:
+    return file.suffix.lower() in SDF
 
 
-def _of_file(file: Path) -> list[Structure]:
-    if not file.is_file():
-        raise UserError(f"{file} does not exist; correct the path")
-    if file.suffix in SDF:
-        return _of_sdf(file)
+def _stem(file: Path) -> str:
+    return Path(file.stem).stem if file.suffix in PACKED else file.stem
+
+
+def _as_name(smiles: str) -> str:
+    return "".join(c if c.isalnum() or c in "-+()=" else "_" for c in smiles)[:LONGEST]
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """The names, and for those that are there before, NAME-2, NAME-3, ..."""
+    taken: list[str] = []
+    for name in names:
+        number, free = 1, name
+        while free in taken:
+            number += 1
+            free = f"{name}-{number}"
+        taken.append(free)
+    return taken
+
+
+Image = tuple[Atoms, Chem.Mol | None]
+
+
+def _of_ase(file: Path) -> list[Image]:
+    _require(file)
     with blame(f"{file} cannot be read", Exception):  # each format has errors of its own
-        images = ase.io.read(file, index=":")
+        images = ase.io.read(file, index=":", do_not_split_by_at_sign=True)
     if not images or not all(len(atoms) for atoms in images):
         raise UserError(f"{file} holds a structure without atoms; correct it")
-    names = [file.stem] if len(images) == 1 else [f"{file.stem}-{k}" for k in range(len(images))]
-    return [Structure(name, atoms, file, None) for name, atoms in zip(names, images)]
+    for atoms in images:
+        _require_neutral(round(atoms.get_initial_charges().sum()), str(file))
+    return [(atoms, None) for atoms in images]
 
 
-def _of_sdf(file: Path) -> list[Structure]:
-    molecules = []
+def _of_sdf(file: Path) -> list[Image]:
+    _require(file)
+    molecules: list[Chem.Mol | None] = []
     with rdBase.BlockLogs(), suppress(OSError):  # of an empty file
         molecules = list(Chem.SDMolSupplier(str(file), removeHs=False))
-    if not molecules or None in molecules:
+    whole = [m for m in molecules if m is not None and m.GetNumAtoms()]
+    if not whole or len(whole) < len(molecules):
         raise UserError(f"{file} holds a molecule that RDKit cannot read; correct it")
-    found = []
-    for k, molecule in enumerate(molecules):
-        name = file.stem if len(molecules) == 1 else f"{file.stem}-{k}"
-        flat = not molecule.GetNumConformers() or not molecule.GetConformer().Is3D()
-        whole = _embedded(molecule, name) if flat else Chem.AddHs(molecule, addCoords=True)
-        found.append(Structure(name, _atoms(whole), file, whole))
-    return found
+    return [_image(molecule, str(file)) for molecule in whole]
 
 
-def _of_smiles(text: str) -> Structure:
+def _of_smiles(text: str) -> Image:
     with rdBase.BlockLogs():
         molecule = Chem.MolFromSmiles(text)
     if molecule is None or not molecule.GetNumAtoms():
         raise UserError(f"--smiles '{text}' is no molecule for RDKit; correct it")
-    name = "".join(c if c.isalnum() or c in "-+()=" else "_" for c in text)[:60]
-    whole = _embedded(molecule, text)
-    return Structure(name, _atoms(whole), None, whole)
+    return _image(molecule, f"--smiles '{text}'")
 
 
-def _embedded(molecule: Chem.Mol, name: str) -> Chem.Mol:
-    """With hydrogens, and positions of RDKit's distance geometry."""
-    whole = Chem.AddHs(molecule)
-    if rdDistGeom.EmbedMolecule(whole, randomSeed=SEED) != 0:
-        raise UserError(f"RDKit finds no positions for {name}; give them in a file")
-    return whole
+def _require(file: Path) -> None:
+    if not file.is_file():
+        raise UserError(f"{file} does not exist; correct the path")
 
 
-def _atoms(molecule: Chem.Mol) -> Atoms:
-    symbols = [atom.GetSymbol() for atom in molecule.GetAtoms()]
-    return Atoms(symbols, molecule.GetConformer().GetPositions())
+def _require_neutral(charge: int, where: str) -> None:
+    if charge:
+        raise UserError(
+            f"{where} has the charge {charge:+d}; give neutral molecules, for it would be ignored"
+        )
 
 
-def _write_with_ase(path: Path, source: Path, ends: list) -> Path:
-    images = []
-    for _, atoms, results in ends:
-        image = atoms.copy()
-        known = {key: results[key] for key in ("energy", "forces")}
-        image.calc = SinglePointCalculator(image, **known)
-        images.append(image)
-    form = _format(source)
-    if form == "extxyz":
-        path = path.with_suffix(".xyz" if source.suffix == ".xyz" else ".extxyz")
-    with complete_or_absent(path) as partial:
-        ase.io.write(partial, images, format=form)
-    return path
+def _image(molecule: Chem.Mol, where: str) -> Image:
+    """With its hydrogens. Positions that it lacks, as in a drawing, are those of RDKit's distance
+    geometry."""
+    if any(atom.GetAtomicNum() == 0 for atom in molecule.GetAtoms()):
+        raise UserError(f"{where} has atoms of no element; give them all")
+    _require_neutral(Chem.GetFormalCharge(molecule), where)
+    with rdBase.BlockLogs():
+        whole = Chem.AddHs(molecule, addCoords=True)
+        lacks_atoms = whole.GetNumAtoms() > molecule.GetNumAtoms()
+        to_place = not molecule.GetNumConformers() or (lacks_atoms and _is_flat(molecule))
+        if to_place and rdDistGeom.EmbedMolecule(whole, randomSeed=SEED) != 0:
+            raise UserError(f"RDKit finds no positions for {where}; give them in a file")
+    atoms = Atoms(
+        [atom.GetAtomicNum() for atom in whole.GetAtoms()], whole.GetConformer().GetPositions()
+    )
+    if any(atom.GetIsotope() for atom in whole.GetAtoms()):
+        atoms.set_masses([atom.GetMass() for atom in whole.GetAtoms()])
+    return atoms, whole
 
 
-def _format(source: Path) -> str:
-    """What ASE is to write: the format of a file, if it can be written and hold all."""
-    try:
-        form = filetype(str(source))
-    except (OSError, UnknownFileTypeError):  # of SMILES, there is no file
-        return "extxyz"
-    return form if form != "xyz" and ioformats[form].can_write else "extxyz"
-
-
-def _write_sdf(path: Path, source: Path, ends: list) -> Path:
-    with complete_or_absent(path) as partial, Chem.SDWriter(str(partial)) as writer:
-        for structure, atoms, results in ends:
-            molecule = Chem.Mol(structure.bonds)
-            molecule.GetConformer().SetPositions(atoms.positions)
-            molecule.SetProp("energy_eV", f"{results['energy']:.6f}")
-            writer.write(molecule)
-    return path
+def _is_flat(molecule: Chem.Mol) -> bool:
+    return bool((molecule.GetConformer().GetPositions()[:, 2] == 0).all())

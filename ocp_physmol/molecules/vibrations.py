@@ -11,7 +11,7 @@ from ase import Atoms, units
 from tabulate import tabulate
 
 from ocp_physmol.calculators.pool import Refusal
-from ocp_physmol.errors import EXIT_STATUS
+from ocp_physmol.errors import EXIT_STATUS, UserError
 from ocp_physmol.figures.spectrum import spectrum_figure
 from ocp_physmol.files import complete_or_absent, write_json
 from ocp_physmol.harmonic import displaced, hessian, normal_modes
@@ -20,7 +20,7 @@ from ocp_physmol.molecules.relaxation import End, relax
 from ocp_physmol.molecules.structures import read
 from ocp_physmol.option_types import COUNT, PATH, POSITIVE
 
-LINEAR = 1e-3  # Angstrom, of atoms off an axis
+LINEAR = 0.03  # Angstrom, of atoms off an axis, by root mean square
 FRAMES = 16  # of a film of a mode
 FILMED = 0.3  # Angstrom, by which the atom moves that moves most
 
@@ -55,13 +55,19 @@ def command(
 ) -> None:
     """Harmonic frequencies and zero-point energies of the molecules of FILES, at their minima.
 
-    Writes them, a picture of the spectrum without intensities, and films of imaginary modes.
+    Writes them, the minima, a picture of the spectrum without intensities, and films of imaginary
+    modes.
 
     \b
     ocp-physmol vibrations caffeine.xyz
     ocp-physmol vibrations --smiles CCO --method physmol-gfn2 --method gfn2
     """
     structures = read(files, smiles)
+    for structure in structures:
+        if structure.atoms.pbc.any() or structure.atoms.constraints:
+            raise UserError(
+                f"{structure.name} has periods or atoms that are held; give free molecules"
+            )
     rows: list[list] = []
     spectra: dict[str, dict[str, np.ndarray]] = {}
     failed = 0
@@ -88,17 +94,19 @@ def command(
 
 def vibrations(method: Method, atoms: Atoms) -> Vibrations | Refusal:
     """Those of a molecule where it is; or why it has none."""
-    if atoms.pbc.any():
-        return Refusal("it has periods, and vibrations are of molecules; set pbc = False")
     centered = atoms.copy()
     centered.positions -= centered.positions.mean(0)
+    if not centered.has("masses"):
+        centered.set_masses("most_common")  # the isotopes that spectra are of
+    if (modes := num_modes(atoms)) == 0:
+        return Vibrations(np.zeros(0), np.zeros((0, 1, 3)))
     copies = [Atoms(atoms.numbers, positions) for positions in displaced(centered.positions)]
     forces = []
     for answer in method.answer(copies):
         if isinstance(answer, Refusal):
             return answer
         forces.append(answer["forces"])
-    return Vibrations(*normal_modes(centered, hessian(np.array(forces)), num_modes(atoms)))
+    return Vibrations(*normal_modes(centered, hessian(np.array(forces)), modes))
 
 
 def num_modes(atoms: Atoms) -> int:
@@ -120,7 +128,7 @@ def _remark(end: End) -> str:
 
 
 def _write(place: Path, end: End, found: Vibrations) -> None:
-    """PLACE.json, and a film PLACE-mode-NUMBER.xyz of each imaginary mode."""
+    """PLACE.json, the minimum PLACE.xyz, and films PLACE-mode-NUMBER.xyz of imaginary modes."""
     write_json(
         place.with_name(f"{place.name}.json"),
         {
@@ -131,6 +139,8 @@ def _write(place: Path, end: End, found: Vibrations) -> None:
         },
         indent=2,
     )
+    with complete_or_absent(place.with_name(f"{place.name}.xyz")) as partial:
+        ase.io.write(partial, end.atoms, format="extxyz")
     for k in np.flatnonzero(found.frequencies < 0):
         phases = FILMED * np.sin(2 * np.pi * np.arange(FRAMES) / FRAMES)
         moved = [end.atoms.positions + phase * found.modes[k] for phase in phases]

@@ -25,9 +25,9 @@ class PhysMolCalculator(Calculator):
     `forces_std` in `results`: they tell how far to trust it.
 
     Args:
-        models: files that `ocp-physmol export` has written, of one model or more. By default, those
-            with this prior that come with the package.
-        prior: "gfn2", which needs the extra xtb.
+        models: files that `ocp-physmol export` has written, of one model or more.
+        prior: in the place of models, those with this prior that come with the package: "gfn2",
+            which needs the extra xtb.
 
     Raises:
         UserError: for files that do not fit, or models of different priors; in a calculation, for
@@ -78,7 +78,7 @@ class PhysMolCalculator(Calculator):
         """
         found = []
         for part in chunks(list(structures), batch_size, title):
-            for atoms, answer in zip(part, self.answer(part)):
+            for atoms, answer in zip(part, self._answer(part)):
                 if isinstance(answer, Refusal):
                     raise UserError(f"{atoms.symbols} is refused: {answer}")
                 found.append(answer)

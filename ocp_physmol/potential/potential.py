@@ -58,6 +58,8 @@ class Potential:
             return f"it has {', '.join(unknown)}; the model knows {', '.join(self.elements)} alone"
         if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
             return "its positions or its cell are not finite"
+        if atoms.pbc.any() and atoms.cell.rank < atoms.cell.any(1).sum():
+            return "its cell is flat"
         return None
 
 

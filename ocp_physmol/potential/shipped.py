@@ -12,5 +12,5 @@ def shipped_models(prior: str | None) -> list[Path]:
     """The files of the models with a prior; a UserError if there are none."""
     if found := sorted(FOLDER.glob(f"qm9-{prior}-[0-9].json")):
         return found
-    known = " or ".join(f"prior='{other}'" for other in SHIPPED.values())
-    raise UserError(f"no model with the prior {prior} is in the package; give models, or {known}")
+    known = ", ".join(f"'{other}'" for other in SHIPPED.values())
+    raise UserError(f"no model in the package has the prior {prior}; give models, or prior={known}")

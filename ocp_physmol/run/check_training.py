@@ -108,8 +108,8 @@ def check_optim(config: dict, ours: bool) -> None:
 
 
 def _check_without_budget(optim: dict) -> None:
-    """Raise a UserError where a trainer of fairchem would need to know budgets."""
-    for key in ("max_seconds", "max_steps", "evaluations"):
+    """Raise a UserError where a trainer of fairchem would need to know what only ours does."""
+    for key in ("max_seconds", "max_steps", "evaluations", "start_from"):
         if optim.get(key) is not None:
             raise UserError(f"optim.{key} needs trainer: physmol")
     if follows_budget(optim):

@@ -8,7 +8,7 @@ from torch import nn
 from ocp_physmol.errors import UserError, blame
 from ocp_physmol.model.physmol import PhysMol
 from ocp_physmol.potential.shipped import SHIPPED, shipped_models
-from ocp_physmol.potential.weights import ELECTRONEGATIVITY, read
+from ocp_physmol.potential.weights import read
 
 OTHER = ("use_masking", "regress_forces", "otf_graph")  # options that the weights do not depend on
 
@@ -30,12 +30,17 @@ def start_from(model: nn.Module, name: str, scale: float) -> None:
         files = shipped_models(SHIPPED[name])[0] if name in SHIPPED else Path(name)
         card, weights = read(files)
         own, theirs = model.config.model_dump(), card.model.model_dump()
-        for key in own.keys() - set(OTHER):
-            if own[key] != theirs[key]:
+        for key in own:
+            if key not in OTHER and own[key] != theirs[key]:
                 raise UserError(
                     f"{name} has {key}: {theirs[key]}, not {own[key]}; set model.{key} to that"
                 )
-    state = {key: torch.from_numpy(w) for key, w in weights.items() if key != ELECTRONEGATIVITY}
+        if model.config.repulsion and card.scale != scale:
+            raise UserError(
+                f"{name} has a repulsion in units of {card.scale} eV, and the energies here have a "
+                f"normalizer with a stdev of {scale}; set that to {card.scale}"
+            )
+    state = {key: torch.from_numpy(weights[key]) for key in model.energy.state_dict()}
     for key in ("readout.f_atom.weight", "readout.f_atom.bias"):
         state[key] = state[key] * (card.scale / scale)
     model.energy.load_state_dict(state)

@@ -17,6 +17,7 @@ READERS = {
         ["train", "{file}", "--epochs", "1", "--cpu", "--output", OUT, "--model.hidden_channels=16",
          "--model.num_layers=1", "--model.attention_channels=8", "--model.vector_channels=8"],
         ["data", "files", "{file}", "--output", OUT],
+        ["relax", "{file}", "--method", "mmff94", "--steps", "3", "--output", OUT],
     ],
     "csv": [["data", "qm9", "--source", "{file}", "--output", OUT]],
     "tar.bz2": [["data", "qm9", "--source", "{file}", "--output", OUT]],

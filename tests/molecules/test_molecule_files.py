@@ -1,15 +1,27 @@
 """Files of molecules and SMILES are read, and written where they ended in the same format."""
 
+import gzip
+
 import ase.io
 import numpy as np
 import pytest
 from ase.build import molecule
+from ase.calculators.singlepoint import SinglePointCalculator
 from rdkit import Chem
 
 from ocp_physmol.errors import UserError
-from ocp_physmol.molecules.structures import read, write
+from ocp_physmol.molecules.output import Output
+from ocp_physmol.molecules.structures import read
 
 ETHANOL = [molecule("CH3CH2OH"), molecule("CH3CH2OH")]
+
+
+def ended(structures, energy=-1.5):
+    """Structures where a relaxation has left them."""
+    for structure in structures:
+        forces = np.full((len(structure.atoms), 3), 0.25)
+        structure.atoms.calc = SinglePointCalculator(structure.atoms, energy=energy, forces=forces)
+    return [(structure, structure.atoms) for structure in structures]
 
 
 def sdf(path, positions=True):
@@ -29,8 +41,7 @@ def test_formats_of_ase(suffix, tmp_path):
     ase.io.write(tmp_path / f"ethanol.{suffix}", images)
     found = read([tmp_path / f"ethanol.{suffix}"], [])
     assert len(found) == len(images) and found[0].name.startswith("ethanol")
-    results = {"energy": -1.5, "forces": np.full((9, 3), 0.25)}
-    (path,) = write(tmp_path / "out", [(s, s.atoms, results) for s in found])
+    (path,) = Output(tmp_path / "out", found).write(ended(found))
     assert path == tmp_path / f"out/ethanol.{suffix}"
     again = ase.io.read(path, index=":")
     for before, after in zip(images, again):
@@ -46,7 +57,7 @@ def test_sdf_keeps_its_bonds_and_gets_its_hydrogens(tmp_path):
     assert ethanol.atoms.get_chemical_formula() == "C2H6O"
     np.testing.assert_allclose(ethanol.atoms.positions[1], [1.5, 0, 0], atol=1e-3)
     ethanol.atoms.positions += 1.0
-    ((path),) = write(tmp_path / "out", [(ethanol, ethanol.atoms, {"energy": -1.5, "forces": 0})])
+    (path,) = Output(tmp_path / "out", [ethanol]).write(ended([ethanol]))
     (after,) = Chem.SDMolSupplier(str(path), removeHs=False)
     assert after.GetNumBonds() == 8 and after.GetProp("energy_eV") == "-1.500000"
     np.testing.assert_allclose(after.GetConformer().GetPositions()[1], [2.5, 1, 1], atol=1e-3)
@@ -59,7 +70,7 @@ def test_smiles_are_placed_always_alike(tmp_path):
     sdf(tmp_path / "flat.sdf", positions=False)
     (flat,) = read([tmp_path / "flat.sdf"], [])
     assert np.ptp(flat.atoms.positions[:, 2]) > 0.5  # Angstrom: it was placed, too
-    (path,) = write(tmp_path, [(first, first.atoms, {"energy": 0.0, "forces": np.zeros((13, 3))})])
+    (path,) = Output(tmp_path, [first]).write(ended([first]))
     assert path == tmp_path / "c1ccccc1O.xyz" and len(ase.io.read(path)) == 13
 
 
@@ -87,12 +98,57 @@ def test_unfit_smiles(text):
         read([], [text])
 
 
-def test_nothing_to_do_and_two_of_a_name(tmp_path):
+@pytest.mark.parametrize("text", ["[NH4+]", "CC(=O)[O-]"])
+def test_charges_are_not_ignored(text, tmp_path):
+    with pytest.raises(UserError, match="has the charge"):
+        read([], [text])
+    ion = molecule("CH4")
+    ion.set_initial_charges([1.0, 0, 0, 0, 0])
+    ase.io.write(tmp_path / "ion.traj", ion)
+    with pytest.raises(UserError, match=r"ion.traj has the charge \+1"):
+        read([tmp_path / "ion.traj"], [])
+    assert read([], ["C[N+](=O)[O-]"])[0].atoms.get_chemical_formula() == "CH3NO2"
+
+
+def test_isotopes_and_elements(tmp_path):
+    (heavy,) = read([], ["[2H]O[2H]"])
+    assert sorted(heavy.atoms.get_masses().round(1)) == [2.0, 2.0, 16.0]
+    with pytest.raises(UserError, match="atoms of no element"):
+        read([], ["*CC"])
+
+
+def test_names_are_told_apart(tmp_path):
     with pytest.raises(UserError, match="there is nothing to do"):
         read([], [])
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
-        ase.io.write(tmp_path / folder / "ethanol.xyz", ETHANOL[0])
-    found = read([tmp_path / "a/ethanol.xyz", tmp_path / "b/ethanol.xyz"], [])
-    with pytest.raises(UserError, match=r"two files are called ethanol.xyz"):
-        write(tmp_path, [(s, s.atoms, {"energy": 0, "forces": np.zeros((9, 3))}) for s in found])
+        ase.io.write(tmp_path / folder / "m.xyz", ETHANOL)
+    files = [tmp_path / "a/m.xyz", tmp_path / "b/m.xyz"]
+    found = read(files, ["C#C", "C.C", "CO", "CO"])
+    names = ["m-0", "m-1", "m-2-0", "m-2-1", "C_C", "C_C-2", "CO", "CO-2"]
+    assert [s.name for s in found] == names
+    written = Output(tmp_path, found).write(ended(found))
+    labels = ["m", "m-2", "C_C", "C_C-2", "CO", "CO-2"]
+    assert [path.name for path in written] == [f"{label}.xyz" for label in labels]
+    assert ase.io.read(tmp_path / "m-2.xyz", index=1).info["name"] == "m-2-1"
+
+
+def test_inputs_stay(tmp_path):
+    ase.io.write(tmp_path / "m.xyz", ETHANOL[0])
+    with pytest.raises(UserError, match=r"m.xyz is read and would be replaced; choose another"):
+        Output(tmp_path, read([tmp_path / "m.xyz"], []))
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"--output .*file cannot be written to"):
+        Output(tmp_path / "file", read([tmp_path / "m.xyz"], []))
+
+
+def test_formats_that_cannot_be_kept(tmp_path):
+    """Packed files are written unpacked; what ASE reads but does not write, as extended XYZ."""
+    ase.io.write(tmp_path / "m.pdb", ETHANOL[0])
+    with gzip.open(tmp_path / "n.pdb.gz", "wb") as file:
+        file.write((tmp_path / "m.pdb").read_bytes())
+    ase.io.write(tmp_path / "m.db", ETHANOL[0])
+    found = read([tmp_path / "n.pdb.gz", tmp_path / "m.db"], [])
+    written = Output(tmp_path / "out", found).write(ended(found))
+    assert [path.name for path in written] == ["n.pdb", "m.extxyz"]
+    assert all(len(ase.io.read(path)) == 9 for path in written)

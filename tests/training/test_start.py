@@ -14,16 +14,19 @@ from ocp_physmol.training.start import start_from
 OPTIONS = {"readout": "atom", "vector_channels": 8}
 
 
-@pytest.fixture
-def exported(tmp_path):
-    """A model and its files."""
-    model = small_model(**OPTIONS)
+def export(model, folder):
+    """A model and its files, with 3 eV for each unit of its energy."""
     card = {
         "format": "ocp-physmol 1", "model": model.config.model_dump(), "references": {"H": -13.0},
         "shift": 0.0, "scale": 3.0, "training": {},
     }  # fmt: skip
-    write(tmp_path / "model", card, weights_of(model))
-    return model, tmp_path / "model"
+    write(folder / "model", card, weights_of(model))
+    return model, folder / "model"
+
+
+@pytest.fixture
+def exported(tmp_path):
+    return export(small_model(**OPTIONS), tmp_path)
 
 
 def test_energies_in_ev_are_those_of_the_trained_model(exported):
@@ -46,6 +49,14 @@ def test_energies_in_ev_are_those_of_the_trained_model(exported):
 def test_other_architectures_are_refused(options, message, exported):
     with pytest.raises(UserError, match=message):
         start_from(small_model(**{**OPTIONS, **options}), str(exported[1]), 1.0)
+
+
+def test_a_repulsion_in_other_units_is_refused(tmp_path):
+    """A normalizer's stdev scales it, too, and no weight can undo that."""
+    model, name = export(small_model(repulsion=True, **OPTIONS), tmp_path)
+    with pytest.raises(UserError, match=r"set that to 3\.0"):
+        start_from(model, str(name), scale=2.0)
+    start_from(model, str(name), scale=3.0)
 
 
 def test_other_models_and_missing_files_are_refused(exported):
