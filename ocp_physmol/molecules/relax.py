@@ -1,7 +1,6 @@
 """From files of molecules to their minima: ocp-physmol relax --help"""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
 import numpy as np
@@ -12,31 +11,20 @@ from tabulate import tabulate
 from ocp_physmol.calculators.pool import Refusal
 from ocp_physmol.errors import EXIT_STATUS
 from ocp_physmol.geometry import bonds
-from ocp_physmol.molecules.methods import METHODS, MODELS, open_methods
 from ocp_physmol.molecules.output import Output
 from ocp_physmol.molecules.relaxation import End, relax
-from ocp_physmol.molecules.structures import Structure, read
-from ocp_physmol.option_types import COUNT, PATH, POSITIVE
+from ocp_physmol.molecules.request import Request, file_name, request_options
+from ocp_physmol.molecules.structures import Structure
 
 HEADERS = ("", "energy (eV)", "± (meV)", "fmax (eV/Å)", "steps", "moved by (Å)", "remarks")
 FORMATS = ("", ".4f", ".1f", ".3f", "", ".3f", "")
 
 
-@click.command("relax", context_settings={"show_default": True}, params=[METHODS, MODELS])
-@click.argument("files", nargs=-1, type=PATH)
-@click.option("--smiles", multiple=True, help="A molecule, placed by RDKit; any number of times.")
-@click.option("--fmax", type=POSITIVE, default=0.01, help="Largest force that may be left, eV/Å.")
-@click.option("--steps", type=COUNT, default=500, help="At most, of each structure.")
-@click.option("--output", type=PATH, default="relaxed", help="Folder for the structures.")
-def command(
-    methods: Sequence[str],
-    models: Sequence[Path],
-    files: Sequence[Path],
-    smiles: Sequence[str],
-    fmax: float,
-    steps: int,
-    output: Path,
-) -> None:
+OPTIONS = request_options(fmax=0.01, steps=500, output="relaxed")
+
+
+@click.command("relax", context_settings={"show_default": True}, params=OPTIONS)
+def command(**given) -> None:
     """Relax the molecules of FILES (xyz, sdf, traj, ...) to the minima next to them.
 
     All are relaxed at once. The structures are written to --output in the format of their files.
@@ -48,12 +36,14 @@ def command(
     With --config-yml instead of FILES, the structures of dataset.relax are relaxed with a model of
     fairchem.
     """
-    structures, opened = read(files, smiles), open_methods(methods, models)
-    suffixes = {name: f"-{name.replace(':', '-')}" if len(opened) > 1 else "" for name in opened}
-    outputs = {name: Output(output, structures, suffixes[name]) for name in opened}
+    request = Request(**given)
+    structures, opened = request.opened()
+    suffixes = {name: f"-{file_name(name)}" if len(opened) > 1 else "" for name in opened}
+    outputs = {name: Output(request.output, structures, suffixes[name]) for name in opened}
     missing = 0
     for name, method in opened.items():
-        ends = relax(method, [s.atoms for s in structures], fmax, steps, f"Relaxing with {name}")
+        begins = [structure.atoms for structure in structures]
+        ends = relax(method, begins, request.fmax, request.steps, f"Relaxing with {name}")
         click.echo(f"\n{name}\n\n{table(structures, ends)}\n")
         there = [(s, e.atoms) for s, e in zip(structures, ends) if isinstance(e, End)]
         missing += len(ends) - len(there)

@@ -1,6 +1,5 @@
 """Frequencies of molecules at their minima: ocp-physmol vibrations --help"""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,10 +14,9 @@ from ocp_physmol.errors import EXIT_STATUS, UserError
 from ocp_physmol.figures.spectrum import spectrum_figure
 from ocp_physmol.files import complete_or_absent, write_json
 from ocp_physmol.harmonic import displaced, hessian, normal_modes
-from ocp_physmol.molecules.methods import METHODS, MODELS, Method, open_methods
+from ocp_physmol.molecules.methods import Method
 from ocp_physmol.molecules.relaxation import End, relax
-from ocp_physmol.molecules.structures import read
-from ocp_physmol.option_types import COUNT, PATH, POSITIVE
+from ocp_physmol.molecules.request import Request, file_name, request_options
 
 LINEAR = 0.03  # Angstrom, of atoms off an axis, by root mean square
 FRAMES = 16  # of a film of a mode
@@ -38,21 +36,11 @@ class Vibrations(NamedTuple):
         return 0.5 * float(self.frequencies.clip(min=0).sum()) * units.invcm
 
 
-@click.command("vibrations", context_settings={"show_default": True}, params=[METHODS, MODELS])
-@click.argument("files", nargs=-1, type=PATH)
-@click.option("--smiles", multiple=True, help="A molecule, placed by RDKit; any number of times.")
-@click.option("--fmax", type=POSITIVE, default=0.003, help="To relax to before, eV/Å.")
-@click.option("--steps", type=COUNT, default=1000, help="At most, of the relaxation.")
-@click.option("--output", type=PATH, default="vibrations", help="Folder.")
-def command(
-    methods: Sequence[str],
-    models: Sequence[Path],
-    files: Sequence[Path],
-    smiles: Sequence[str],
-    fmax: float,
-    steps: int,
-    output: Path,
-) -> None:
+OPTIONS = request_options(fmax=0.003, steps=1000, output="vibrations")
+
+
+@click.command("vibrations", context_settings={"show_default": True}, params=OPTIONS)
+def command(**given) -> None:
     """Harmonic frequencies and zero-point energies of the molecules of FILES, at their minima.
 
     Writes them, the minima, a picture of the spectrum without intensities, and films of imaginary
@@ -62,7 +50,8 @@ def command(
     ocp-physmol vibrations caffeine.xyz
     ocp-physmol vibrations --smiles CCO --method physmol-gfn2 --method gfn2
     """
-    structures = read(files, smiles)
+    request = Request(**given)
+    structures, opened = request.opened()
     for structure in structures:
         if structure.atoms.pbc.any() or structure.atoms.constraints:
             raise UserError(
@@ -71,23 +60,24 @@ def command(
     rows: list[list] = []
     spectra: dict[str, dict[str, np.ndarray]] = {}
     failed = 0
-    for name, method in open_methods(methods, models).items():
-        ends = relax(method, [s.atoms for s in structures], fmax, steps, f"Relaxing with {name}")
+    for name, method in opened.items():
+        begins = [structure.atoms for structure in structures]
+        ends = relax(method, begins, request.fmax, request.steps, f"Relaxing with {name}")
         for structure, end in zip(structures, ends):
             found = end if isinstance(end, Refusal) else vibrations(method, end.atoms)
             if isinstance(end, Refusal) or isinstance(found, Refusal):
                 rows.append([structure.name, name, None, None, None, f"refused: {found}"])
                 failed += 1
                 continue
-            place = output / f"{structure.name}-{name.replace(':', '-')}"
+            place = request.output / f"{structure.name}-{file_name(name)}"
             _write(place, end, found)
             spectra.setdefault(structure.name, {})[name] = found.frequencies
             rows.append([structure.name, name, *_summary(found), _remark(end)])
     for molecule, by_method in spectra.items():
-        spectrum_figure(output / f"{molecule}.png", molecule, by_method)
+        spectrum_figure(request.output / f"{molecule}.png", molecule, by_method)
     headers = ("", "method", "zero-point (eV)", "lowest (1/cm)", "imaginary", "remarks")
     click.echo("\n" + tabulate(rows, headers, floatfmt=("", "", ".4f", ".0f", "", "")))
-    click.echo(f"\nWritten: frequencies, spectra and films in {output}")
+    click.echo(f"\nWritten: frequencies, spectra and films in {request.output}")
     if failed:
         raise SystemExit(EXIT_STATUS)
 
