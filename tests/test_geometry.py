@@ -7,7 +7,7 @@ from ase.build import molecule
 from ase.data import covalent_radii
 from scipy.spatial.transform import Rotation
 
-from ocp_physmol.geometry import bonded, bonds
+from ocp_physmol.geometry import bonded, bonds, environments
 from ocp_physmol.tensor_geometry import align, sharp_soft_bonds, soft_bonds
 
 
@@ -39,6 +39,18 @@ def test_bonds_of_known_molecules():
     assert found("CH4") == {(0, 1), (0, 2), (0, 3), (0, 4)}
     assert len(found("CH3CH2OH")) == 8 and len(found("C6H6")) == 12
     assert len(found("H2")) == 1 and found("H") == set()
+
+
+def test_what_atoms_are_bonded_to():
+    atoms = molecule("CH3CH2OH")
+    found = environments(atoms.numbers, atoms.positions)
+    assert found[:3] == ["C(CHHO)", "C(CHHH)", "O(CH)"] or found[:3] == [
+        "C(CHHH)",
+        "C(CHHO)",
+        "O(CH)",
+    ]
+    assert sorted(found[3:]) == ["H(C)"] * 5 + ["H(O)"]
+    assert environments(np.array([2]), np.zeros((1, 3))) == ["He()"]
 
 
 def test_hydrogen_bonds_are_none():

@@ -11,16 +11,14 @@ from ocp_physmol.calculators.pool import KNOWN, CalculatorPool, Refusal, Source
 from ocp_physmol.errors import UserError
 from ocp_physmol.option_types import PATH
 from ocp_physmol.potential.calculator import PhysMolCalculator
-from ocp_physmol.potential.shipped import SHIPPED
+from ocp_physmol.potential.shipped import SHIPPED, best_available
 from ocp_physmol.potential.weights import files_of
 
 METHODS = click.Option(
     ["--method", "methods"],
     multiple=True,
-    default=tuple(SHIPPED),
-    show_default=True,
     help=f"{', '.join([*SHIPPED, *KNOWN])}, or MODULE:NAME of a calculator of ASE. Any number of "
-    "times, to compare.",
+    "times, to compare.  [default: physmol-gfn2, or physmol where tblite is not installed]",
 )
 MODELS = click.Option(
     ["--model", "models"],
@@ -38,6 +36,10 @@ class Method(Protocol):
         """The `energy` and `forces` [n, 3] of each structure, or why it has none."""
         ...
 
+    def unfamiliar(self, atoms: Atoms) -> list[str]:
+        """What of a structure is unlike all that the method was trained on."""
+        ...
+
 
 class OtherMethod:
     """A calculator of ASE, in processes of its own on all cores."""
@@ -53,15 +55,21 @@ class OtherMethod:
         )  # fmt: skip
         return [a if isinstance(a, Refusal) else {"energy": a[0], "forces": a[1]} for a in answers]
 
+    def unfamiliar(self, atoms: Atoms) -> list[str]:
+        return []  # nothing is known of a training
+
 
 def open_methods(names: Sequence[str], models: Sequence[Path]) -> dict[str, Method]:
-    """By name. A UserError for a name of nothing, and for models that do not fit."""
+    """By name; with neither names nor models, the best of our own.
+
+    A UserError for a name of nothing, and for models that do not fit.
+    """
     if models:
-        if tuple(names) != tuple(SHIPPED):
+        if names:
             raise UserError("give either --model or --method")
         return {files_of(models[0])[0].stem: PhysMolCalculator(list(models))}
     found: dict[str, Method] = {}
-    for name in names:
+    for name in names or [best_available()]:
         is_own = name in SHIPPED
         found[name] = PhysMolCalculator(prior=SHIPPED[name]) if is_own else OtherMethod(name)
     return found

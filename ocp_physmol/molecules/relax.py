@@ -11,6 +11,7 @@ from tabulate import tabulate
 from ocp_physmol.calculators.pool import Refusal
 from ocp_physmol.errors import EXIT_STATUS
 from ocp_physmol.geometry import bonds
+from ocp_physmol.molecules.methods import Method
 from ocp_physmol.molecules.output import Output
 from ocp_physmol.molecules.relaxation import End, relax
 from ocp_physmol.molecules.request import Request, file_name, request_options
@@ -44,7 +45,7 @@ def command(**given) -> None:
     for name, method in opened.items():
         begins = [structure.atoms for structure in structures]
         ends = relax(method, begins, request.fmax, request.steps, f"Relaxing with {name}")
-        click.echo(f"\n{name}\n\n{table(structures, ends)}\n")
+        click.echo(f"\n{name}\n\n{table(structures, ends, method)}\n")
         there = [(s, e.atoms) for s, e in zip(structures, ends) if isinstance(e, End)]
         missing += len(ends) - len(there)
         for path in outputs[name].write(there):
@@ -53,9 +54,9 @@ def command(**given) -> None:
         raise SystemExit(EXIT_STATUS)
 
 
-def table(structures: Sequence[Structure], ends: Sequence[End | Refusal]) -> str:
+def table(structures: Sequence[Structure], ends: Sequence[End | Refusal], method: Method) -> str:
     """A row for each structure: where it ended, how far from its start, what to know of it."""
-    rows = [_row(structure, end) for structure, end in zip(structures, ends)]
+    rows = [_row(structure, end, method) for structure, end in zip(structures, ends)]
     keep = [k for k in range(len(HEADERS)) if any(row[k] not in (None, "") for row in rows)]
     return tabulate(
         [[row[k] for k in keep] for row in rows],
@@ -64,7 +65,7 @@ def table(structures: Sequence[Structure], ends: Sequence[End | Refusal]) -> str
     )
 
 
-def _row(structure: Structure, end: End | Refusal) -> list:
+def _row(structure: Structure, end: End | Refusal, method: Method) -> list:
     if isinstance(end, Refusal):
         return [structure.name, None, None, None, None, None, f"refused: {end}"]
     spread = end.results.get("energy_std")
@@ -75,7 +76,7 @@ def _row(structure: Structure, end: End | Refusal) -> list:
         end.largest_force,
         end.steps,
         moved_by(structure.atoms, end.atoms),
-        "; ".join(remarks(structure.atoms, end)),
+        "; ".join([*remarks(structure.atoms, end), *_unlike_training(method, end)]),
     ]
 
 
@@ -98,6 +99,11 @@ def remarks(before: Atoms, end: End) -> list[str]:
         names = ((old - new, "broken"), (new - old, "formed"))
         found += [f"{_named(before, pairs)} {what}" for pairs, what in names if pairs]
     return found
+
+
+def _unlike_training(method: Method, end: End) -> list[str]:
+    found = method.unfamiliar(end.atoms)
+    return [f"unlike its training: {', '.join(found)}"] if found else []
 
 
 def _named(atoms: Atoms, pairs: set[tuple[int, int]]) -> str:

@@ -11,6 +11,7 @@ from ase.outputs import Properties
 
 from ocp_physmol.calculators.pool import Answer, CalculatorPool, Refusal, Source
 from ocp_physmol.errors import UserError
+from ocp_physmol.geometry import environments
 from ocp_physmol.potential.potential import Potential
 from ocp_physmol.potential.shipped import shipped_models
 from ocp_physmol.progress import chunks
@@ -27,7 +28,7 @@ class PhysMolCalculator(Calculator):
     Args:
         models: files that `ocp-physmol export` has written, of one model or more.
         prior: in the place of models, those with this prior that come with the package: "gfn2",
-            which needs the extra xtb.
+            which needs the extra xtb, or None.
 
     Raises:
         UserError: for files that do not fit, or models of different priors; in a calculation, for
@@ -88,6 +89,17 @@ class PhysMolCalculator(Calculator):
         """The `results` of each structure, or why it has none."""
         parts = chunks(list(structures), BATCH)
         return [answer for part in parts for answer in self._answer(part)]
+
+    def unfamiliar(self, atoms: Atoms) -> list[str]:
+        """What atoms of a molecule are bonded to as none was in training, with an example each:
+        N4 as N(COO), ..."""
+        lists = [potential.card.environments for potential in self.potentials]
+        if atoms.pbc.any() or not all(lists):
+            return []
+        found = environments(atoms.numbers, atoms.positions)
+        unknown = [e for e in set(found) if not all(e in known for known in lists)]
+        examples = {found.index(environment): environment for environment in unknown}
+        return [f"{atoms.symbols[k]}{k + 1} as {examples[k]}" for k in sorted(examples)]
 
     def _answer(self, structures: Sequence[Atoms]) -> list[dict | Refusal]:
         found: dict[int, Any] = {}

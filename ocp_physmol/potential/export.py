@@ -1,5 +1,6 @@
 """From a checkpoint to the two files of potential/weights.py: ocp-physmol export --help"""
 
+from collections import Counter
 from pathlib import Path
 
 import click
@@ -7,17 +8,28 @@ import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 
 from ocp_physmol.errors import UserError, blame
+from ocp_physmol.geometry import environments
 from ocp_physmol.model.elements import NUM_TYPES
 from ocp_physmol.model.physmol import PhysMol
 from ocp_physmol.option_types import PATH
 from ocp_physmol.potential.weights import ELECTRONEGATIVITY, files_of, write
-from ocp_physmol.relaxation.predictor import Predictor
+from ocp_physmol.progress import chunks
+from ocp_physmol.relaxation.predictor import Predictor, open_labelled
 
 SMALLEST = 1e-6  # eV, of the energy of an element that the data have
+ENOUGH = 10  # molecules, to say that a model knows what they have in common
 
 
-def export(checkpoint: Path, name: Path, elements: str | None = None, about: str = "") -> None:
+def export(
+    checkpoint: Path,
+    name: Path,
+    elements: str | None = None,
+    about: str = "",
+    data: Path | None = None,
+) -> None:
     """Write NAME.safetensors and NAME.json of a checkpoint, with a text `about` it.
+
+    The card says how the atoms of `data`, an LMDB of molecules, are bonded.
 
     The `elements` (H,C,...) that the model knows are those with energies of their own in the
     checkpoint. A UserError for a model that is no PhysMol with the readout `atom`.
@@ -43,6 +55,7 @@ def export(checkpoint: Path, name: Path, elements: str | None = None, about: str
             element: float(of_types[atomic_numbers[element]])
             for element in _elements(of_types, elements)
         },
+        "environments": [] if data is None else environments_of(data),
         "shift": 0.0 if normalizer is None else float(normalizer.mean),
         "scale": predictor.energy_scale,
         "training": _training(trainer.config),
@@ -57,6 +70,14 @@ def weights_of(model: PhysMol) -> dict[str, np.ndarray]:
     embedding = model.energy.embedding
     tensors = {**model.energy.state_dict(), ELECTRONEGATIVITY: embedding.electronegativity}
     return {key: tensor.detach().cpu().numpy() for key, tensor in tensors.items()}
+
+
+def environments_of(data: Path) -> list[str]:
+    """What atoms are bonded to in `ENOUGH` molecules at least, as `geometry.environments`."""
+    found: Counter[str] = Counter()
+    for (entry,) in chunks(open_labelled(data), 1, f"Reading {data}"):
+        found.update(set(environments(entry.atomic_numbers.int().numpy(), entry.pos.numpy())))
+    return sorted(environment for environment, count in found.items() if count >= ENOUGH)
 
 
 def _elements(references: np.ndarray, given: str | None) -> list[str]:
@@ -88,8 +109,15 @@ def _training(config: dict) -> dict:
 @click.argument("checkpoint", type=PATH)
 @click.argument("name", type=PATH)
 @click.option("--elements", help="That the model knows: H,C,...  [default: those of its data]")
+@click.option(
+    "--data",
+    type=PATH,
+    help="The molecules that it was trained on; relax says where others are unlike them.",
+)
 @click.option("--about", default="", help="For people: what it is for, figures, licence.")
-def command(checkpoint: Path, name: Path, elements: str | None, about: str) -> None:
+def command(
+    checkpoint: Path, name: Path, elements: str | None, data: Path | None, about: str
+) -> None:
     """Write the model of CHECKPOINT to NAME.safetensors and NAME.json, for PhysMolCalculator."""
-    export(checkpoint, name, elements, about)
+    export(checkpoint, name, elements, about, data)
     click.echo("Wrote " + " and ".join(map(str, files_of(name))))

@@ -47,6 +47,9 @@ class Card(Section):
     references: dict[Element, float] = Field(
         min_length=1, description="eV for an atom of each element that the model knows"
     )
+    environments: list[str] = Field(
+        [], description="of atoms of its molecules, as `geometry.environments`; none: unknown"
+    )
     shift: float = Field(description="eV for a structure")
     scale: float = Field(gt=0, description="eV for each unit of the network's energy")
     sha256: str = Field(description="checksum of NAME.safetensors")

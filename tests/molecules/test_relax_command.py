@@ -11,8 +11,10 @@ from ase.optimize import LBFGS
 from conftest import ends
 
 from ocp_physmol.calculators.pool import Refusal
-from ocp_physmol.molecules.relax import moved_by, remarks
+from ocp_physmol.molecules.relax import moved_by, remarks, table
 from ocp_physmol.molecules.relaxation import MAXSTEP, End, relax
+from ocp_physmol.molecules.structures import Structure
+from ocp_physmol.potential import shipped
 
 NAMES = ("CH3CH2OH", "H2O", "CH4", "CH3CN")
 
@@ -22,6 +24,9 @@ class Emt:
 
     def answer(self, structures):
         return [self._one(atoms.copy()) for atoms in structures]
+
+    def unfamiliar(self, atoms):
+        return ["O3 as O(CH)"] if "O" in atoms.symbols else []
 
     def _one(self, atoms):
         if len(atoms) == 5:
@@ -64,6 +69,20 @@ def test_what_to_know_of_an_end():
     assert remarks(before, end._replace(converged=False))[0] == "not converged"
     methyl = molecule("CH3")
     assert remarks(methyl, End(methyl, {}, 7, True)) == ["a radical"]
+
+
+def test_what_is_unlike_the_training_is_named():
+    atoms = [molecule("CH3CH2OH"), molecule("C2H6")]
+    structures = [Structure(str(k), a, str(k), None, None) for k, a in enumerate(atoms)]
+    *_, ethanol, ethane = table(structures, relax(Emt(), atoms, 10, 1), Emt()).splitlines()
+    assert "unlike its training: O3 as O(CH)" in ethanol and "unlike" not in ethane
+
+
+def test_the_method_where_none_is_named(monkeypatch):
+    monkeypatch.setattr(shipped, "find_spec", lambda name: None)
+    assert shipped.best_available() == "physmol"
+    monkeypatch.setattr(shipped, "find_spec", lambda name: name)
+    assert shipped.best_available() == "physmol-gfn2"
 
 
 @pytest.mark.slow

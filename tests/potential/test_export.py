@@ -12,6 +12,7 @@ from conftest import ends, run_main, small_run
 
 from ocp_physmol.calculators.pool import CalculatorPool, Source
 from ocp_physmol.errors import UserError
+from ocp_physmol.geometry import environments
 from ocp_physmol.potential.calculator import PhysMolCalculator
 from ocp_physmol.potential.weights import read, write
 from ocp_physmol.relaxation.batched import to_atoms
@@ -101,6 +102,25 @@ def test_elements_that_it_does_not_know(exported):
     assert not calculator.results
     with pytest.raises(UserError, match="give atoms"):
         PhysMolCalculator(exported).calculate()
+
+
+def test_bonds_that_it_does_not_know(exported, checkpoint, qm9_folder, tmp_path):
+    assert PhysMolCalculator(exported).unfamiliar(molecule("O3")) == []  # nobody has looked
+    ends(0, "export", checkpoint, tmp_path / "model", "--data", qm9_folder / "train")
+    known = read(tmp_path / "model").card.environments
+    assert "C(CHHH)" in known and "H(C)" in known and "O(OO)" not in known
+    seen = [free(entry) for entry in open_labelled(qm9_folder / "train")]
+    rare = {e for e in environments_of_all(seen) if e not in known}
+    assert rare  # in too few molecules
+    calculator = PhysMolCalculator([tmp_path / "model", tmp_path / "model"])
+    assert calculator.unfamiliar(molecule("C2H6")) == []
+    assert calculator.unfamiliar(molecule("O3")) == ["O1 as O(OO)", "O2 as O(O)"]
+    assert calculator.unfamiliar(molecule("O3", cell=[9, 9, 9], pbc=True)) == []
+    ends(2, "export", checkpoint, tmp_path / "model", "--data", tmp_path / "none")
+
+
+def environments_of_all(structures):
+    return {e for atoms in structures for e in environments(atoms.numbers, atoms.positions)}
 
 
 def test_the_prior_is_added(exported, tmp_path):
