@@ -24,6 +24,7 @@ from ocp_physmol.molecules.methods import METHODS, Method, OtherMethod, open_met
 from ocp_physmol.molecules.relaxation import End, relax
 from ocp_physmol.molecules.vibrations import vibrations
 from ocp_physmol.option_types import COUNT, PATH, POSITIVE
+from ocp_physmol.potential.calculator import largest
 from ocp_physmol.progress import chunks
 from ocp_physmol.relaxation.predictor import open_labelled
 
@@ -114,10 +115,6 @@ def recovered(
                           if "forces_std" in e.results],
         "ends": ends,
     }  # fmt: skip
-
-
-def largest(vectors: np.ndarray) -> float:
-    return float(np.linalg.norm(vectors, axis=1).max())
 
 
 def of_vibrations(method: Method, ends: Sequence[End | Refusal], entries: list, name: str) -> dict:

@@ -36,8 +36,8 @@ class Method(Protocol):
         """The `energy` and `forces` [n, 3] of each structure, or why it has none."""
         ...
 
-    def unfamiliar(self, atoms: Atoms) -> list[str]:
-        """What of a structure is unlike all that the method was trained on."""
+    def doubts(self, atoms: Atoms, results: dict) -> list[str]:
+        """Why not to trust the answer to a structure, in words."""
         ...
 
 
@@ -55,8 +55,8 @@ class OtherMethod:
         )  # fmt: skip
         return [a if isinstance(a, Refusal) else {"energy": a[0], "forces": a[1]} for a in answers]
 
-    def unfamiliar(self, atoms: Atoms) -> list[str]:
-        return []  # nothing is known of a training
+    def doubts(self, atoms: Atoms, results: dict) -> list[str]:
+        return []  # it does not say
 
 
 def open_methods(names: Sequence[str], models: Sequence[Path]) -> dict[str, Method]:

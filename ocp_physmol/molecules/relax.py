@@ -76,7 +76,7 @@ def _row(structure: Structure, end: End | Refusal, method: Method) -> list:
         end.largest_force,
         end.steps,
         moved_by(structure.atoms, end.atoms),
-        "; ".join([*remarks(structure.atoms, end), *_unlike_training(method, end)]),
+        "; ".join([*remarks(structure.atoms, end), *method.doubts(end.atoms, end.results)]),
     ]
 
 
@@ -99,11 +99,6 @@ def remarks(before: Atoms, end: End) -> list[str]:
         names = ((old - new, "broken"), (new - old, "formed"))
         found += [f"{_named(before, pairs)} {what}" for pairs, what in names if pairs]
     return found
-
-
-def _unlike_training(method: Method, end: End) -> list[str]:
-    found = method.unfamiliar(end.atoms)
-    return [f"unlike its training: {', '.join(found)}"] if found else []
 
 
 def _named(atoms: Atoms, pairs: set[tuple[int, int]]) -> str:

@@ -13,7 +13,7 @@ from ocp_physmol.calculators.pool import Answer, CalculatorPool, Refusal, Source
 from ocp_physmol.errors import UserError
 from ocp_physmol.geometry import environments
 from ocp_physmol.potential.potential import Potential
-from ocp_physmol.potential.shipped import shipped_models
+from ocp_physmol.potential.shipped import USUAL_SPREAD, shipped_models
 from ocp_physmol.progress import chunks
 
 BATCH = 64  # structures that are evaluated together
@@ -44,8 +44,9 @@ class PhysMolCalculator(Calculator):
         **options,
     ) -> None:
         super().__init__(**options)
+        self.usual_spread = np.inf  # eV/Angstrom
         if models is None:
-            models = shipped_models(prior)
+            models, self.usual_spread = shipped_models(prior), USUAL_SPREAD[prior]
         elif prior is not None:
             raise UserError("give either models, which say their prior themselves, or a prior")
         names = [models] if isinstance(models, str | Path) else models
@@ -90,6 +91,15 @@ class PhysMolCalculator(Calculator):
         parts = chunks(list(structures), BATCH)
         return [answer for part in parts for answer in self._answer(part)]
 
+    def doubts(self, atoms: Atoms, results: dict) -> list[str]:
+        """Why not to trust the `results` of a structure, in words."""
+        found = []
+        if unfamiliar := self.unfamiliar(atoms):
+            found.append(f"unlike its training: {', '.join(unfamiliar)}")
+        if (spread := largest(results.get("forces_std"))) > self.usual_spread:
+            found.append(f"uncertain: forces of its models differ by {spread:.2f} eV/Å")
+        return found
+
     def unfamiliar(self, atoms: Atoms) -> list[str]:
         """What atoms of a molecule are bonded to as none was in training, with an example each:
         N4 as N(COO), ..."""
@@ -124,6 +134,11 @@ class PhysMolCalculator(Calculator):
         return self._pool.evaluate(
             {"numbers": atoms.numbers, "positions": atoms.positions} for atoms in structures
         )
+
+
+def largest(vectors: np.ndarray | None) -> float:
+    """The length of the longest of vectors [n, 3]; 0 without them."""
+    return 0.0 if vectors is None else float(np.linalg.norm(vectors, axis=1).max())
 
 
 def _mean(answers: Sequence[tuple[float, np.ndarray]]) -> dict:

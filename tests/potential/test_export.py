@@ -13,7 +13,7 @@ from conftest import ends, run_main, small_run
 from ocp_physmol.calculators.pool import CalculatorPool, Source
 from ocp_physmol.errors import UserError
 from ocp_physmol.geometry import environments
-from ocp_physmol.potential.calculator import PhysMolCalculator
+from ocp_physmol.potential.calculator import PhysMolCalculator, largest
 from ocp_physmol.potential.weights import read, write
 from ocp_physmol.relaxation.batched import to_atoms
 from ocp_physmol.relaxation.predictor import Predictor, open_labelled
@@ -86,6 +86,10 @@ def test_several_models_give_a_mean_and_a_spread(exported, tmp_path):
     assert both["energy_std"] > 0 and both["forces_std"].shape == (len(atoms), 3)
     assert "energy_std" not in one
     calculator = PhysMolCalculator([exported, other])
+    assert calculator.doubts(atoms, both) == []  # what is usual is not known
+    calculator.usual_spread = 0.5 * largest(both["forces_std"])
+    assert "forces of its models differ by" in calculator.doubts(atoms, both)[0]
+    assert calculator.doubts(atoms, one) == []
     atoms.calc = calculator
     assert atoms.get_properties(["energy"])["energy"] == pytest.approx(both["energy"])
     assert calculator.results["energy_std"] > 0
@@ -115,6 +119,8 @@ def test_bonds_that_it_does_not_know(exported, checkpoint, qm9_folder, tmp_path)
     calculator = PhysMolCalculator([tmp_path / "model", tmp_path / "model"])
     assert calculator.unfamiliar(molecule("C2H6")) == []
     assert calculator.unfamiliar(molecule("O3")) == ["O1 as O(OO)", "O2 as O(O)"]
+    doubts = ["unlike its training: O1 as O(OO), O2 as O(O)"]
+    assert calculator.doubts(molecule("O3"), {}) == doubts
     assert calculator.unfamiliar(molecule("O3", cell=[9, 9, 9], pbc=True)) == []
     ends(2, "export", checkpoint, tmp_path / "model", "--data", tmp_path / "none")
 
