@@ -5,7 +5,6 @@ the spread of several models says of their errors.
 """
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -15,8 +14,8 @@ from scipy.stats import spearmanr
 from tabulate import tabulate
 
 from ocp_physmol.calculators.pool import Refusal
-from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
-from ocp_physmol.evaluation.deviations import displacement_summary, mean_displacement
+from ocp_physmol.datasets.identifiers import identifier
+from ocp_physmol.evaluation.deviations import FAR, displacement_summary, mean_displacement
 from ocp_physmol.evaluation.vibrations import require_frequencies
 from ocp_physmol.files import write_json
 from ocp_physmol.geometry import bonds
@@ -30,8 +29,11 @@ from ocp_physmol.relaxation.predictor import open_labelled
 
 NOISES = (0.0, 0.05, 0.1)  # Angstrom, of every coordinate
 TIGHT, LONG = 0.003, 1000  # eV/Angstrom and steps, before frequencies
+BESIDE = (
+    0.01  # Angstrom, of every coordinate: off a saddle point on which a molecule may have ended
+)
+FITTED = 500  # molecules that give other methods an energy of each element
 FALSE_ALARMS = 0.05
-FAR = 0.2  # Angstrom
 
 
 @click.command(params=[METHODS], context_settings={"show_default": True})
@@ -43,131 +45,165 @@ FAR = 0.2  # Angstrom
 @click.option("--output", type=PATH, default="runs/held_out.json", help="Numbers of each molecule.")
 def main(methods: tuple[str, ...], data: Path, molecules: int, frequencies: int, fmax: float,
          steps: int, output: Path) -> None:  # fmt: skip
-    """Judge each method; seconds are those of all cores that it uses."""
+    """Judge each method; seconds are wall time on all cores that this process may use."""
     require_frequencies(data)
-    entries, minima = drawn(open_labelled(data), molecules)
-    record = {}
+    dataset = open_labelled(data)
+    order = np.random.default_rng(0).permutation(len(dataset)).tolist()
+    entries = [dataset[k] for k in order[:molecules]]
+    others = [dataset[k] for k in order[molecules : molecules + FITTED]] or entries
+    minima, record = list(map(minimum, entries)), {}
     for name, method in open_methods(methods, []).items():
-        found = {"single points": at_minima(method, minima, entries)}
+        method.answer(minima[:64])  # starts processes, loads what is compiled
+        found = {"sids": [identifier(e.sid) for e in entries], **at_minima(method, entries, others)}
         for noise in NOISES:
             found[str(noise)] = recovered(method, minima, noise, fmax, steps, name)
-        ends = found[str(NOISES[-1])]["ends"][:frequencies]
-        found["frequencies"] = of_vibrations(method, ends, entries, name)
+        first = found[str(NOISES[0])]["ends"][:frequencies]
+        found["vibrations"] = of_vibrations(method, first, entries, name)
+        for noise in NOISES:
+            del found[str(noise)]["ends"]
         record[name] = found
+        write_json(output, record)
         show(name, found)
-        write_json(output, {n: {k: listed(v) for k, v in f.items()} for n, f in record.items()})
 
 
-def drawn(dataset: PhysMolLmdbDataset, count: int) -> tuple[list, list[Atoms]]:
-    """Random entries of a data set, and their minima."""
-    order = np.random.default_rng(0).permutation(len(dataset))[:count]
-    entries = [dataset[int(k)] for k in order]
-    return entries, [Atoms(e.atomic_numbers.int().numpy(), e.pos.numpy()) for e in entries]
+def minimum(entry) -> Atoms:
+    return Atoms(entry.atomic_numbers.int().numpy(), entry.pos.double().numpy())
 
 
-def at_minima(method: Method, minima: list[Atoms], entries: list) -> dict:
-    """Errors of energies (eV), of which those of other methods lack an energy of each element, and
-    the mean absolute force component (eV/Angstrom)."""
+def at_minima(method: Method, entries: list, others: list) -> dict:
+    """Errors of energies (eV), and forces (eV/Angstrom), which are zero; None where refused.
+
+    Other methods lack an energy of each element, which is fitted to molecules that are not judged.
+    """
     started = time.perf_counter()
-    answers = [a for part in chunks(minima, 64, "Energies") for a in method.answer(part)]
+    answers = [a for part in chunks(entries, 64, "Energies") for a in answered(method, part)]
     seconds = time.perf_counter() - started
-    known = [k for k, answer in enumerate(answers) if not isinstance(answer, Refusal)]
-    errors = np.array([answers[k]["energy"] - float(entries[k].energy) for k in known])
+    elements = np.unique([z for e in [*entries, *others] for z in e.atomic_numbers.tolist()])
+    references = np.zeros(len(elements))
     if isinstance(method, OtherMethod):
-        elements = sorted({z for atoms in minima for z in atoms.numbers})
-        counts = np.array([[(minima[k].numbers == z).sum() for z in elements] for k in known])
-        errors = errors - counts @ np.linalg.lstsq(counts, errors, rcond=None)[0]
+        pairs = [(e, a) for e, a in zip(others, answered(method, others)) if a is not None]
+        lacking = [float(e.energy) - a["energy"] for e, a in pairs]
+        counts = [composition(e, elements) for e, _ in pairs]
+        references = np.linalg.lstsq(np.array(counts, float), np.array(lacking), rcond=None)[0]
+    energies = [a and a["energy"] + composition(e, elements) @ references
+                for e, a in zip(entries, answers)]  # fmt: skip
     return {
-        "refused": len(answers) - len(known),
         "seconds": seconds,
-        "errors": errors,
-        "forces": [np.abs(answers[k]["forces"]).mean() for k in known],
-        "spreads": [answers[k]["energy_std"] for k in known if "energy_std" in answers[k]],
-    }
+        "errors": [None if energy is None else float(energy - float(e.energy))
+                   for e, energy in zip(entries, energies)],
+        "forces": [a and np.abs(a["forces"]).mean(1).tolist() for a in answers],
+        "spreads": [a and a.get("energy_std") for a in answers],
+    }  # fmt: skip
+
+
+def answered(method: Method, entries: list) -> list[dict | None]:
+    answers = method.answer(list(map(minimum, entries)))
+    return [None if isinstance(answer, Refusal) else answer for answer in answers]
+
+
+def composition(entry, elements: np.ndarray) -> np.ndarray:
+    return (entry.atomic_numbers.int().numpy()[:, None] == elements).sum(0)
 
 
 def recovered(
     method: Method, minima: list[Atoms], noise: float, fmax: float, steps: int, name: str
 ) -> dict:
-    """How far relaxations end from the minima, and the spread of the models there."""
-    random, starts = np.random.default_rng(0), []
-    for atoms in minima:
-        moved = random.normal(scale=noise, size=atoms.positions.shape)
-        starts.append(Atoms(atoms.numbers, atoms.positions + moved))
+    """How far relaxations end from the minima, and the spread of the models there.
+
+    What is refused counts as infinitely far, not converged and of other bonds; means leave it out.
+    """
+    random = np.random.default_rng(0)
+    starts = [moved(atoms, noise, random) for atoms in minima]
     started = time.perf_counter()
     ends = relax(method, starts, fmax, steps, f"{name}, pushed by {noise} Å")
     seconds = time.perf_counter() - started
-    pairs = [(a, end) for a, end in zip(minima, ends) if isinstance(end, End)]
-    displacements = [mean_displacement(end.atoms.positions, a.positions) for a, end in pairs]
-    others = [
-        bonds(a.numbers, a.positions) != bonds(a.numbers, e.atoms.positions) for a, e in pairs
-    ]
+    fates = [fate(atoms, end) for atoms, end in zip(minima, ends)]
+    lists = {key: [one[key] for one in fates] for key in fates[0]}
+    summary = displacement_summary(lists["displacements"])
+    return {**summary, "seconds": seconds, **lists, "ends": ends}
+
+
+def moved(atoms: Atoms, noise: float, random: np.random.Generator) -> Atoms:
+    return Atoms(atoms.numbers, atoms.positions + random.normal(scale=noise, size=(len(atoms), 3)))
+
+
+def fate(atoms: Atoms, end: End | Refusal) -> dict:
+    """Of one relaxation, beside the minimum."""
+    if isinstance(end, Refusal):
+        return {"displacements": np.inf, "converged": False, "broken": True, "steps": None,
+                "energy_spreads": None, "force_spreads": None}  # fmt: skip
+    before, after = (bonds(a.numbers, a.positions) for a in (atoms, end.atoms))
     return {
-        **displacement_summary(displacements),
-        "refused": len(ends) - len(pairs),
-        "seconds": seconds,
-        "steps": sum(end.steps for _, end in pairs),
-        "converged": float(np.mean([end.converged for _, end in pairs])),
-        "broken": float(np.mean(others)),
-        "displacements": displacements,
-        "energy_spreads": [e.results["energy_std"] for _, e in pairs if "energy_std" in e.results],
-        "force_spreads": [largest(e.results["forces_std"]) for _, e in pairs
-                          if "forces_std" in e.results],
-        "ends": ends,
-    }  # fmt: skip
+        "displacements": mean_displacement(end.atoms.positions, atoms.positions),
+        "converged": end.converged,
+        "broken": before != after,
+        "steps": end.steps,
+        "energy_spreads": end.results.get("energy_std"),
+        "force_spreads": largest(end.results.get("forces_std")),
+    }
 
 
-def of_vibrations(method: Method, ends: Sequence[End | Refusal], entries: list, name: str) -> dict:
-    """Frequencies (1/cm) at the method's minima beside DFT's, [modes, 2]."""
+def of_vibrations(method: Method, ends: list, entries: list, name: str) -> dict:
+    """Frequencies (1/cm) at the method's minima beside DFT's, [modes, 2].
+
+    Left out are molecules that are refused, do not converge, or have another number of modes.
+    """
+    random = np.random.default_rng(0)
     chosen = [(e.atoms, entry) for e, entry in zip(ends, entries) if isinstance(e, End)]
-    tight = relax(method, [atoms for atoms, _ in chosen], TIGHT, LONG, f"{name}, to {TIGHT} eV/Å")
-    pairs, left_out = [], len(ends) - len(chosen)
+    starts = [moved(atoms, BESIDE, random) for atoms, _ in chosen]
+    pairs = []
+    tight = relax(method, starts, TIGHT, LONG, f"{name}, to {TIGHT} eV/Å")
     for end, (_, entry) in zip(tight, chosen):
-        found = end if isinstance(end, Refusal) else vibrations(method, end.atoms)
-        if isinstance(found, Refusal) or len(found.frequencies) != len(entry.frequencies):
-            left_out += 1
-            continue
-        pairs.append(np.column_stack([np.sort(entry.frequencies.numpy()), found.frequencies]))
-    return {"left out": left_out, "pairs": np.concatenate(pairs)}
+        if isinstance(end, End) and end.converged:
+            found = vibrations(method, end.atoms)
+            dft = np.sort(entry.frequencies.double().numpy())
+            if not isinstance(found, Refusal) and len(found.frequencies) == len(dft):
+                pairs.append(np.column_stack([dft, found.frequencies]).round(1))
+    left_out = len(ends) - len(pairs)
+    return {"left_out": left_out, "pairs": np.concatenate([np.empty((0, 2)), *pairs])}
 
 
 def show(name: str, found: dict) -> None:
-    points, (dft, own) = found["single points"], found["frequencies"]["pairs"].T
-    print(f"\n{name}: energies {1000 * np.abs(points['errors']).mean():.1f} meV, "
-          f"forces {np.mean(points['forces']):.4f} eV/Å ({points['seconds']:.1f} s, "
-          f"{points['refused']} refused)")  # fmt: skip
-    soft = dft < 1000
-    print(f"frequencies {np.abs(own - dft).mean():.1f} /cm, ratio below 1000 /cm "
+    known = [k for k, error in enumerate(found["errors"]) if error is not None]
+    errors = np.abs([found["errors"][k] for k in known])
+    forces = np.concatenate([found["forces"][k] for k in known])
+    print(f"\n{name}: energies {1000 * errors.mean():.1f} meV, forces {forces.mean():.4f} eV/Å "
+          f"({found['seconds']:.1f} s, {len(found['errors']) - len(known)} refused)")  # fmt: skip
+    (dft, own), soft = found["vibrations"]["pairs"].T, found["vibrations"]["pairs"][:, 0] < 1000
+    print(f"frequencies {np.abs(own - dft).mean():.1f} /cm, below 1000 /cm "
+          f"{np.abs(own - dft)[soft].mean():.1f} /cm and a ratio of "
           f"{np.median(own[soft] / dft[soft]):.3f}, imaginary {(own < 0).sum()} of {len(own)} "
-          f"({found['frequencies']['left out']} molecules left out)")  # fmt: skip
-    keys = ("delta_p_a", "median_delta_p_a", "far_fraction", "drifted_fraction", "broken",
-            "converged", "steps", "seconds", "refused")  # fmt: skip
-    rows = [[noise, *(found[str(noise)][key] for key in keys)] for noise in NOISES]
-    formats = ("", ".4f", ".4f", ".1%", ".1%", ".1%", ".1%", "", ".0f", "")
-    print(tabulate(rows, ["pushed (Å)", *keys], floatfmt=formats))
-    if points["spreads"]:
-        rank = spearmanr(points["spreads"], np.abs(points["errors"])).statistic
+          f"({found['vibrations']['left_out']} molecules left out)")  # fmt: skip
+    keys = ("delta_p_a", "median_delta_p_a", "far_fraction", "drifted_fraction")
+    rows = []
+    for noise in NOISES:
+        one = found[str(noise)]
+        steps = np.mean([steps for steps in one["steps"] if steps is not None])
+        shares = np.mean(one["converged"]), np.mean(one["broken"])
+        rows.append([noise, *(one[key] for key in keys), *shares, steps, one["seconds"]])
+    headers = ["pushed (Å)", "ΔP, mean (Å)", "median", f"> {FAR} Å", "> 0.5 Å", "converged",
+               "other bonds", "steps", "s"]  # fmt: skip
+    formats = ("", ".4f", ".4f", ".1%", ".1%", ".1%", ".1%", ".0f", ".0f")
+    print(tabulate(rows, headers, floatfmt=formats))
+    spreads = [found["spreads"][k] for k in known]
+    if spreads and spreads[0] is not None:
+        rank = spearmanr(spreads, errors).statistic
         print(f"rank correlation of spreads and errors of energies: {rank:.2f}")
         for noise in NOISES:
-            of_relaxations(noise, found[str(noise)])
+            show_spreads(noise, found[str(noise)])
 
 
-def of_relaxations(noise: float, found: dict) -> None:
+def show_spreads(noise: float, found: dict) -> None:
     """What spreads at the ends of relaxations say of their displacements."""
-    displacements = np.array(found["displacements"])
+    known = np.isfinite(found["displacements"])
+    displacements = np.array(found["displacements"])[known]
     far = displacements > FAR
     for key in ("energy_spreads", "force_spreads"):
-        spreads = np.array(found[key])
+        spreads = np.array(found[key], float)[known]
         alarm = np.quantile(spreads[~far], 1 - FALSE_ALARMS)
-        print(f"pushed by {noise} Å, {key}: rank correlation with ΔP "
-              f"{spearmanr(spreads, displacements).statistic:.2f}; above {alarm:.3g} are "
-              f"{(spreads[far] > alarm).sum()} of {far.sum()} beyond {FAR} Å")  # fmt: skip
-
-
-def listed(values: dict) -> dict:
-    """Without the structures, for JSON."""
-    return {k: v.tolist() if isinstance(v, np.ndarray) else v
-            for k, v in values.items() if k != "ends"}  # fmt: skip
+        rank = spearmanr(spreads, displacements).statistic
+        print(f"pushed by {noise} Å, {key}: rank correlation with ΔP {rank:.2f}; above {alarm:.3g} "
+              f"are {(spreads[far] > alarm).sum()} of {far.sum()} beyond {FAR} Å")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ def relaxing(ways: dict[str, Method], predictor: Predictor, entries: list) -> di
         )
     }
     for name, method in ways.items():
-        method.answer(molecules[:1])  # starts its processes
+        method.answer(molecules[:64])  # starts its processes, loads what is compiled
         found[name] = seconds_of(relax, method, molecules, FMAX, STEPS, name)
     return found
 

@@ -11,10 +11,11 @@ import numpy as np
 from tabulate import tabulate
 
 from ocp_physmol.calculators.pool import Refusal
-from ocp_physmol.molecules.methods import METHODS, open_methods
+from ocp_physmol.molecules.methods import METHODS, Method, open_methods
 from ocp_physmol.molecules.relax import moved_by, remarks
 from ocp_physmol.molecules.relaxation import relax
 from ocp_physmol.molecules.structures import Structure, read
+from ocp_physmol.potential.shipped import best_available
 
 LIST = Path(__file__).with_name("drug_like.smi")
 REFERENCE = "gfn2"
@@ -24,32 +25,36 @@ REFERENCE = "gfn2"
 @click.option("--fmax", type=float, default=0.01, help="eV/Å.")
 @click.option("--steps", type=int, default=500)
 def main(methods: tuple[str, ...], fmax: float, steps: int) -> None:
-    """Relax the molecules with each method, and with GFN2-xTB from where they begin."""
+    """Relax the molecules with each method, and with GFN2-xTB, from where RDKit places them."""
     lines = [line.split() for line in LIST.read_text().splitlines()]
     structures = [read([], [smiles])[0]._replace(name=name) for smiles, name in lines]
     begins = [structure.atoms for structure in structures]
-    ends = {
-        name: relax(method, begins, fmax, steps, name)
-        for name, method in open_methods([*methods, REFERENCE], []).items()
-    }
-    rows = [[name, *summary(structures, found, ends[REFERENCE])] for name, found in ends.items()]
-    headers = ["", "molecules", "converged", "from GFN2's, mean (Å)", "median", "bonds changed"]
+    opened = open_methods([*(methods or [best_available()]), REFERENCE], [])
+    ends = {name: relax(method, begins, fmax, steps, name) for name, method in opened.items()}
+    rows = [
+        [name, *summary(structures, found, ends[REFERENCE], opened[name])]
+        for name, found in ends.items()
+    ]
+    headers = ["", "answered", "converged", "RMSD to GFN2's, mean (Å)", "median", "flagged",
+               "bonds changed"]  # fmt: skip
     print(tabulate(rows, headers, floatfmt=".3f"))
 
 
-def summary(structures: list[Structure], found: list, references: list) -> list:
-    """Of one method: how many it answers and brings to an end, how far from GFN2-xTB's minima, and
-    whose bonds are others than before."""
-    apart, changed, converged = [], [], 0
+def summary(structures: list[Structure], found: list, references: list, method: Method) -> list:
+    """Of one method: how many it answers, brings to an end and doubts, how far from GFN2-xTB's
+    minima it ends, and whose bonds are others than before."""
+    apart, changed, converged, doubted = [], [], 0, 0
     for structure, end, reference in zip(structures, found, references):
         if isinstance(end, Refusal) or isinstance(reference, Refusal):
             continue
         apart.append(moved_by(reference.atoms, end.atoms))
         converged += end.converged
-        if any(remark.endswith(("broken", "formed")) for remark in remarks(structure.atoms, end)):
+        doubted += bool(method.doubts(end.atoms, end.results))
+        said = remarks(structure.atoms, end, method)
+        if any(remark.endswith(("broken", "formed")) for remark in said):
             changed.append(structure.name)
-    share = f"{converged / len(apart):.0%}"
-    return [len(apart), share, np.mean(apart), np.median(apart), ", ".join(changed) or "-"]
+    numbers = np.mean(apart), np.median(apart), doubted
+    return [len(apart), converged, *numbers, ", ".join(changed) or "-"]
 
 
 if __name__ == "__main__":

@@ -8,6 +8,12 @@ def threads(jobs: int) -> int:
 
     Not more than OMP_NUM_THREADS, where it is set: on a busy machine, threads wait for each other.
     """
-    share = max(1, len(os.sched_getaffinity(0)) // jobs)
+    share = max(1, _cores() // jobs)
     limit = os.environ.get("OMP_NUM_THREADS", "")
     return min(share, int(limit)) if limit.isdigit() and int(limit) else share
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

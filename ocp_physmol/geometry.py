@@ -5,6 +5,7 @@ A distance is compared with the sum of two covalent radii (ASE's, Cordero 2008).
 
 import numpy as np
 from ase.data import chemical_symbols, covalent_radii
+from scipy.spatial import cKDTree
 
 REACH = 1.25  # longest bond, in sums of two covalent radii; a hydrogen bond has about 1.9
 
@@ -15,10 +16,16 @@ def bonded(first: np.ndarray, second: np.ndarray, distance: np.ndarray) -> np.nd
 
 
 def bonds(numbers: np.ndarray, positions: np.ndarray) -> set[tuple[int, int]]:
-    """The bonded pairs (i, j), i < j, of n atoms at `positions` [n, 3], Angstrom, not periodic."""
-    i, j = np.triu_indices(len(numbers), k=1)
-    distance = np.linalg.norm(positions[i].astype(float) - positions[j], axis=1)
-    chosen = bonded(numbers[i], numbers[j], distance)
+    """The bonded pairs (i, j), i < j, of n atoms at `positions` [n, 3], Angstrom, not periodic.
+
+    There are none where positions are not finite.
+    """
+    if not np.isfinite(positions).all():
+        return set()
+    positions = positions.astype(float)
+    longest = 2 * REACH * covalent_radii[numbers].max(initial=0.0)
+    i, j = cKDTree(positions).query_pairs(longest, output_type="ndarray").T
+    chosen = bonded(numbers[i], numbers[j], np.linalg.norm(positions[i] - positions[j], axis=1))
     return set(zip(i[chosen].tolist(), j[chosen].tolist()))
 
 

@@ -53,6 +53,17 @@ def test_what_atoms_are_bonded_to():
     assert environments(np.array([2]), np.zeros((1, 3))) == ["He()"]
 
 
+def test_bonds_of_many_atoms_are_those_of_all_pairs():
+    rng = np.random.default_rng(0)
+    numbers, positions = rng.choice([1, 6, 8, 35], 300), rng.uniform(0, 12, (300, 3))
+    i, j = np.triu_indices(300, 1)
+    distance = np.linalg.norm(positions[i] - positions[j], axis=1)
+    chosen = bonded(numbers[i], numbers[j], distance)
+    assert bonds(numbers, positions) == set(zip(i[chosen], j[chosen]))
+    positions[7] = np.nan
+    assert bonds(numbers, positions) == set()
+
+
 def test_hydrogen_bonds_are_none():
     first, second = molecule("H2O"), molecule("H2O")
     along = first.positions[1] - first.positions[0]

@@ -12,13 +12,16 @@ UNIT = ase.units.kcal / ase.units.mol
 class MMFF94(Calculator):
     """Energies and forces of neutral molecules, whose bonds are found anew in each geometry.
 
-    `calculate` raises a CalculatorSetupError for atoms or bonds that the force field does not know.
+    `calculate` raises a CalculatorSetupError for periodic structures, and for atoms or bonds that
+    the force field does not know.
     """
 
     implemented_properties = ["energy", "forces"]  # noqa: RUF012  # as ASE declares it
 
     def calculate(self, atoms=None, properties=None, system_changes=all_changes) -> None:
         super().calculate(atoms, properties, system_changes)
+        if self.atoms is not None and self.atoms.pbc.any():
+            raise CalculatorSetupError("MMFF94 is for free molecules, and this is periodic")
         molecule = _molecule(self.atoms)
         typed = rdForceFieldHelpers.MMFFGetMoleculeProperties(molecule)
         if typed is None:

@@ -8,7 +8,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import cycle
+from itertools import chain, cycle, islice
 from multiprocessing.connection import Pipe
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -49,7 +49,7 @@ class Source:
 # without its cache, an energy depends on no structure before; it is as fast
 GFN2 = {"method": "GFN2-xTB", "verbosity": 0, "cache_api": False}
 KNOWN = {
-    "gfn2": Source("tblite.ase:TBLite", GFN2, "'ocp-physmol[xtb]'"),
+    "gfn2": Source("tblite.ase:TBLite", GFN2, "tblite"),
     "mmff94": Source("mmff94:MMFF94"),  # the files beside this one
     "ani1x": Source("ani1x:ANI1x", needs="torchani==2.2.4 'setuptools<81'"),
 }
@@ -145,13 +145,15 @@ class CalculatorPool:
         Raises:
             UserError: if the calculator cannot be loaded, or a process dies.
         """
-        self._start()
+        structures = iter(structures)
+        first = list(islice(structures, self.processes))
+        self._start(len(first))
         before, self._answers = self._answers, {}
         asked: deque[tuple[bytes, Worker | None]] = deque()  # no worker: answered before
         finished = False
         try:
             turns, busy = cycle(self._workers), 0
-            for structure in structures:
+            for structure in chain(first, structures):
                 key, worker = pickle.dumps(structure), None
                 if key not in before:
                     ahead = AHEAD if len(key) < SHORT else 1
@@ -175,15 +177,15 @@ class CalculatorPool:
         self._answers[key] = before[key] if worker is None else worker.receive()
         return self._answers[key]
 
-    def _start(self) -> None:
+    def _start(self, count: int) -> None:
+        """Have that many processes at least."""
         if self._owner != os.getpid():
             self._inherited = self._workers  # kept, for their folders are the other process' own
             self._owner, self._workers, self._answers = os.getpid(), [], {}
-        if self._workers:
-            return
+        there = len(self._workers)
         try:
-            self._workers = [Worker(self.source) for _ in range(self.processes)]
-            for worker in self._workers:
+            self._workers += [Worker(self.source) for _ in range(count - there)]
+            for worker in self._workers[there:]:
                 worker.require_started()
         except BaseException:
             self.close()

@@ -40,8 +40,11 @@ def main(place: str, options: str, descriptor: str) -> None:
     connection = Connection(int(descriptor))
     try:
         calculator = load(place, json.loads(options))
-    except Exception as e:  # sent to who asked
-        connection.send(f"{type(e).__name__}: {e}")
+    except Exception as e:  # sent to who asked, as what was at its root
+        root: BaseException = e
+        while (before := root.__cause__ or root.__context__) is not None:
+            root = before
+        connection.send(f"{type(root).__name__}: {root}")
         return
     connection.send(None)
     while True:

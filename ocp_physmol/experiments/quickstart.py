@@ -105,7 +105,7 @@ def _experiment() -> str:
         return "quickstart.yml"
     click.echo(
         "tblite is not installed: PhysMol is trained without GFN2-xTB. Its minima are better with "
-        "it: pip install 'ocp-physmol[xtb]'"
+        "it: pip install tblite"
     )
     return "quickstart_without_xtb.yml"
 

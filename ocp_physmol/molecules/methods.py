@@ -8,7 +8,7 @@ import click
 from ase import Atoms
 
 from ocp_physmol.calculators.pool import KNOWN, CalculatorPool, Refusal, Source
-from ocp_physmol.errors import UserError
+from ocp_physmol.errors import UserError, did_you_mean
 from ocp_physmol.option_types import PATH
 from ocp_physmol.potential.calculator import PhysMolCalculator
 from ocp_physmol.potential.shipped import SHIPPED, best_available
@@ -70,6 +70,9 @@ def open_methods(names: Sequence[str], models: Sequence[Path]) -> dict[str, Meth
         return {files_of(models[0])[0].stem: PhysMolCalculator(list(models))}
     found: dict[str, Method] = {}
     for name in names or [best_available()]:
+        if name not in (known := [*SHIPPED, *KNOWN]) and ":" not in name:
+            cure = f"{did_you_mean(name, known)} (or MODULE:NAME of a calculator of ASE)"
+            raise UserError(f"--method '{name}' is unknown; {cure}")
         is_own = name in SHIPPED
         found[name] = PhysMolCalculator(prior=SHIPPED[name]) if is_own else OtherMethod(name)
     return found

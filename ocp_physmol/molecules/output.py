@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import ase.io
 from ase import Atoms
@@ -10,10 +11,11 @@ from rdkit import Chem
 
 from ocp_physmol.errors import UserError, blame
 from ocp_physmol.files import complete_or_absent
-from ocp_physmol.molecules.structures import PACKED, Structure, is_sdf
+from ocp_physmol.molecules.structures import Structure, is_sdf, unpacked
 
 # of ASE's formats, those that it reads as it wrote them; of others, extended XYZ is written
 KEPT = ("traj", "proteindatabank", "vasp", "gen", "turbomole", "aims", "res", "cif")
+OF_ANY = ("traj", "cif")  # the others hold one molecule, or the same one several times
 XYZ = ("xyz", "extxyz")  # written as extended XYZ, with energies and forces
 
 
@@ -24,13 +26,12 @@ class Output:
         UserError: if the folder cannot be made, or if one of the files is an input.
     """
 
-    def __init__(self, folder: Path, structures: Sequence[Structure], suffix: str = "") -> None:
-        """`suffix` follows the labels of the inputs in the names of the files."""
-        with blame(f"--output {folder} cannot be written to", OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-        self.forms = {s.label: _form(s.file) for s in structures}
+    def __init__(self, folder: Path, structures: Sequence[Structure]) -> None:
+        require_writable(folder)
+        by_label = _by_label([(structure, structure.atoms) for structure in structures])
+        self.forms = {label: _form(own) for label, own in by_label.items()}
         self.paths = {
-            label: folder / f"{label}{suffix}{ending}" for label, (_, ending) in self.forms.items()
+            label: folder / f"{label}{ending}" for label, (_, ending) in self.forms.items()
         }
         inputs = {s.file.resolve() for s in structures if s.file is not None}
         for path in self.paths.values():
@@ -40,29 +41,48 @@ class Output:
     def write(self, ends: Sequence[tuple[Structure, Atoms]]) -> list[Path]:
         """Write structures, with the energies and forces of their calculators, and return where."""
         written = []
-        for label, path in self.paths.items():
-            own = [(structure, atoms) for structure, atoms in ends if structure.label == label]
-            if own:
-                with complete_or_absent(path) as partial:
-                    _write(partial, own, self.forms[label][0])
-                written.append(path)
+        for label, own in _by_label(ends).items():
+            with complete_or_absent(self.paths[label]) as partial:
+                _write(partial, own, self.forms[label][0])
+            written.append(self.paths[label])
         return written
 
 
-def _form(file: Path | None) -> tuple[str, str]:
+Own = list[tuple[Structure, Atoms]]  # of one file
+
+
+def require_writable(folder: Path) -> None:
+    """Make a folder, if it is not there; a UserError if nothing can be written to it."""
+    with blame(f"--output {folder} cannot be written to", OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+
+
+def _by_label(structures: Sequence[tuple[Structure, Atoms]]) -> dict[str, Own]:
+    found: dict[str, Own] = {}
+    for structure, atoms in structures:
+        found.setdefault(structure.label, []).append((structure, atoms))
+    return found
+
+
+def _form(own: Own) -> tuple[str, str]:
     """The format in which the structures of a file are written, and how its name ends."""
+    file = own[0][0].file
     if file is None:
         return "extxyz", ".xyz"
+    ending = unpacked(file).suffix
     if is_sdf(file):
-        return "sdf", file.suffix
+        return "sdf", ending
     form = filetype(str(file))
-    ending = Path(file.stem).suffix if file.suffix in PACKED else file.suffix
     if form in XYZ:
         return "extxyz", ending if ending in (".xyz", ".extxyz") else ".extxyz"
-    return (form, ending) if form in KEPT else ("extxyz", ".extxyz")
+    alike = all(list(atoms.numbers) == list(own[0][1].numbers) for _, atoms in own)
+    kept = form in KEPT and (alike or form in OF_ANY)
+    return (form, ending) if kept else ("extxyz", ".extxyz")
 
 
-def _write(path: Path, ends: list[tuple[Structure, Atoms]], form: str) -> None:
+def _write(path: Path, ends: Own, form: str) -> None:
     if form == "sdf":
         with Chem.SDWriter(str(path)) as writer:
             for structure, atoms in ends:
@@ -73,5 +93,5 @@ def _write(path: Path, ends: list[tuple[Structure, Atoms]], form: str) -> None:
                 writer.write(molecule)
         return
     for structure, atoms in ends:
-        atoms.info["name"] = structure.name
+        atoms.info.setdefault("name", structure.name)
     ase.io.write(path, [atoms for _, atoms in ends], format=form)

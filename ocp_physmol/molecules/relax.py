@@ -14,7 +14,7 @@ from ocp_physmol.geometry import bonds
 from ocp_physmol.molecules.methods import Method
 from ocp_physmol.molecules.output import Output
 from ocp_physmol.molecules.relaxation import End, relax
-from ocp_physmol.molecules.request import Request, file_name, request_options
+from ocp_physmol.molecules.request import Request, request_options
 from ocp_physmol.molecules.structures import Structure
 
 HEADERS = ("", "energy (eV)", "± (meV)", "fmax (eV/Å)", "steps", "moved by (Å)", "remarks")
@@ -39,16 +39,16 @@ def command(**given) -> None:
     """
     request = Request(**given)
     structures, opened = request.opened()
-    suffixes = {name: f"-{file_name(name)}" if len(opened) > 1 else "" for name in opened}
-    outputs = {name: Output(request.output, structures, suffixes[name]) for name in opened}
+    outputs = {name: Output(request.folder(name), structures) for name in opened}
     missing = 0
     for name, method in opened.items():
         begins = [structure.atoms for structure in structures]
         ends = relax(method, begins, request.fmax, request.steps, f"Relaxing with {name}")
-        click.echo(f"\n{name}\n\n{table(structures, ends, method)}\n")
         there = [(s, e.atoms) for s, e in zip(structures, ends) if isinstance(e, End)]
+        written = outputs[name].write(there)
         missing += len(ends) - len(there)
-        for path in outputs[name].write(there):
+        click.echo(f"\n{name}\n\n{table(structures, ends, method)}\n")
+        for path in written:
             click.echo(f"Written: {path}")
     if missing:
         raise SystemExit(EXIT_STATUS)
@@ -62,6 +62,7 @@ def table(structures: Sequence[Structure], ends: Sequence[End | Refusal], method
         [[row[k] for k in keep] for row in rows],
         [HEADERS[k] for k in keep],
         floatfmt=[FORMATS[k] for k in keep],
+        disable_numparse=[0],  # names such as 1.10
     )
 
 
@@ -76,7 +77,7 @@ def _row(structure: Structure, end: End | Refusal, method: Method) -> list:
         end.largest_force,
         end.steps,
         moved_by(structure.atoms, end.atoms),
-        "; ".join([*remarks(structure.atoms, end), *method.doubts(end.atoms, end.results)]),
+        "; ".join(remarks(structure.atoms, end, method)),
     ]
 
 
@@ -89,16 +90,16 @@ def moved_by(before: Atoms, after: Atoms) -> float:
     return float(np.sqrt(((placed.positions - before.positions) ** 2).sum(1).mean()))
 
 
-def remarks(before: Atoms, end: End) -> list[str]:
+def remarks(before: Atoms, end: End, method: Method) -> list[str]:
     """What to know before the end of a relaxation is used."""
-    found = [] if end.converged else ["not converged"]
-    if before.numbers.sum() % 2:
-        found.append("a radical")
+    found = [] if end.converged else [f"not converged: {end.largest_force:.3f} eV/Å are left"]
     if not before.pbc.any():
+        if before.numbers.sum() % 2:
+            found.append("a radical")
         old, new = (bonds(a.numbers, a.positions) for a in (before, end.atoms))
         names = ((old - new, "broken"), (new - old, "formed"))
         found += [f"{_named(before, pairs)} {what}" for pairs, what in names if pairs]
-    return found
+    return found + method.doubts(end.atoms, end.results)
 
 
 def _named(atoms: Atoms, pairs: set[tuple[int, int]]) -> str:

@@ -21,6 +21,11 @@ class Request(NamedTuple):
     steps: int
     output: Path
 
+    def folder(self, method: str) -> Path:
+        """Where the results of a method go: one of its own, if there are several."""
+        several = len(self.methods) > 1
+        return self.output / method.replace(":", "-") if several else self.output
+
     def opened(self) -> tuple[list[Structure], dict[str, Method]]:
         """The structures, and the methods by name; a UserError for what cannot be opened."""
         return read(self.files, self.smiles), open_methods(self.methods, self.models)
@@ -40,10 +45,8 @@ def request_options(fmax: float, steps: int, output: str) -> list[click.Paramete
             ["--fmax"], type=POSITIVE, default=fmax, help="Largest force that may be left, eV/Å."
         ),
         click.Option(["--steps"], type=COUNT, default=steps, help="At most, of each structure."),
-        click.Option(["--output"], type=PATH, default=output, help="Folder to write to."),
+        click.Option(
+            ["--output"], type=PATH, default=output,
+            help="Folder to write to, with a folder in it for each of several methods.",
+        ),
     ]  # fmt: skip
-
-
-def file_name(method: str) -> str:
-    """How the names of files name a method."""
-    return method.replace(":", "-")

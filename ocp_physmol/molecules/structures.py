@@ -1,7 +1,10 @@
 """Molecules of files and of SMILES."""
 
-from collections.abc import Sequence
-from contextlib import suppress
+import bz2
+import gzip
+import lzma
+from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +16,9 @@ from rdkit.Chem import rdDistGeom
 from ocp_physmol.errors import UserError, blame
 
 SDF = (".sdf", ".mol")  # read by RDKit, which keeps their bonds
-PACKED = (".gz", ".bz2", ".xz")  # which ASE unpacks
+PACKED: dict[str, Callable] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+CHARGES = ("charge", "total_charge")  # in the comments of extended XYZ
+APART = 3.0  # Angstrom, between molecules of one SMILES
 SEED = 0  # of the embedding: the same molecule begins at the same place
 LONGEST = 60  # characters of SMILES in a name
 
@@ -52,11 +57,16 @@ def read(files: Sequence[Path], smiles: Sequence[str]) -> list[Structure]:
 
 
 def is_sdf(file: Path) -> bool:
-    return file.suffix.lower() in SDF
+    return unpacked(file).suffix.lower() in SDF
+
+
+def unpacked(file: Path) -> Path:
+    """The name of a file without .gz and the like."""
+    return file.with_suffix("") if file.suffix in PACKED else file
 
 
 def _stem(file: Path) -> str:
-    return Path(file.stem).stem if file.suffix in PACKED else file.stem
+    return unpacked(file).stem
 
 
 def _as_name(smiles: str) -> str:
@@ -65,14 +75,14 @@ def _as_name(smiles: str) -> str:
 
 def _unique(names: Sequence[str]) -> list[str]:
     """The names, and for those that are there before, NAME-2, NAME-3, ..."""
-    taken: list[str] = []
+    taken: dict[str, int] = {}  # how often each was asked for
     for name in names:
-        number, free = 1, name
+        free = name
         while free in taken:
-            number += 1
-            free = f"{name}-{number}"
-        taken.append(free)
-    return taken
+            taken[name] += 1
+            free = f"{name}-{taken[name]}"
+        taken[free] = 1
+    return list(taken)
 
 
 Image = tuple[Atoms, Chem.Mol | None]
@@ -84,20 +94,27 @@ def _of_ase(file: Path) -> list[Image]:
         images = ase.io.read(file, index=":", do_not_split_by_at_sign=True)
     if not images or not all(len(atoms) for atoms in images):
         raise UserError(f"{file} holds a structure without atoms; correct it")
-    for atoms in images:
-        _require_neutral(round(atoms.get_initial_charges().sum()), str(file))
+    for k, atoms in enumerate(images):
+        charges = [atoms.get_initial_charges().sum(), *(atoms.info.get(key, 0) for key in CHARGES)]
+        _require_neutral(charges, _place(file, k, len(images)))
     return [(atoms, None) for atoms in images]
 
 
 def _of_sdf(file: Path) -> list[Image]:
     _require(file)
-    molecules: list[Chem.Mol | None] = []
-    with rdBase.BlockLogs(), suppress(OSError):  # of an empty file
-        molecules = list(Chem.SDMolSupplier(str(file), removeHs=False))
-    whole = [m for m in molecules if m is not None and m.GetNumAtoms()]
-    if not whole or len(whole) < len(molecules):
-        raise UserError(f"{file} holds a molecule that RDKit cannot read; correct it")
-    return [_image(molecule, str(file)) for molecule in whole]
+    opened = PACKED.get(file.suffix, open)
+    problem = blame(f"{file} cannot be read", OSError, EOFError, lzma.LZMAError)
+    with problem, opened(file, "rb") as packed:
+        content = BytesIO(packed.read())
+    with rdBase.BlockLogs():
+        molecules = list(Chem.ForwardSDMolSupplier(content, removeHs=False))
+    if not molecules:
+        raise UserError(f"{file} holds no molecule; correct it")
+    places = [_place(file, k, len(molecules)) for k in range(len(molecules))]
+    for place, molecule in zip(places, molecules):
+        if molecule is None or not molecule.GetNumAtoms():
+            raise UserError(f"{place} is no molecule that RDKit can read; correct it")
+    return [_image(molecule, place) for place, molecule in zip(places, molecules)]
 
 
 def _of_smiles(text: str) -> Image:
@@ -108,16 +125,27 @@ def _of_smiles(text: str) -> Image:
     return _image(molecule, f"--smiles '{text}'")
 
 
+def _place(file: Path, number: int, count: int) -> str:
+    """A structure of a file, in messages."""
+    return str(file) if count == 1 else f"{file}, structure {number} (from 0 on),"
+
+
 def _require(file: Path) -> None:
+    if file.is_dir():
+        raise UserError(f"{file} is a folder; give the files in it")
     if not file.is_file():
         raise UserError(f"{file} does not exist; correct the path")
 
 
-def _require_neutral(charge: int, where: str) -> None:
-    if charge:
-        raise UserError(
-            f"{where} has the charge {charge:+d}; give neutral molecules, for it would be ignored"
-        )
+def _require_neutral(charges: Sequence, where: str) -> None:
+    for charge in charges:
+        with blame(f"{where} has the charge {charge!r}, which is no number", ValueError, TypeError):
+            number = float(charge)
+        if not abs(number) < 0.5:  # NaN, too
+            raise UserError(
+                f"{where} has the charge {number:+.3g}; give neutral molecules, for it would be "
+                "ignored"
+            )
 
 
 def _image(molecule: Chem.Mol, where: str) -> Image:
@@ -125,20 +153,44 @@ def _image(molecule: Chem.Mol, where: str) -> Image:
     geometry."""
     if any(atom.GetAtomicNum() == 0 for atom in molecule.GetAtoms()):
         raise UserError(f"{where} has atoms of no element; give them all")
-    _require_neutral(Chem.GetFormalCharge(molecule), where)
+    _require_neutral([Chem.GetFormalCharge(molecule)], where)
     with rdBase.BlockLogs():
         whole = Chem.AddHs(molecule, addCoords=True)
-        lacks_atoms = whole.GetNumAtoms() > molecule.GetNumAtoms()
-        to_place = not molecule.GetNumConformers() or (lacks_atoms and _is_flat(molecule))
-        if to_place and rdDistGeom.EmbedMolecule(whole, randomSeed=SEED) != 0:
-            raise UserError(f"RDKit finds no positions for {where}; give them in a file")
+        if _is_drawn(molecule, whole.GetNumAtoms() - molecule.GetNumAtoms()):
+            if rdDistGeom.EmbedMolecule(whole, randomSeed=SEED) != 0:
+                raise UserError(f"RDKit finds no positions for {where}; give them in a file")
+            _move_apart(whole)
     atoms = Atoms(
         [atom.GetAtomicNum() for atom in whole.GetAtoms()], whole.GetConformer().GetPositions()
     )
     if any(atom.GetIsotope() for atom in whole.GetAtoms()):
-        atoms.set_masses([atom.GetMass() for atom in whole.GetAtoms()])
+        atoms.set_masses([_mass(atom) for atom in whole.GetAtoms()])
     return atoms, whole
 
 
-def _is_flat(molecule: Chem.Mol) -> bool:
-    return bool((molecule.GetConformer().GetPositions()[:, 2] == 0).all())
+def _is_drawn(molecule: Chem.Mol, lacking: int) -> bool:
+    """Whether a molecule that lacks so many atoms has no positions, or those of a drawing."""
+    if not molecule.GetNumConformers():
+        return True
+    conformer = molecule.GetConformer()
+    flat = bool((conformer.GetPositions()[:, 2] == 0).all())
+    return flat and molecule.GetNumAtoms() > 1 and (lacking > 0 or not conformer.Is3D())
+
+
+def _move_apart(whole: Chem.Mol) -> None:
+    """Put molecules that are not bonded to each other side by side."""
+    parts = [list(part) for part in Chem.GetMolFrags(whole)]
+    if len(parts) == 1:
+        return
+    positions, end = whole.GetConformer().GetPositions(), 0.0
+    for part in parts:
+        positions[part, 0] += end - positions[part, 0].min()
+        end = positions[part, 0].max() + APART
+        positions[part, 1:] -= positions[part, 1:].mean(0)
+    whole.GetConformer().SetPositions(positions)
+
+
+def _mass(atom: Chem.Atom) -> float:
+    """Of the isotope that is given, or else of the most common one, which spectra are of."""
+    common = Chem.GetPeriodicTable().GetMostCommonIsotopeMass(atom.GetAtomicNum())
+    return atom.GetMass() if atom.GetIsotope() else common

@@ -15,8 +15,10 @@ from ocp_physmol.figures.spectrum import spectrum_figure
 from ocp_physmol.files import complete_or_absent, write_json
 from ocp_physmol.harmonic import displaced, hessian, normal_modes
 from ocp_physmol.molecules.methods import Method
+from ocp_physmol.molecules.output import require_writable
+from ocp_physmol.molecules.relax import remarks
 from ocp_physmol.molecules.relaxation import End, relax
-from ocp_physmol.molecules.request import Request, file_name, request_options
+from ocp_physmol.molecules.request import Request, request_options
 
 LINEAR = 0.03  # Angstrom, of atoms off an axis, by root mean square
 FRAMES = 16  # of a film of a mode
@@ -57,6 +59,7 @@ def command(**given) -> None:
             raise UserError(
                 f"{structure.name} has periods or atoms that are held; give free molecules"
             )
+    require_writable(request.output)
     rows: list[list] = []
     spectra: dict[str, dict[str, np.ndarray]] = {}
     failed = 0
@@ -69,15 +72,18 @@ def command(**given) -> None:
                 rows.append([structure.name, name, None, None, None, f"refused: {found}"])
                 failed += 1
                 continue
-            place = request.output / f"{structure.name}-{file_name(name)}"
+            place = request.folder(name) / structure.name
             _write(place, end, found)
             spectra.setdefault(structure.name, {})[name] = found.frequencies
-            rows.append([structure.name, name, *_summary(found), _remark(end)])
+            known = remarks(structure.atoms, end, method)
+            rows.append([structure.name, name, *_summary(found), "; ".join(known)])
     for molecule, by_method in spectra.items():
         spectrum_figure(request.output / f"{molecule}.png", molecule, by_method)
     headers = ("", "method", "zero-point (eV)", "lowest (1/cm)", "imaginary", "remarks")
-    click.echo("\n" + tabulate(rows, headers, floatfmt=("", "", ".4f", ".0f", "", "")))
-    click.echo(f"\nWritten: frequencies, spectra and films in {request.output}")
+    formats = ("", "", ".4f", ".0f", "", "")
+    click.echo("\n" + tabulate(rows, headers, floatfmt=formats, disable_numparse=[0, 1, 5]))
+    if spectra:
+        click.echo(f"\nWritten: frequencies, spectra and films in {request.output}")
     if failed:
         raise SystemExit(EXIT_STATUS)
 
@@ -111,10 +117,6 @@ def _summary(found: Vibrations) -> tuple[float, float | None, int]:
     frequencies = found.frequencies
     lowest = float(frequencies[0]) if len(frequencies) else None
     return found.zero_point_energy, lowest, int((frequencies < 0).sum())
-
-
-def _remark(end: End) -> str:
-    return "" if end.converged else f"not converged: {end.largest_force:.3f} eV/Å are left"
 
 
 def _write(place: Path, end: End, found: Vibrations) -> None:

@@ -104,8 +104,10 @@ class PhysMolCalculator(Calculator):
         """What atoms of a molecule are bonded to as none was in training, with an example each:
         N4 as N(COO), ..."""
         lists = [potential.card.environments for potential in self.potentials]
-        if atoms.pbc.any() or not all(lists):
+        if not all(lists):
             return []
+        if atoms.pbc.any():
+            return ["periodic"]
         found = environments(atoms.numbers, atoms.positions)
         unknown = [e for e in set(found) if not all(e in known for known in lists)]
         examples = {found.index(environment): environment for environment in unknown}
@@ -118,7 +120,7 @@ class PhysMolCalculator(Calculator):
             if reason := next(filter(None, reasons), None):
                 found[place] = Refusal(reason)
             elif self.prior and atoms.pbc.any():
-                found[place] = Refusal(f"{self.prior} is for free molecules; set pbc = False")
+                found[place] = Refusal(f"{self.prior} is for free molecules, and this is periodic")
         fit = [place for place in range(len(structures)) if place not in found]
         known = [structures[place] for place in fit]
         if known:

@@ -89,6 +89,17 @@ def test_a_pool_whose_process_died_starts_anew():
         assert len(list(pool.evaluate([water]))) == 1
 
 
+def test_no_more_processes_start_than_there_is_work_for():
+    with CalculatorPool(EMT_SOURCE, 3) as pool:
+        assert list(pool.evaluate([])) == [] and len(pool._workers) == 0
+        list(pool.evaluate(structures(1)))
+        assert len(pool._workers) == 1
+        found = list(pool.evaluate(structures(8)))
+        assert len(pool._workers) == 3
+        for one, given in zip(found, structures(8)):
+            assert one[0] == pytest.approx(directly(given)[0], abs=1e-12)
+
+
 def test_modules_of_the_user_are_found_and_files_do_not_meet(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(
         "from pathlib import Path\n"
@@ -152,10 +163,18 @@ def test_unknown_names_are_refused(name):
         (Source("nowhere:EMT"), "No module named 'nowhere'.*install its package"),
         (Source("ase.nothing:EMT", needs="x==1"), "pip install x==1"),
         (Source("ase.calculators.emt:Nothing"), "has no attribute 'Nothing'"),
+        (Source("broken:Calculator"), "ImportError: the root"),
         (Source("os:abort"), "the process of os:abort has ended with status -6"),
     ],
 )
-def test_what_cannot_be_loaded_is_named_with_the_cure(source, message):
+def test_what_cannot_be_loaded_is_named_with_the_cure(source, message, tmp_path, monkeypatch):
+    (tmp_path / "broken.py").write_text(
+        "try:\n"
+        "    raise ImportError('the root')\n"
+        "except ImportError as e:\n"
+        "    raise RuntimeError('it does not work') from e\n"
+    )
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=message):
         list(CalculatorPool(source, 1).evaluate(structures(1)))
 

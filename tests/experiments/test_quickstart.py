@@ -33,6 +33,6 @@ def test_failed_training_is_reported_and_so_is_what_is_missing(tmp_path, monkeyp
     (tmp_path / "report.json").touch()  # but no LMDBs
     ends(2, "quickstart", "--data", tmp_path, "--output", tmp_path / "run")
     printed, message = capsys.readouterr()
-    assert "pip install 'ocp-physmol[xtb]'" in printed
+    assert "pip install tblite" in printed
     assert "training of '" in message and "log.txt ends with:\n" in message
     assert f"{tmp_path}/train" in message

@@ -8,8 +8,10 @@ import pytest
 from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from rdkit import Chem
+from rdkit.Chem import rdDepictor
 
 from ocp_physmol.errors import UserError
+from ocp_physmol.geometry import bonds
 from ocp_physmol.molecules.output import Output
 from ocp_physmol.molecules.structures import read
 
@@ -81,8 +83,9 @@ def test_smiles_are_placed_always_alike(tmp_path):
         ("text.xyz", "no molecule", "text.xyz cannot be read"),
         ("text.abc", "no molecule", "text.abc cannot be read"),
         ("empty.xyz", "", "empty.xyz cannot be read"),
-        ("text.sdf", "no molecule\n", "text.sdf holds a molecule that RDKit cannot read"),
-        ("empty.sdf", "", "empty.sdf holds a molecule that RDKit cannot read"),
+        ("text.sdf", "no molecule\n", "text.sdf is no molecule that RDKit can read"),
+        ("text.sdf.gz", "no molecule\n", "text.sdf.gz cannot be read"),
+        ("empty.sdf", "", "empty.sdf holds no molecule"),
     ],
 )
 def test_unfit_files(name, content, message, tmp_path):
@@ -107,12 +110,22 @@ def test_charges_are_not_ignored(text, tmp_path):
     ase.io.write(tmp_path / "ion.traj", ion)
     with pytest.raises(UserError, match=r"ion.traj has the charge \+1"):
         read([tmp_path / "ion.traj"], [])
+    for given, reason in (
+        ("charge=2", r"charge \+2"),
+        ("charge=nan", "nan"),
+        ("charge=x", "no number"),
+    ):
+        (tmp_path / "ion.xyz").write_text(f"1\n{given}\nHe 0 0 0\n")
+        with pytest.raises(UserError, match=f"ion.xyz has the .*{reason}"):
+            read([tmp_path / "ion.xyz"], [])
     assert read([], ["C[N+](=O)[O-]"])[0].atoms.get_chemical_formula() == "CH3NO2"
 
 
 def test_isotopes_and_elements(tmp_path):
     (heavy,) = read([], ["[2H]O[2H]"])
     assert sorted(heavy.atoms.get_masses().round(1)) == [2.0, 2.0, 16.0]
+    (labelled,) = read([], ["[2H]CCl"])  # all others are the isotopes that spectra are of
+    assert labelled.atoms.get_masses().round(3)[:3].tolist() == [2.014, 12.0, 34.969]
     with pytest.raises(UserError, match="atoms of no element"):
         read([], ["*CC"])
 
@@ -133,10 +146,65 @@ def test_names_are_told_apart(tmp_path):
     assert ase.io.read(tmp_path / "m-2.xyz", index=1).info["name"] == "m-2-1"
 
 
+def test_drawings_with_all_atoms_are_placed(tmp_path):
+    """As PubChem's are; a flat molecule whose file says that it has three dimensions stays."""
+    for name, dimension in (("drawn", "2D"), ("flat", "3D")):
+        mol = Chem.AddHs(Chem.MolFromSmiles("C=O"))
+        rdDepictor.Compute2DCoords(mol)
+        block = Chem.MolToMolBlock(mol).splitlines()
+        block[1] = block[1].replace("2D", dimension)
+        (tmp_path / f"{name}.sdf").write_text("\n".join(block) + "\n$$$$\n")
+    drawn, flat = read([tmp_path / "drawn.sdf", tmp_path / "flat.sdf"], [])
+    assert np.abs(drawn.atoms.positions[:, 2]).max() > 1e-3
+    assert np.abs(flat.atoms.positions[:, 2]).max() == 0
+
+
+def test_packed_sdf(tmp_path):
+    sdf(tmp_path / "two.sdf")
+    content = (tmp_path / "two.sdf").read_bytes()
+    with gzip.open(tmp_path / "two.sdf.gz", "wb") as file:
+        file.write(content + content)
+    found = read([tmp_path / "two.sdf.gz"], [])
+    assert [s.atoms.get_chemical_formula() for s in found] == ["C2H6O"] * 2
+    (path,) = Output(tmp_path / "out", found).write(ended(found))
+    assert path.name == "two.sdf" and len(Chem.SDMolSupplier(str(path))) == 2
+    with gzip.open(tmp_path / "two.sdf.gz", "wb") as file:
+        file.write(content + b"broken\n$$$$\n")
+    with pytest.raises(UserError, match=r"two.sdf.gz, structure 1 \(from 0 on\), is no molecule"):
+        read([tmp_path / "two.sdf.gz"], [])
+
+
+def test_molecules_of_one_smiles_are_apart():
+    (pair,) = read([], ["O.O.c1ccccc1"])
+    assert pair.atoms.get_chemical_formula() == "C6H10O2"
+    assert len(bonds(pair.atoms.numbers, pair.atoms.positions)) == 2 + 2 + 12
+    first, second = pair.atoms.positions[0], pair.atoms.positions[1]  # the oxygens
+    assert 2.5 < np.linalg.norm(first - second) < 6.0
+
+
+def test_different_molecules_in_a_format_of_one(tmp_path):
+    """ASE would write all frames of a PDB with the elements of the first."""
+    ase.io.write(tmp_path / "m.pdb", ETHANOL[0])
+    ase.io.write(tmp_path / "n.pdb", molecule("CH4"))
+    text = "".join(
+        f"MODEL {k}\n" + "".join(x for x in (tmp_path / n).read_text().splitlines(True)
+                                 if x.startswith("ATOM")) + "ENDMDL\n"
+        for k, n in enumerate(("m.pdb", "n.pdb"), 1)
+    )  # fmt: skip
+    (tmp_path / "both.pdb").write_text(text)
+    found = read([tmp_path / "both.pdb"], [])
+    (path,) = Output(tmp_path / "out", found).write(ended(found))
+    assert path.name == "both.extxyz"
+    assert [len(atoms) for atoms in ase.io.read(path, index=":")] == [9, 5]
+
+
 def test_inputs_stay(tmp_path):
     ase.io.write(tmp_path / "m.xyz", ETHANOL[0])
     with pytest.raises(UserError, match=r"m.xyz is read and would be replaced; choose another"):
         Output(tmp_path, read([tmp_path / "m.xyz"], []))
+    with pytest.raises(UserError, match="out is a folder; give the files in it"):
+        (tmp_path / "out").mkdir()
+        read([tmp_path / "out"], [])
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"--output .*file cannot be written to"):
         Output(tmp_path / "file", read([tmp_path / "m.xyz"], []))

@@ -6,6 +6,7 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.optimize import LBFGS
 from conftest import ends
@@ -57,18 +58,22 @@ def test_each_relaxation_is_ases_own():
 
 
 def test_what_to_know_of_an_end():
-    before, after = molecule("CH3CH2OH"), molecule("CH3CH2OH")
-    end = End(after, {}, 7, True)
-    assert remarks(before, end) == []
+    before, after = molecule("C2H6"), molecule("C2H6")
+    end, method = End(after, {"energy": 0.0}, 7, True), Emt()
+    assert remarks(before, end, method) == []
     after.rotate(70, (1, 2, 3))
     after.positions += 3.0
     assert moved_by(before, after) == pytest.approx(0, abs=1e-6)
-    after.positions[8] += 4.0
-    assert remarks(before, end) == ["C1-H9 broken"]
+    after.positions[7] += 4.0
+    assert remarks(before, end, method) == ["C2-H8 broken"]
     assert moved_by(before, after) > 0.5
-    assert remarks(before, end._replace(converged=False))[0] == "not converged"
+    after.calc = SinglePointCalculator(after, forces=np.full((8, 3), 0.3))
+    unfinished = remarks(before, end._replace(converged=False), method)
+    assert unfinished[0] == "not converged: 0.520 eV/Å are left"
     methyl = molecule("CH3")
-    assert remarks(methyl, End(methyl, {}, 7, True)) == ["a radical"]
+    assert remarks(methyl, End(methyl, {"energy": 0.0}, 7, True), method) == ["a radical"]
+    methyl.pbc = True
+    assert remarks(methyl, End(methyl, {"energy": 0.0}, 7, True), method) == []
 
 
 def test_doubts_of_a_method_are_remarks():
@@ -94,10 +99,10 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     printed = capsys.readouterr().out
     refused = next(line for line in printed.splitlines() if line.startswith("two-1"))
     assert "refused: " in refused
-    assert "Written: relaxed/two-mmff94.xyz" in printed and "moved by (Å)" in printed
-    assert len(ase.io.read("relaxed/two-mmff94.xyz", index=":")) == 1
-    assert len(ase.io.read("relaxed/two-ase.calculators.emt-EMT.xyz", index=":")) == 2
-    acetonitrile = ase.io.read("relaxed/CC_N-mmff94.xyz")
+    assert "Written: relaxed/mmff94/two.xyz" in printed and "moved by (Å)" in printed
+    assert len(ase.io.read("relaxed/mmff94/two.xyz", index=":")) == 1
+    assert len(ase.io.read("relaxed/ase.calculators.emt-EMT/two.xyz", index=":")) == 2
+    acetonitrile = ase.io.read("relaxed/mmff94/CC_N.xyz")
     assert np.linalg.norm(acetonitrile.get_forces(), axis=1).max() <= 0.01
 
 
@@ -105,7 +110,7 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     ("arguments", "message"),
     [
         ([], "there is nothing to do"),
-        (["--smiles", "CO", "--method", "pm6"], "'pm6' is no calculator"),
+        (["--smiles", "CO", "--method", "pm6"], "--method 'pm6' is unknown"),
         (["--smiles", "CO", "--model", "nowhere"], "nowhere.json does not exist"),
         (["--smiles", "CO", "--model", ""], "is no name of a model"),
         (["--smiles", "CO", "--model", "a", "--method", "gfn2"], "give either --model or --method"),

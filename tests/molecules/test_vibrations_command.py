@@ -53,10 +53,10 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     ends(2, "vibrations", "ammonia.xyz", "--smiles", "B", "--method", "mmff94")
     row = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("ammonia"))
     assert row.split()[-1] == "1"  # imaginary
-    content = json.loads((tmp_path / "vibrations/ammonia-mmff94.json").read_text())
+    content = json.loads((tmp_path / "vibrations/ammonia.json").read_text())
     assert len(content["frequencies_per_cm"]) == 6 and content["frequencies_per_cm"][0] < 0
-    assert len(ase.io.read("vibrations/ammonia-mmff94.xyz")) == 4
-    film = ase.io.read("vibrations/ammonia-mmff94-mode-0.xyz", index=":")
+    assert len(ase.io.read("vibrations/ammonia.xyz")) == 4
+    film = ase.io.read("vibrations/ammonia-mode-0.xyz", index=":")
     assert max(np.ptp(atoms.positions[:, 2]) for atoms in film) > 0.2  # Angstrom: it inverts
     assert (tmp_path / "vibrations/ammonia.png").stat().st_size > 10_000
 
