@@ -10,6 +10,7 @@ from ase.optimize import LBFGS
 from tqdm import tqdm
 
 from ocp_physmol.calculators.pool import Refusal
+from ocp_physmol.errors import UserError
 from ocp_physmol.molecules.methods import Method
 
 MAXSTEP = 0.1  # Angstrom, which no atom goes beyond in a step
@@ -35,7 +36,8 @@ def relax(
     """Relax copies of structures until no force on an atom is larger than `fmax` (eV/Angstrom).
 
     A structure takes `steps` steps at most. What the method refuses, at once or on the way, is
-    answered with the reason. With a progress bar, if there is a title.
+    answered with the reason. With a progress bar, if there is a title. A UserError if the method
+    cannot begin.
     """
     found: dict[int, End | Refusal] = {}
     images = {k: atoms.copy() for k, atoms in enumerate(structures)}
@@ -45,7 +47,7 @@ def relax(
     }
     with tqdm(total=len(structures), desc=title, unit=" structures", disable=title is None) as bar:
         for step in range(steps + 1):
-            answers = method.answer([images[k] for k in moving])
+            answers = _answers(method, [images[k] for k in moving], first=step == 0)
             for k, answer in zip(list(moving), answers):
                 if isinstance(answer, Refusal):
                     found[k] = answer
@@ -62,6 +64,16 @@ def relax(
             if not moving:
                 break
     return [found[k] for k in range(len(structures))]
+
+
+def _answers(method: Method, structures: list[Atoms], first: bool) -> Sequence[dict | Refusal]:
+    """What fails at once is an error; on the way it is a refusal, and what has ended stays."""
+    try:
+        return method.answer(structures)
+    except UserError as e:
+        if first:
+            raise
+        return [Refusal(e)] * len(structures)
 
 
 def _largest_force(atoms: Atoms) -> float:

@@ -16,7 +16,7 @@ from ocp_physmol.potential.potential import Potential
 from ocp_physmol.potential.shipped import USUAL_SPREAD, shipped_models
 from ocp_physmol.progress import chunks
 
-BATCH = 64  # structures that are evaluated together
+BATCH, ATOMS = 64, 4000  # structures that are evaluated together, and about how many atoms
 
 
 class PhysMolCalculator(Calculator):
@@ -88,7 +88,8 @@ class PhysMolCalculator(Calculator):
 
     def answer(self, structures: Sequence[Atoms]) -> list[dict | Refusal]:
         """The `results` of each structure, or why it has none."""
-        parts = chunks(list(structures), BATCH)
+        longest = max(map(len, structures), default=1)
+        parts = chunks(list(structures), min(BATCH, max(1, ATOMS // max(1, longest))))
         return [answer for part in parts for answer in self._answer(part)]
 
     def doubts(self, atoms: Atoms, results: dict) -> list[str]:

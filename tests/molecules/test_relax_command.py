@@ -12,6 +12,7 @@ from ase.optimize import LBFGS
 from conftest import ends
 
 from ocp_physmol.calculators.pool import Refusal
+from ocp_physmol.errors import UserError
 from ocp_physmol.molecules.relax import moved_by, remarks, table
 from ocp_physmol.molecules.relaxation import MAXSTEP, End, relax
 from ocp_physmol.molecules.structures import Structure
@@ -55,6 +56,32 @@ def test_each_relaxation_is_ases_own():
     assert {end.converged for end in found if isinstance(end, End)} == {True, False}
     np.testing.assert_array_equal(found[3].atoms.positions[:2], structures[3].positions[:2])
     assert relax(Emt(), [], 0.02, 25) == []
+
+
+class EmtThatEnds(Emt):
+    """A method whose process dies after a while."""
+
+    def __init__(self, answers):
+        self.left = answers
+
+    def answer(self, structures):
+        self.left -= 1
+        if self.left < 0:
+            raise UserError("the process has ended")
+        return super().answer(structures)
+
+
+def test_what_has_ended_stays_where_a_method_fails():
+    structures = [molecule(name) for name in ("H2O", "CH3CH2OH")]
+    alone = relax(Emt(), structures, 0.05, 100)
+    fewest, most = sorted(end.steps for end in alone)
+    assert fewest < most
+    found = relax(EmtThatEnds(fewest + 2), structures, 0.05, 100)
+    assert sorted(map(str, found))[-1] == "the process has ended"
+    (end,) = (one for one in found if isinstance(one, End))
+    assert end.steps == fewest and end.converged
+    with pytest.raises(UserError, match="has ended"):
+        relax(EmtThatEnds(0), structures, 0.05, 100)
 
 
 def test_what_to_know_of_an_end():
