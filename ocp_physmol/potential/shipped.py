@@ -11,8 +11,8 @@ FOLDER = Path(__file__).parents[1] / "weights"
 SHIPPED: dict[str, str | None] = {"physmol-gfn2": "gfn2", "physmol": None}  # their priors, by name
 
 # eV/Angstrom, by prior: how much the forces of the models differ, at the most, on the atoms of 95 %
-# of the held-out minima that are found from DFT's (benchmarks/held_out.py); of one, nothing is known
-USUAL_SPREAD = {"gfn2": np.inf, None: 0.31}
+# of the held-out minima that are found from DFT's (benchmarks/held_out.py)
+USUAL_SPREAD = {"gfn2": np.inf, None: 0.31}  # there is one model on GFN2-xTB
 
 
 def shipped_models(prior: str | None) -> list[Path]:
