@@ -1,6 +1,6 @@
 """A calculator of ASE in numpy, for one structure or many."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from ase.outputs import Properties
 from ocp_physmol.calculators.pool import Answer, CalculatorPool, Refusal, Source
 from ocp_physmol.errors import UserError
 from ocp_physmol.geometry import environments
-from ocp_physmol.potential.potential import Potential
+from ocp_physmol.potential.potential import Potential, Surroundings
 from ocp_physmol.potential.shipped import USUAL_SPREAD, shipped_models
 from ocp_physmol.progress import chunks
 
@@ -125,11 +125,19 @@ class PhysMolCalculator(Calculator):
         fit = [place for place in range(len(structures)) if place not in found]
         known = [structures[place] for place in fit]
         if known:
-            answers = zip(*(potential.evaluate(known) for potential in self.potentials))
-            found |= dict(zip(fit, map(_mean, answers)))
+            found |= dict(zip(fit, map(_mean, zip(*self._of_models(known)))))
         for place, answer in zip(fit, self._of_prior(known)):
             found[place] = _sum(found[place], answer)
         return [found[place] for place in range(len(structures))]
+
+    def _of_models(self, structures: Sequence[Atoms]) -> Iterator[list[tuple[float, np.ndarray]]]:
+        """What each model answers. Models that are alike look for neighbours once."""
+        found: dict[tuple, Surroundings] = {}
+        for potential in self.potentials:
+            key = potential.network.edge_options
+            if key not in found:
+                found[key] = potential.surroundings(structures)
+            yield potential.answers(found[key])
 
     def _of_prior(self, structures: Sequence[Atoms]) -> Iterable[Answer]:
         if self._pool is None:

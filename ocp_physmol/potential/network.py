@@ -40,6 +40,10 @@ class Network:
             Block(f"attention.blocks.{k}", options, weights) for k in range(options.num_layers)
         ]
         self.intervals = math.ceil(self.cutoff * max(options.num_rbf, 1 / MAX_SPACING))
+        # networks that are alike in these have the same edges
+        self.edge_options = (
+            tuple(numbers), self.cutoff, self.intervals, self.num_heads, str(self.dtype)
+        )  # fmt: skip
         self.tables = self._tabulated()
         own = weights["embedding.type_embedding.weight"], weights["embedding.electronegativity"]
         self.of_elements = np.column_stack(own).astype(self.dtype)  # [119, d]
@@ -57,11 +61,14 @@ class Network:
         filters = [silu(linear(psi, self.weights, f"{b.name}.distance"))[0] for b in self.blocks]
         return [_coefficients(values) for values in (radial, *filters)]
 
-    def __call__(self, numbers: np.ndarray, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
-        """Energies of atoms with `numbers` [N] in units of the model, [N], and the derivative of
-        their sum by the vectors of `pairs`, [P, 3]."""
+    def edges(self, numbers: np.ndarray, pairs: Pairs) -> MeasuredEdges:
+        """What the network reads of atoms with `numbers` [N] and their `pairs`."""
         kind = np.searchsorted(self.numbers, numbers)
-        edges = MeasuredEdges(pairs, kind, self.cutoff, self.intervals, self.num_heads, self.dtype)
+        return MeasuredEdges(pairs, kind, self.cutoff, self.intervals, self.num_heads, self.dtype)
+
+    def __call__(self, numbers: np.ndarray, edges: MeasuredEdges) -> tuple[np.ndarray, np.ndarray]:
+        """Energies of atoms with `numbers` [N] in units of the model, [N], and the derivative of
+        their sum by the vectors of the P pairs that the `edges` are of, [P, 3]."""
         own = self.of_elements[numbers]
         x = self._embed(own, edges)
         vectors, backwards = None, []

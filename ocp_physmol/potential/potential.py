@@ -2,15 +2,25 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers
 
-from ocp_physmol.potential.edges import Pairs, find_pairs, join
+from ocp_physmol.potential.edges import MeasuredEdges, Pairs, find_pairs, join
 from ocp_physmol.potential.network import Network
 from ocp_physmol.potential.repulsion import repulsion
 from ocp_physmol.potential.weights import NUM_TYPES, Trained, read
+
+
+class Surroundings(NamedTuple):
+    """Of structures that are evaluated together, with N atoms."""
+
+    natoms: list[int]
+    numbers: np.ndarray  # [N]
+    pairs: Pairs
+    edges: MeasuredEdges
 
 
 class Potential:
@@ -37,10 +47,20 @@ class Potential:
 
         None of them may be `unfit`.
         """
+        return self.answers(self.surroundings(structures))
+
+    def surroundings(self, structures: Sequence[Atoms]) -> Surroundings:
+        """Which atoms are near each other in structures."""
         natoms = [len(atoms) for atoms in structures]
         pairs = join([find_pairs(atoms, self.network.cutoff) for atoms in structures], natoms)
         numbers = np.concatenate([atoms.numbers for atoms in structures])
-        energies, slopes = self.network(numbers, pairs)
+        return Surroundings(natoms, numbers, pairs, self.network.edges(numbers, pairs))
+
+    def answers(self, around: Surroundings) -> list[tuple[float, np.ndarray]]:
+        """What `evaluate` gives, from the surroundings that this potential has found, or one whose
+        network has the same `edge_options`."""
+        natoms, numbers, pairs, edges = around
+        energies, slopes = self.network(numbers, edges)
         if self.card.model.repulsion:
             repelled, steep = repulsion(numbers, pairs, self.network.cutoff)
             energies, slopes = energies + repelled, slopes + steep
