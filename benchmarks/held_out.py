@@ -29,9 +29,8 @@ from ocp_physmol.relaxation.predictor import open_labelled
 
 NOISES = (0.0, 0.05, 0.1)  # Angstrom, of every coordinate
 TIGHT, LONG = 0.003, 1000  # eV/Angstrom and steps, before frequencies
-BESIDE = (
-    0.01  # Angstrom, of every coordinate: off a saddle point on which a molecule may have ended
-)
+# Angstrom, of every coordinate: off a saddle point on which a molecule may have ended
+BESIDE = 0.01
 FITTED = 500  # molecules that give other methods an energy of each element
 FALSE_ALARMS = 0.05
 

@@ -3,7 +3,6 @@
 The import in a new process, one gradient of one molecule, and relaxations of many molecules.
 """
 
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -66,16 +65,16 @@ def importing(statement: str, rounds: int) -> float:
 def milliseconds(calculator: Calculator, structures: list[Atoms], rounds: int) -> float:
     """The median over rounds and the structures that it takes, which have moved since."""
     times, random = [], np.random.default_rng(0)
-    for round in range(rounds + 1):  # the first is not counted
+    for number in range(rounds + 1):  # the first is not counted
         for atoms in structures:
             moved = atoms.copy()
             moved.positions += 0.01 * random.standard_normal(moved.positions.shape)
             started = time.perf_counter()
             with suppress(CalculatorSetupError):  # MMFF94's, for bonds that it does not know
                 calculator.calculate(moved, ["energy", "forces"], all_changes)
-                if round > 0:
+                if number > 0:
                     times.append(time.perf_counter() - started)
-    return 1000 * statistics.median(times)
+    return 1000 * float(np.median(times))
 
 
 def relaxing(ways: dict[str, Method], predictor: Predictor, entries: list) -> dict[str, float]:
@@ -102,7 +101,7 @@ def relaxing(ways: dict[str, Method], predictor: Predictor, entries: list) -> di
 @click.option("--data", type=PATH, required=True, help="An LMDB of molecules.")
 @click.option("--molecules", type=COUNT, default=50, help="Taken evenly from it, for gradients.")
 @click.option("--rounds", type=COUNT, default=5)
-@click.option("--relaxations", type=COUNT, default=1000, help="Molecules that are relaxed.")
+@click.option("--relaxations", type=COUNT, default=100, help="Molecules that are relaxed.")
 def main(checkpoint: Path, data: Path, molecules: int, rounds: int, relaxations: int) -> None:
     """On one core with OMP_NUM_THREADS=1."""
     rows = [[name, importing(code, rounds)] for name, code in IMPORTS.items()]

@@ -1,7 +1,7 @@
 """Molecules unlike those of QM9, relaxed from where RDKit places them: python benchmarks/outside.py
 
-Fifty drugs and natural substances of 10 to 25 heavy atoms. A bond that breaks or forms is what the
-command `ocp-physmol relax` flags; minima are compared with GFN2-xTB's.
+Fifty drugs and natural substances of 10 to 25 heavy atoms. Bonds that break or form, and doubts of
+the methods themselves, are counted; minima are compared with GFN2-xTB's.
 """
 
 from pathlib import Path
@@ -15,27 +15,27 @@ from ocp_physmol.molecules.methods import METHODS, Method, open_methods
 from ocp_physmol.molecules.relax import moved_by, remarks
 from ocp_physmol.molecules.relaxation import relax
 from ocp_physmol.molecules.structures import Structure, read
-from ocp_physmol.potential.shipped import best_available
+from ocp_physmol.option_types import COUNT, POSITIVE
 
 LIST = Path(__file__).with_name("drug_like.smi")
 REFERENCE = "gfn2"
 
 
 @click.command(params=[METHODS], context_settings={"show_default": True})
-@click.option("--fmax", type=float, default=0.01, help="eV/Å.")
-@click.option("--steps", type=int, default=500)
+@click.option("--fmax", type=POSITIVE, default=0.01, help="eV/Å.")
+@click.option("--steps", type=COUNT, default=500)
 def main(methods: tuple[str, ...], fmax: float, steps: int) -> None:
     """Relax the molecules with each method, and with GFN2-xTB, from where RDKit places them."""
     lines = [line.split() for line in LIST.read_text().splitlines()]
     structures = [read([], [smiles])[0]._replace(name=name) for smiles, name in lines]
     begins = [structure.atoms for structure in structures]
-    opened = open_methods([*(methods or [best_available()]), REFERENCE], [])
+    opened = open_methods([*(methods or ["physmol-gfn2"]), REFERENCE], [])
     ends = {name: relax(method, begins, fmax, steps, name) for name, method in opened.items()}
     rows = [
         [name, *summary(structures, found, ends[REFERENCE], opened[name])]
         for name, found in ends.items()
     ]
-    headers = ["", "answered", "converged", "RMSD to GFN2's, mean (Å)", "median", "flagged",
+    headers = ["", "answered", "converged", "RMSD to GFN2's, mean (Å)", "median", "doubted",
                "bonds changed"]  # fmt: skip
     print(tabulate(rows, headers, floatfmt=".3f"))
 

@@ -36,15 +36,21 @@ def energy_and_forces(calculator: Calculator, structure: dict) -> tuple[float, n
     return (float(energy), forces) if finite else "its energy or forces are not finite"
 
 
+def reasons(error: BaseException | None) -> str:
+    """An error, and what it came from."""
+    found = []
+    while error is not None:
+        found.append(f"{type(error).__name__}: {error}")
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return "; ".join(found)
+
+
 def main(place: str, options: str, descriptor: str) -> None:
     connection = Connection(int(descriptor))
     try:
         calculator = load(place, json.loads(options))
-    except Exception as e:  # sent to who asked, as what was at its root
-        root: BaseException = e
-        while (before := root.__cause__ or root.__context__) is not None:
-            root = before
-        connection.send(f"{type(root).__name__}: {root}")
+    except Exception as e:  # sent to who asked
+        connection.send(reasons(e))
         return
     connection.send(None)
     while True:

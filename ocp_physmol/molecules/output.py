@@ -1,6 +1,6 @@
 """Structures written where they ended, a file for each that they came from."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -23,20 +23,16 @@ class Output:
     """The files in a folder that structures are to be written to, one for each input.
 
     Raises:
-        UserError: if the folder cannot be made, or if one of the files is an input.
+        UserError: if the folder cannot be written to, or if one of the files is an input.
     """
 
     def __init__(self, folder: Path, structures: Sequence[Structure]) -> None:
-        require_writable(folder)
         by_label = _by_label([(structure, structure.atoms) for structure in structures])
         self.forms = {label: _form(own) for label, own in by_label.items()}
         self.paths = {
             label: folder / f"{label}{ending}" for label, (_, ending) in self.forms.items()
         }
-        inputs = {s.file.resolve() for s in structures if s.file is not None}
-        for path in self.paths.values():
-            if path.resolve() in inputs:
-                raise UserError(f"{path} is read and would be replaced; choose another --output")
+        require_room(folder, self.paths.values(), structures)
 
     def write(self, ends: Sequence[tuple[Structure, Atoms]]) -> list[Path]:
         """Write structures, with the energies and forces of their calculators, and return where."""
@@ -51,8 +47,15 @@ class Output:
 Own = list[tuple[Structure, Atoms]]  # of one file
 
 
-def require_writable(folder: Path) -> None:
-    """Make a folder, if it is not there; a UserError if nothing can be written to it."""
+def require_room(folder: Path, paths: Iterable[Path], structures: Sequence[Structure]) -> None:
+    """Make a folder, if it is not there.
+
+    A UserError if nothing can be written to it, or if one of its `paths` is that of an input.
+    """
+    inputs = {s.file.resolve() for s in structures if s.file is not None}
+    for path in paths:
+        if path.resolve() in inputs:
+            raise UserError(f"{path} is read and would be replaced; choose another --output")
     with blame(f"--output {folder} cannot be written to", OSError):
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):

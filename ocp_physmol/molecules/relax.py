@@ -28,7 +28,8 @@ OPTIONS = request_options(fmax=0.01, steps=500, output="relaxed")
 def command(**given) -> None:
     """Relax the molecules of FILES (xyz, sdf, traj, ...) to the minima next to them.
 
-    All are relaxed at once. The structures are written to --output in the format of their files.
+    All are relaxed at once. The structures are written to --output in the format of their files,
+    or as extended XYZ where that could not be read again.
 
     \b
     ocp-physmol relax caffeine.xyz

@@ -47,7 +47,8 @@ def relax(
     }
     with tqdm(total=len(structures), desc=title, unit=" structures", disable=title is None) as bar:
         for step in range(steps + 1):
-            answers = _answers(method, [images[k] for k in moving], first=step == 0)
+            there = [images[k] for k in moving]
+            answers = answers_or_refusals(method, there) if step else method.answer(there)
             for k, answer in zip(list(moving), answers):
                 if isinstance(answer, Refusal):
                     found[k] = answer
@@ -66,13 +67,11 @@ def relax(
     return [found[k] for k in range(len(structures))]
 
 
-def _answers(method: Method, structures: list[Atoms], first: bool) -> Sequence[dict | Refusal]:
-    """What fails at once is an error; on the way it is a refusal, and what has ended stays."""
+def answers_or_refusals(method: Method, structures: list[Atoms]) -> Sequence[dict | Refusal]:
+    """Those of a method that has begun. If it fails now, what has been found before stays."""
     try:
         return method.answer(structures)
     except UserError as e:
-        if first:
-            raise
         return [Refusal(e)] * len(structures)
 
 

@@ -23,7 +23,7 @@ class Request(NamedTuple):
 
     def folder(self, method: str) -> Path:
         """Where the results of a method go: one of its own, if there are several."""
-        several = len(self.methods) > 1
+        several = len(set(self.methods)) > 1
         return self.output / method.replace(":", "-") if several else self.output
 
     def opened(self) -> tuple[list[Structure], dict[str, Method]]:

@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import lzma
+import zlib
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -17,6 +18,7 @@ from ocp_physmol.errors import UserError, blame
 
 SDF = (".sdf", ".mol")  # read by RDKit, which keeps their bonds
 PACKED: dict[str, Callable] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+DAMAGE = (OSError, EOFError, lzma.LZMAError, zlib.error)  # of packed files
 CHARGES = ("charge", "total_charge")  # in the comments of extended XYZ
 APART = 3.0  # Angstrom, between molecules of one SMILES
 SEED = 0  # of the embedding: the same molecule begins at the same place
@@ -103,9 +105,9 @@ def _of_ase(file: Path) -> list[Image]:
 def _of_sdf(file: Path) -> list[Image]:
     _require(file)
     opened = PACKED.get(file.suffix, open)
-    problem = blame(f"{file} cannot be read", OSError, EOFError, lzma.LZMAError)
+    problem = blame(f"{file} cannot be read", *DAMAGE)
     with problem, opened(file, "rb") as packed:
-        content = BytesIO(packed.read())
+        content = BytesIO(packed.read().rstrip())
     with rdBase.BlockLogs():
         molecules = list(Chem.ForwardSDMolSupplier(content, removeHs=False))
     if not molecules:

@@ -15,9 +15,9 @@ from ocp_physmol.figures.spectrum import spectrum_figure
 from ocp_physmol.files import complete_or_absent, write_json
 from ocp_physmol.harmonic import displaced, hessian, normal_modes
 from ocp_physmol.molecules.methods import Method
-from ocp_physmol.molecules.output import require_writable
+from ocp_physmol.molecules.output import require_room
 from ocp_physmol.molecules.relax import remarks
-from ocp_physmol.molecules.relaxation import End, relax
+from ocp_physmol.molecules.relaxation import End, answers_or_refusals, relax
 from ocp_physmol.molecules.request import Request, request_options
 
 LINEAR = 0.03  # Angstrom, of atoms off an axis, by root mean square
@@ -59,7 +59,9 @@ def command(**given) -> None:
             raise UserError(
                 f"{structure.name} has periods or atoms that are held; give free molecules"
             )
-    require_writable(request.output)
+    for name in opened:
+        folder = request.folder(name)
+        require_room(folder, (folder / f"{s.name}.xyz" for s in structures), structures)
     rows: list[list] = []
     spectra: dict[str, dict[str, np.ndarray]] = {}
     failed = 0
@@ -98,7 +100,7 @@ def vibrations(method: Method, atoms: Atoms) -> Vibrations | Refusal:
         return Vibrations(np.zeros(0), np.zeros((0, 1, 3)))
     copies = [Atoms(atoms.numbers, positions) for positions in displaced(centered.positions)]
     forces = []
-    for answer in method.answer(copies):
+    for answer in answers_or_refusals(method, copies):
         if isinstance(answer, Refusal):
             return answer
         forces.append(answer["forces"])

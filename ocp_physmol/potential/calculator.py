@@ -102,8 +102,8 @@ class PhysMolCalculator(Calculator):
         return found
 
     def unfamiliar(self, atoms: Atoms) -> list[str]:
-        """What atoms of a molecule are bonded to as none was in training, with an example each:
-        N4 as N(COO), ..."""
+        """What atoms of a molecule are bonded to as in hardly any molecule of the training, with an
+        example each: N4 as N(COO), ..."""
         lists = [potential.card.environments for potential in self.potentials]
         if not all(lists):
             return []

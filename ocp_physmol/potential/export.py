@@ -29,9 +29,8 @@ def export(
 ) -> None:
     """Write NAME.safetensors and NAME.json of a checkpoint, with a text `about` it.
 
-    The card says how the atoms of `data`, an LMDB of molecules, are bonded.
-
-    The `elements` (H,C,...) that the model knows are those with energies of their own in the
+    The card says how atoms are bonded in `ENOUGH` molecules at least of `data`, an LMDB. The
+    `elements` (H,C,...) that the model knows are those with energies of their own in the
     checkpoint. A UserError for a model that is no PhysMol with the readout `atom`.
     """
     predictor = Predictor.open(checkpoint)

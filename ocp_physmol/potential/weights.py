@@ -48,7 +48,9 @@ class Card(Section):
         min_length=1, description="eV for an atom of each element that the model knows"
     )
     environments: list[str] = Field(
-        [], description="of atoms of its molecules, as `geometry.environments`; none: unknown"
+        [],
+        description="of atoms in ten of its molecules at least, as `geometry.environments`; "
+        "none: nobody has looked",
     )
     shift: float = Field(description="eV for a structure")
     scale: float = Field(gt=0, description="eV for each unit of the network's energy")

@@ -163,7 +163,7 @@ def test_unknown_names_are_refused(name):
         (Source("nowhere:EMT"), "No module named 'nowhere'.*install its package"),
         (Source("ase.nothing:EMT", needs="x==1"), "pip install x==1"),
         (Source("ase.calculators.emt:Nothing"), "has no attribute 'Nothing'"),
-        (Source("broken:Calculator"), "ImportError: the root"),
+        (Source("broken:Calculator"), "RuntimeError: it does not work; ImportError: the root"),
         (Source("os:abort"), "the process of os:abort has ended with status -6"),
     ],
 )

@@ -83,7 +83,7 @@ def test_smiles_are_placed_always_alike(tmp_path):
         ("text.xyz", "no molecule", "text.xyz cannot be read"),
         ("text.abc", "no molecule", "text.abc cannot be read"),
         ("empty.xyz", "", "empty.xyz cannot be read"),
-        ("text.sdf", "no molecule\n", "text.sdf is no molecule that RDKit can read"),
+        ("text.sdf", "no molecule\n", "text.sdf holds no molecule"),
         ("text.sdf.gz", "no molecule\n", "text.sdf.gz cannot be read"),
         ("empty.sdf", "", "empty.sdf holds no molecule"),
     ],
@@ -166,6 +166,13 @@ def test_packed_sdf(tmp_path):
         file.write(content + content)
     found = read([tmp_path / "two.sdf.gz"], [])
     assert [s.atoms.get_chemical_formula() for s in found] == ["C2H6O"] * 2
+    (tmp_path / "blank.sdf").write_bytes(content + b"\n \n")
+    assert len(read([tmp_path / "blank.sdf"], [])) == 1
+    packed = bytearray((tmp_path / "two.sdf.gz").read_bytes())
+    packed[30:60] = bytes(30)
+    (tmp_path / "damaged.sdf.gz").write_bytes(packed)
+    with pytest.raises(UserError, match=r"damaged.sdf.gz cannot be read"):
+        read([tmp_path / "damaged.sdf.gz"], [])
     (path,) = Output(tmp_path / "out", found).write(ended(found))
     assert path.name == "two.sdf" and len(Chem.SDMolSupplier(str(path))) == 2
     with gzip.open(tmp_path / "two.sdf.gz", "wb") as file:

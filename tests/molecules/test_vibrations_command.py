@@ -56,6 +56,10 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     content = json.loads((tmp_path / "vibrations/ammonia.json").read_text())
     assert len(content["frequencies_per_cm"]) == 6 and content["frequencies_per_cm"][0] < 0
     assert len(ase.io.read("vibrations/ammonia.xyz")) == 4
+    before = (tmp_path / "ammonia.xyz").read_bytes()
+    ends(2, "vibrations", "ammonia.xyz", "--method", "mmff94", "--output", ".")
+    assert "ammonia.xyz is read and would be replaced" in capsys.readouterr().err
+    assert (tmp_path / "ammonia.xyz").read_bytes() == before
     film = ase.io.read("vibrations/ammonia-mode-0.xyz", index=":")
     assert max(np.ptp(atoms.positions[:, 2]) for atoms in film) > 0.2  # Angstrom: it inverts
     assert (tmp_path / "vibrations/ammonia.png").stat().st_size > 10_000
