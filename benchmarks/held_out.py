@@ -15,10 +15,15 @@ from tabulate import tabulate
 
 from ocp_physmol.calculators.pool import Refusal
 from ocp_physmol.datasets.identifiers import identifier
-from ocp_physmol.evaluation.deviations import FAR, displacement_summary, mean_displacement
+from ocp_physmol.evaluation.deviations import (
+    FAR,
+    displacement_summary,
+    mean_displacement,
+    same_bonds,
+)
 from ocp_physmol.evaluation.vibrations import require_frequencies
 from ocp_physmol.files import write_json
-from ocp_physmol.geometry import bonds
+from ocp_physmol.model.elements import NUM_TYPES, composition
 from ocp_physmol.molecules.methods import METHODS, Method, OtherMethod, open_methods
 from ocp_physmol.molecules.relaxation import End, relax
 from ocp_physmol.molecules.vibrations import vibrations
@@ -50,12 +55,12 @@ def main(methods: tuple[str, ...], data: Path, molecules: int, frequencies: int,
     order = np.random.default_rng(0).permutation(len(dataset)).tolist()
     entries = [dataset[k] for k in order[:molecules]]
     others = [dataset[k] for k in order[molecules : molecules + FITTED]] or entries
-    minima, record = list(map(minimum, entries)), {}
+    record = {}
     for name, method in open_methods(methods, []).items():
-        method.answer(minima[:64])  # starts processes, loads what is compiled
+        answered(method, entries[:64])  # starts processes, loads what is compiled
         found = {"sids": [identifier(e.sid) for e in entries], **at_minima(method, entries, others)}
         for noise in NOISES:
-            found[str(noise)] = recovered(method, minima, noise, fmax, steps, name)
+            found[str(noise)] = recovered(method, entries, noise, fmax, steps, name)
         first = found[str(NOISES[0])]["ends"][:frequencies]
         found["vibrations"] = of_vibrations(method, first, entries, name)
         for noise in NOISES:
@@ -77,14 +82,13 @@ def at_minima(method: Method, entries: list, others: list) -> dict:
     started = time.perf_counter()
     answers = [a for part in chunks(entries, 64, "Energies") for a in answered(method, part)]
     seconds = time.perf_counter() - started
-    elements = np.unique([z for e in [*entries, *others] for z in e.atomic_numbers.tolist()])
-    references = np.zeros(len(elements))
+    references = np.zeros(NUM_TYPES)
     if isinstance(method, OtherMethod):
         pairs = [(e, a) for e, a in zip(others, answered(method, others)) if a is not None]
         lacking = [float(e.energy) - a["energy"] for e, a in pairs]
-        counts = [composition(e, elements) for e, _ in pairs]
+        counts = [composition(e) for e, _ in pairs]
         references = np.linalg.lstsq(np.array(counts, float), np.array(lacking), rcond=None)[0]
-    energies = [a and a["energy"] + composition(e, elements) @ references
+    energies = [a and a["energy"] + composition(e) @ references
                 for e, a in zip(entries, answers)]  # fmt: skip
     return {
         "seconds": seconds,
@@ -100,23 +104,19 @@ def answered(method: Method, entries: list) -> list[dict | None]:
     return [None if isinstance(answer, Refusal) else answer for answer in answers]
 
 
-def composition(entry, elements: np.ndarray) -> np.ndarray:
-    return (entry.atomic_numbers.int().numpy()[:, None] == elements).sum(0)
-
-
 def recovered(
-    method: Method, minima: list[Atoms], noise: float, fmax: float, steps: int, name: str
+    method: Method, entries: list, noise: float, fmax: float, steps: int, name: str
 ) -> dict:
     """How far relaxations end from the minima, and the spread of the models there.
 
     What is refused counts as infinitely far, not converged and of other bonds; means leave it out.
     """
     random = np.random.default_rng(0)
-    starts = [moved(atoms, noise, random) for atoms in minima]
+    starts = [moved(minimum(entry), noise, random) for entry in entries]
     started = time.perf_counter()
     ends = relax(method, starts, fmax, steps, f"{name}, pushed by {noise} Å")
     seconds = time.perf_counter() - started
-    fates = [fate(atoms, end) for atoms, end in zip(minima, ends)]
+    fates = [fate(entry, end) for entry, end in zip(entries, ends)]
     lists = {key: [one[key] for one in fates] for key in fates[0]}
     summary = displacement_summary(lists["displacements"])
     return {**summary, "seconds": seconds, **lists, "ends": ends}
@@ -126,16 +126,16 @@ def moved(atoms: Atoms, noise: float, random: np.random.Generator) -> Atoms:
     return Atoms(atoms.numbers, atoms.positions + random.normal(scale=noise, size=(len(atoms), 3)))
 
 
-def fate(atoms: Atoms, end: End | Refusal) -> dict:
+def fate(entry, end: End | Refusal) -> dict:
     """Of one relaxation, beside the minimum."""
     if isinstance(end, Refusal):
         return {"displacements": np.inf, "converged": False, "broken": True, "steps": None,
                 "energy_spreads": None, "force_spreads": None}  # fmt: skip
-    before, after = (bonds(a.numbers, a.positions) for a in (atoms, end.atoms))
+    positions = end.atoms.positions
     return {
-        "displacements": mean_displacement(end.atoms.positions, atoms.positions),
+        "displacements": mean_displacement(positions, entry.pos.double().numpy()),
         "converged": end.converged,
-        "broken": before != after,
+        "broken": not same_bonds(entry, positions),
         "steps": end.steps,
         "energy_spreads": end.results.get("energy_std"),
         "force_spreads": largest(end.results.get("forces_std")),

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.optimize import LBFGS
@@ -12,6 +11,7 @@ from tqdm import tqdm
 from ocp_physmol.calculators.pool import Refusal
 from ocp_physmol.errors import UserError
 from ocp_physmol.molecules.methods import Method
+from ocp_physmol.potential.calculator import largest
 
 MAXSTEP = 0.1  # Angstrom, which no atom goes beyond in a step
 
@@ -27,7 +27,7 @@ class End(NamedTuple):
     @property
     def largest_force(self) -> float:
         """On an atom that moves, eV/Angstrom."""
-        return _largest_force(self.atoms)
+        return largest(self.atoms.get_forces())
 
 
 def relax(
@@ -55,7 +55,7 @@ def relax(
                 else:
                     known = {key: answer[key] for key in ("energy", "forces")}
                     images[k].calc = SinglePointCalculator(images[k], **known)
-                    converged = _largest_force(images[k]) <= fmax
+                    converged = largest(images[k].get_forces()) <= fmax
                     if not converged and step < steps:
                         moving[k].step()
                         continue
@@ -73,7 +73,3 @@ def answers_or_refusals(method: Method, structures: list[Atoms]) -> Sequence[dic
         return method.answer(structures)
     except UserError as e:
         return [Refusal(e)] * len(structures)
-
-
-def _largest_force(atoms: Atoms) -> float:
-    return float(np.linalg.norm(atoms.get_forces(), axis=1).max())

@@ -61,7 +61,8 @@ def command(**given) -> None:
             )
     for name in opened:
         folder = request.folder(name)
-        require_room(folder, (folder / f"{s.name}.xyz" for s in structures), structures)
+        paths = [folder / f"{s.name}{end}" for s in structures for end in (".json", ".xyz")]
+        require_room(folder, paths, structures)
     rows: list[list] = []
     spectra: dict[str, dict[str, np.ndarray]] = {}
     failed = 0

@@ -72,14 +72,14 @@ class PhysMolCalculator(Calculator):
         return Properties(known)
 
     def calculate_many(
-        self, structures: Sequence[Atoms], batch_size: int = BATCH, title: str | None = None
+        self, structures: Sequence[Atoms], batch_size: int | None = None, title: str | None = None
     ) -> list[dict]:
         """The `results` of each structure, with a progress bar if there is a title.
 
         The prior is computed on all cores. A UserError for one that is refused.
         """
         found = []
-        for part in chunks(list(structures), batch_size, title):
+        for part in chunks(list(structures), batch_size or _batch_size(structures), title):
             for atoms, answer in zip(part, self._answer(part)):
                 if isinstance(answer, Refusal):
                     raise UserError(f"{atoms.symbols} is refused: {answer}")
@@ -88,8 +88,7 @@ class PhysMolCalculator(Calculator):
 
     def answer(self, structures: Sequence[Atoms]) -> list[dict | Refusal]:
         """The `results` of each structure, or why it has none."""
-        longest = max(map(len, structures), default=1)
-        parts = chunks(list(structures), min(BATCH, max(1, ATOMS // max(1, longest))))
+        parts = chunks(list(structures), _batch_size(structures))
         return [answer for part in parts for answer in self._answer(part)]
 
     def doubts(self, atoms: Atoms, results: dict) -> list[str]:
@@ -145,6 +144,12 @@ class PhysMolCalculator(Calculator):
         return self._pool.evaluate(
             {"numbers": atoms.numbers, "positions": atoms.positions} for atoms in structures
         )
+
+
+def _batch_size(structures: Sequence[Atoms]) -> int:
+    """How many of them are evaluated together."""
+    most = max(map(len, structures), default=0)
+    return min(BATCH, max(1, ATOMS // max(1, most)))
 
 
 def largest(vectors: np.ndarray | None) -> float:
