@@ -1,7 +1,7 @@
 """How fast PhysMol is beside fairchem's own models: python benchmarks/speed.py --json speed.json
 
-On one core, in one run: inference of energy and forces, training steps, batched relaxation and
-peak memory on molecules and slabs, and how time and memory grow with a crystal. The models take
+On one core or a GPU, in one run: inference of energy and forces, training steps, batched relaxation
+and peak memory on molecules and slabs, and how time and memory grow with a crystal. The models take
 turns, so that a change of the machine's speed meets them all. Compare ratios, not milliseconds.
 """
 
@@ -10,7 +10,6 @@ import ctypes
 import gc
 import json
 import statistics
-import time
 import warnings
 from pathlib import Path
 
@@ -37,10 +36,8 @@ CRYSTALS = [(5, 5, 1), (5, 5, 5), (10, 10, 5), (20, 10, 10), (20, 25, 10)]  # 10
 class Predictor:
     """What fairchem's relaxations ask of a trainer."""
 
-    device = "cpu"
-
-    def __init__(self, model) -> None:
-        self.model = model
+    def __init__(self, model, device: torch.device) -> None:
+        self.model, self.device = model, device
 
     def predict(self, batch, per_image=False, disable_tqdm=True):
         return systems.inference(self.model, batch)()
@@ -51,7 +48,7 @@ def relaxation(model, batch):
 
     def call():
         ml_relax(
-            batch.clone(), Predictor(model), steps=RELAXATION_STEPS, fmax=0.0,
+            batch.clone(), Predictor(model, batch.pos.device), steps=RELAXATION_STEPS, fmax=0.0,
             relax_opt={"maxstep": 0.01}, save_full_traj=False,
         )  # fmt: skip
 
@@ -63,7 +60,8 @@ def calls(registered: str, options: dict, batch) -> dict:
 
     def build(**more):
         torch.manual_seed(0)
-        return registry.get_model_class(registered)(**options, **more)
+        model = registry.get_model_class(registered)(**options, **more)
+        return model.to(batch.pos.device)
 
     model = build()
     found = {
@@ -80,8 +78,14 @@ def calls(registered: str, options: dict, batch) -> dict:
 
 
 def peak_memory(call) -> float:
-    """MB that a call needs at its peak, beside what was there before. Linux only."""
+    """MB that a call needs at its peak, beside what was there before: of the GPU, if it is used,
+    or of the processor, on Linux."""
     gc.collect()
+    if torch.cuda.is_initialized():
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        call()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     before = _status("VmRSS")
@@ -108,9 +112,7 @@ def compare(system: str, batch, compared: dict, repeats: int) -> list[dict]:
     for _ in tqdm(range(repeats), desc=f"Timing on {system}", unit=" rounds"):
         for found in timed:
             for call, seconds in found.values():
-                start = time.perf_counter()
-                call()
-                seconds.append(time.perf_counter() - start)
+                seconds.append(systems.seconds(call))
     for row, found in zip(rows, timed):
         row.update({f"{w} ms": 1000 * statistics.median(s) for w, (_, s) in found.items()})
         if "relaxation ms" in row:
@@ -118,11 +120,11 @@ def compare(system: str, batch, compared: dict, repeats: int) -> list[dict]:
     return rows
 
 
-def grow(registered: str, options: dict, repeats: int) -> list[dict]:
+def grow(registered: str, options: dict, repeats: int, device: str) -> list[dict]:
     """Time and memory of PhysMol on crystals of 100 to 20,000 atoms."""
     rows = []
     for size in tqdm(CRYSTALS, desc="Growing a crystal", unit=" sizes"):
-        batch = systems.crystal(size)
+        batch = systems.crystal(size).to(device)
         row = {"atoms": len(batch.pos)}
         found = calls(registered, options, batch)
         for what in ("inference", "force step"):
@@ -177,6 +179,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=None, help="only these, beside SchNet")
     parser.add_argument("--repeats", type=int, default=7, help="timed rounds (7)")
     parser.add_argument("--threads", type=int, default=1, help="of the processor (1)")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="(cpu)")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(args.threads)
@@ -191,8 +194,8 @@ def main() -> None:
             print(f"{', '.join(missing)} left out: torch_sparse is not installed")
     rows = []
     for system, batch in {"QM9": systems.qm9_batch(), "slab": systems.slab_batch()}.items():
-        rows += compare(system, batch, chosen, args.repeats)
-    grown = grow(*compared["PhysMol"], max(1, args.repeats // 3))
+        rows += compare(system, batch.to(args.device), chosen, args.repeats)
+    grown = grow(*compared["PhysMol"], max(1, args.repeats // 3), args.device)
     print_comparison(rows)
     print_growth(grown)
     if args.json:

@@ -132,11 +132,15 @@ def training_step(model, batch, forces: bool = True, copied: bool = False):
     return call
 
 
+def seconds(call) -> float:
+    """Wall-clock time of a call, and of what it has begun on a GPU."""
+    start = time.perf_counter()
+    call()
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
 def median_seconds(call, repeats: int) -> float:
     """Median wall-clock time of a call."""
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+    return statistics.median(seconds(call) for _ in range(repeats))

@@ -13,7 +13,7 @@ from ocp_physmol.errors import EXIT_STATUS
 from ocp_physmol.geometry import bonds
 from ocp_physmol.molecules.methods import Method
 from ocp_physmol.molecules.output import Output
-from ocp_physmol.molecules.relaxation import End, relax
+from ocp_physmol.molecules.relaxation import End, relaxations
 from ocp_physmol.molecules.request import Request, request_options
 from ocp_physmol.molecules.structures import Structure
 
@@ -41,23 +41,30 @@ def command(**given) -> None:
     request = Request(**given)
     structures, opened = request.opened()
     outputs = {name: Output(request.folder(name), structures) for name in opened}
-    missing = 0
+    refused = False
     for name, method in opened.items():
         begins = [structure.atoms for structure in structures]
-        ends = relax(method, begins, request.fmax, request.steps, f"Relaxing with {name}")
-        there = [(s, e.atoms) for s, e in zip(structures, ends) if isinstance(e, End)]
-        written = outputs[name].write(there)
-        missing += len(ends) - len(there)
-        click.echo(f"\n{name}\n\n{table(structures, ends, method)}\n")
-        for path in written:
-            click.echo(f"Written: {path}")
-    if missing:
+        title, found = f"Relaxing with {name}", {}
+        try:
+            for place, end in relaxations(method, begins, request.fmax, request.steps, title):
+                found[place] = end
+        finally:  # what has ended stays, if the rest is interrupted
+            ended = [(structures[place], found[place]) for place in sorted(found)]
+            if ended:
+                written = outputs[name].write(
+                    [(s, e.atoms) for s, e in ended if isinstance(e, End)]
+                )
+                click.echo(f"\n{name}\n\n{table(ended, method)}\n")
+                for path in written:
+                    click.echo(f"Written: {path}")
+        refused = refused or any(isinstance(end, Refusal) for end in found.values())
+    if refused:
         raise SystemExit(EXIT_STATUS)
 
 
-def table(structures: Sequence[Structure], ends: Sequence[End | Refusal], method: Method) -> str:
+def table(ended: Sequence[tuple[Structure, End | Refusal]], method: Method) -> str:
     """A row for each structure: where it ended, how far from its start, what to know of it."""
-    rows = [_row(structure, end, method) for structure, end in zip(structures, ends)]
+    rows = [_row(structure, end, method) for structure, end in ended]
     keep = [k for k in range(len(HEADERS)) if any(row[k] not in (None, "") for row in rows)]
     return tabulate(
         [[row[k] for k in keep] for row in rows],

@@ -1,6 +1,6 @@
 """Relaxations of many structures at once: all get forces, then all take a step of ASE's L-BFGS."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ase import Atoms
@@ -33,13 +33,20 @@ class End(NamedTuple):
 def relax(
     method: Method, structures: Sequence[Atoms], fmax: float, steps: int, title: str | None = None
 ) -> list[End | Refusal]:
+    """The ends of the relaxations of copies of structures, see `relaxations`."""
+    found = dict(relaxations(method, structures, fmax, steps, title))
+    return [found[k] for k in range(len(structures))]
+
+
+def relaxations(
+    method: Method, structures: Sequence[Atoms], fmax: float, steps: int, title: str | None = None
+) -> Iterator[tuple[int, End | Refusal]]:
     """Relax copies of structures until no force on an atom is larger than `fmax` (eV/Angstrom).
 
-    A structure takes `steps` steps at most. What the method refuses, at once or on the way, is
-    answered with the reason. With a progress bar, if there is a title. A UserError if the method
-    cannot begin.
+    A structure takes `steps` steps at most. Yields the place of each and where it ended, as soon as
+    it has. What the method refuses, at once or on the way, ends with the reason. With a progress
+    bar, if there is a title. A UserError if the method cannot begin.
     """
-    found: dict[int, End | Refusal] = {}
     images = {k: atoms.copy() for k, atoms in enumerate(structures)}
     moving = {
         k: LBFGS(atoms, maxstep=MAXSTEP, logfile=None)  # type: ignore[arg-type]
@@ -50,8 +57,9 @@ def relax(
             there = [images[k] for k in moving]
             answers = answers_or_refusals(method, there) if step else method.answer(there)
             for k, answer in zip(list(moving), answers):
+                end: End | Refusal
                 if isinstance(answer, Refusal):
-                    found[k] = answer
+                    end = answer
                 else:
                     known = {key: answer[key] for key in ("energy", "forces")}
                     images[k].calc = SinglePointCalculator(images[k], **known)
@@ -59,12 +67,12 @@ def relax(
                     if not converged and step < steps:
                         moving[k].step()
                         continue
-                    found[k] = End(images[k], answer, step, converged)
+                    end = End(images[k], answer, step, converged)
                 del moving[k]
                 bar.update()
+                yield k, end
             if not moving:
                 break
-    return [found[k] for k in range(len(structures))]
 
 
 def answers_or_refusals(method: Method, structures: list[Atoms]) -> Sequence[dict | Refusal]:

@@ -106,7 +106,8 @@ def test_what_to_know_of_an_end():
 def test_doubts_of_a_method_are_remarks():
     atoms = [molecule("CH3CH2OH"), molecule("C2H6")]
     structures = [Structure(str(k), a, str(k), None, None) for k, a in enumerate(atoms)]
-    *_, ethanol, ethane = table(structures, relax(Emt(), atoms, 10, 1), Emt()).splitlines()
+    ended = list(zip(structures, relax(Emt(), atoms, 10, 1)))
+    *_, ethanol, ethane = table(ended, Emt()).splitlines()
     assert ethanol.endswith("oxygen") and "oxygen" not in ethane
 
 
@@ -115,6 +116,25 @@ def test_the_method_where_none_is_named(monkeypatch):
     assert shipped.best_available() == "physmol"
     monkeypatch.setattr(shipped, "find_spec", lambda name: name)
     assert shipped.best_available() == "physmol-gfn2"
+
+
+def test_what_has_ended_stays_after_an_interruption(tmp_path, capsys, monkeypatch):
+    class Interrupted(Emt):
+        def answer(self, structures):
+            if len(structures) < 2:
+                raise KeyboardInterrupt
+            return super().answer(structures)
+
+    monkeypatch.setattr(
+        "ocp_physmol.molecules.request.open_methods", lambda *_: {"emt": Interrupted()}
+    )
+    monkeypatch.chdir(tmp_path)
+    ase.io.write("two.xyz", [Atoms("N2", [[0, 0, 0], [0, 0, 1.0]]), molecule("CH3CH2OH")])
+    ends(130, "relax", "two.xyz")
+    captured = capsys.readouterr()
+    assert "two-0" in captured.out and "two-1" not in captured.out
+    assert "interrupted" in captured.err
+    assert len(ase.io.read("relaxed/two.xyz")) == 2
 
 
 @pytest.mark.slow
