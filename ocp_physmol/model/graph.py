@@ -90,12 +90,13 @@ def find_neighbors(
             return Neighbors(natoms, pair_index, None)
 
         pairs, shifts = [pair_index], [pos.new_zeros(pair_index.shape[1], 3)]
-        first = (natoms.cumsum(0) - natoms).tolist()
+        last, images = natoms.cumsum(0).tolist(), repeats.tolist()
+        first = [0, *last[:-1]]
         for g in alone.nonzero()[:, 0].tolist():
-            own = pos[first[g] : first[g] + int(natoms[g])]
+            own = pos[first[g] : last[g]]
             lattice = cell.reshape(-1, 3, 3)[g].to(pos.dtype)
             search = _cell_list if len(own) > LARGE else _all_images
-            pair, image = search(own, lattice, repeats[g].tolist(), cutoff)
+            pair, image = search(own, lattice, images[g], cutoff)
             pairs.append(pair + first[g])
             shifts.append(image.to(pos.dtype) @ lattice)
         return Neighbors(natoms, torch.cat(pairs, dim=1), torch.cat(shifts))

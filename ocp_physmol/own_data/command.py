@@ -73,7 +73,7 @@ def command(
     sources = [Path(text) for text in files if not text.startswith("-")]
     if not sources:
         raise click.UsageError("Missing argument 'FILE...'.")
-    name = sources[0].stem + ("" if model == "physmol" else f"_{model}")
+    name = sources[0].resolve().stem + ("" if model == "physmol" else f"_{model}")
     output = output or Path("runs", name)
     seconds = seconds or (None if epochs else 60.0 * MINUTES)
     base = read_base(model, output, seconds, epochs, overrides)  # a mistake in it comes first

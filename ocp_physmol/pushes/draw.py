@@ -74,5 +74,7 @@ def _parting(network: ElasticNetwork, normal, which, apart) -> torch.Tensor:
     atoms above a plane through one atom, chosen by `which` [D, 1, 1] from 0 to 1."""
     mask = network.mask
     height = torch.einsum("dna,da->dn", network.minimum, normal)
-    level = height.gather(1, (which[:, 0] * mask.sum(1, keepdim=True)).long())
+    natoms = mask.sum(1, keepdim=True)
+    atom = (which[:, 0] * natoms).long()
+    level = height.gather(1, torch.minimum(atom, natoms - 1))  # in float32, `which` may be 1
     return ((height > level) & mask)[..., None] * (apart * normal[:, None])

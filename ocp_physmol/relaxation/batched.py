@@ -163,7 +163,7 @@ class MovedBatch(OptimizableBatch):
         forces = forces.masked_fill(batch.fixed[:, None] == 1, 0)
         self.torch_results = {"energy": energy, "forces": forces}
         now = map(Frame, split(batch.pos, batch), energy.tolist(), split(forces, batch))
-        for frames, frame, moved in zip(self.frames, now, self.update_mask):
+        for frames, frame, moved in zip(self.frames, now, self.update_mask.tolist()):
             if not moved:
                 frames.pop()  # predicted anew, together with structures that have moved
             frames.append(frame)

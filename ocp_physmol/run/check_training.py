@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
@@ -19,6 +20,8 @@ from ocp_physmol.training.budget import follows_budget
 from ocp_physmol.training.resolve import model_options
 from ocp_physmol.validation import Section, validate
 
+RISING = ("cosine_similarity", "within_threshold")  # metrics that are the better the larger
+
 
 def check_losses(config: dict, model_class: type[torch.nn.Module], ours: bool) -> None:
     """Check every entry; only a trainer of `ours` knows terms."""
@@ -29,10 +32,20 @@ def check_losses(config: dict, model_class: type[torch.nn.Module], ours: bool) -
             if not issubclass(loss, Term) and name not in config["outputs"]:
                 raise UserError(f"{where} is neither in 'outputs' nor a term of its own")
             validate(loss.Options if issubclass(loss, Term) else schema.Loss, options, where)
+    names = Counter(name for entry in config["loss_functions"] for name in entry)
+    for name, times in names.items() if ours else ():
+        if times > 1:
+            raise UserError(f"loss_functions has {times} entries '{name}'; leave one")
     terms = {n: term_class(o) for n, o in active_entries(config["loss_functions"]).items()}
     if None not in terms.values():
         raise UserError("loss_functions has no active term for an output; add energy")
     model = config["model"]["name"]
+    masks = any(term and "use_masking" in term.model_options for term in terms.values())
+    if config["mode"] == "train" and config["model"].get("use_masking") and not masks:
+        raise UserError(
+            "model.use_masking adds weights that no loss trains; leave it out, or add masked_atoms "
+            "to loss_functions"
+        )
     for name, term in terms.items():
         if term is None:
             continue
@@ -61,7 +74,13 @@ def check_metrics(section: dict) -> None:
             own = target == "misc" or target in metric  # as fairchem names what it computes
             names.append(metric if own else f"{target}_{metric}")
     if names:
-        _check_metric(f"{where}.primary_metric", section["primary_metric"], names)
+        primary = section["primary_metric"]
+        _check_metric(f"{where}.primary_metric", primary, names)
+        if "mae" not in primary and not any(part in primary for part in RISING):
+            raise UserError(
+                f"{where}.primary_metric {primary} is an error, of which fairchem would keep the "
+                "weights with the largest; give one whose name has 'mae'"
+            )
 
 
 def _check_metric(where: str, metric: str, known: Collection[str]) -> None:
@@ -102,8 +121,10 @@ def check_optim(config: dict, ours: bool) -> None:
     params = optim.get("optimizer_params", {})
     validate(options_of(optimizer_class, ("params", "lr")), params, "optim.optimizer_params")
     weights = [torch.nn.Parameter(torch.zeros(1))]
+    weights[0].grad = torch.zeros(1)
     with blame("optim", Exception):  # torch knows the ranges
         optimizer = optimizer_class(weights, lr=optim["lr_initial"], **params)
+        optimizer.step()  # which some take in ways of their own
         LRScheduler(optimizer, {**optim, "scheduler": "Null"} if name == "Null" else optim)
 
 

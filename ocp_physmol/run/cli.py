@@ -70,8 +70,9 @@ def check_arguments(args: argparse.Namespace, overrides: list[str]) -> None:
             raise UserError(f"{option} {value} is not possible; at least 1 is")
     if args.num_nodes > 1 and not args.submit:
         raise UserError("--num-nodes needs a cluster; add --submit")
-    gpus = torch.cuda.device_count()
-    if not args.cpu and not args.submit and args.num_gpus > gpus:
+    if args.cpu or args.submit:
+        return
+    if args.num_gpus > (gpus := torch.cuda.device_count()):
         raise UserError(f"--num-gpus {args.num_gpus}, but {gpus} GPUs are here; add --cpu")
 
 

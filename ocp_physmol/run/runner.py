@@ -26,6 +26,8 @@ class Runner(_cli.Runner):
 
     @exit_on_user_error()
     def __call__(self, config: dict) -> None:
+        if config["cpu"]:  # fairchem takes a GPU for each rank wherever there are any
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
         ocp_physmol.register()
         if config["submit"]:
             config = self._in_job(config)

@@ -172,7 +172,7 @@ class Optim(Section):
     evaluations: Positive | None = None
     eval_every: Positive = 1
     checkpoint_every: Literal[-1] | Positive = 1
-    ema_decay: float | None = Field(None, ge=0, le=1)
+    ema_decay: float | None = Field(None, ge=0, lt=1)
     clip_grad_norm: AtLeastZero | None = None
     load_datasets_and_model_then_exit: bool = False
 
@@ -186,7 +186,7 @@ class Task(Section):
     write_pos: bool = False
     prediction_dtype: Literal["float16", "float32"] = "float16"
     dataset: str | None = None
-    eval_relaxations: bool = False
+    eval_relaxations: Literal[False] = False  # which fairchem's trainers do not survive
     relax_dataset: Options | None = None
     num_relaxation_batches: Positive = 1
     relax_cell: bool = False

@@ -1,5 +1,6 @@
 """Section 3.7: an OCPTrainer that trains with the physics terms beside fairchem's own losses."""
 
+import copy
 import importlib
 import inspect
 import logging
@@ -117,6 +118,14 @@ class PhysMolTrainer(BudgetedTraining):
 
     def _forward_training(self, batch) -> dict:
         """Outputs of the batch, and under "terms" the prediction and target of each term."""
+        model = self._unwrapped_model
+        if "copies" not in inspect.signature(model.forward).parameters:
+            if self.terms:
+                raise UserError(
+                    f"model.name {type(model).__name__} evaluates no copies of a batch, which "
+                    f"loss_functions.{next(iter(self.terms))} needs; put it into a conservative one"
+                )
+            return {**super()._forward(batch), "terms": {}}
         batch = batch.to(self.device)
         seed = self.config["cmd"]["seed"] or 0
         terms = {name: loss.loss_fn for name, loss in self.terms.items()}
@@ -127,16 +136,7 @@ class PhysMolTrainer(BudgetedTraining):
             }
         copies = renamed({name: copy for name, copy in wanted.items() if copy is not None})
         asked = merged(copies.values())
-        model = self._unwrapped_model
-        if "copies" in inspect.signature(model.forward).parameters:
-            out = self.model(batch, outputs=tuple(self.trained_targets), copies=asked)
-        elif asked:
-            raise UserError(
-                f"model.name {type(model).__name__} evaluates no copies of a batch, which a term "
-                f"for '{asked[0].name}' needs; put it into a conservative one"
-            )
-        else:
-            out = self.model(batch)
+        out = self.model(batch, outputs=tuple(self.trained_targets), copies=asked)
         physical = self._in_ev(out)
         rows = {"atom": len(batch.pos), "system": len(batch.natoms)}
         own = {n: out[n].view(rows[t["level"]], -1) for n, t in self.trained_targets.items()}
@@ -171,6 +171,8 @@ class PhysMolTrainer(BudgetedTraining):
         return loss
 
     def _compute_metrics(self, out, batch, evaluator, metrics=None):
+        batch = copy.copy(batch)  # fairchem counts free atoms structure by structure: not on a GPU
+        batch.natoms, batch.fixed = batch.natoms.cpu(), batch.fixed.cpu()
         if not self.model.training:
             return super()._compute_metrics(out, batch, evaluator, metrics)
         own = {name: value for name, value in out.items() if name != "terms"}

@@ -107,6 +107,12 @@ def test_options_choose_molecules(tmp_path):
     assert counts == {"train": 16, "val": 1, "test": 3}
 
 
+@pytest.mark.parametrize("number", [3, 5, 10, 17])
+def test_no_split_is_empty(number, tmp_path):
+    counts = qm9.make(tmp_path / "few", str(SAMPLE_CSV), num_molecules=number)
+    assert min(counts.values()) >= 1 and sum(counts.values()) == number
+
+
 def test_excluded_molecules_stay_out(tmp_path):
     listing = tmp_path / "uncharacterized.txt"
     listing.write_text("List\n\n index  SMILES\n    2   N\n   11   CC=O\n\n 2 compounds\n")
@@ -185,7 +191,9 @@ def test_too_few_molecules(tmp_path):
         qm9.make(tmp_path / "qm9", str(SAMPLE_CSV), num_molecules=1000)
 
 
-@pytest.mark.parametrize("arguments", [["--source", "nowhere.tar.bz2"], ["--seed", "x"]])
+@pytest.mark.parametrize(
+    "arguments", [["--source", "nowhere.tar.bz2"], ["--seed", "x"], ["--num-molecules", "2"]]
+)
 def test_command_line_says_what_is_wrong(arguments, capsys):
     ends(2, "data", "qm9", *arguments)
     assert "Traceback" not in capsys.readouterr().err

@@ -9,6 +9,7 @@ from conftest import VARIANTS, slab, small_model, tiny_crystal, to_batch
 from scipy.spatial.transform import Rotation
 
 from ocp_physmol.model.copies import Copy
+from ocp_physmol.model.energy import of_layer
 
 CUTOFF = 4.0  # of small_model
 
@@ -191,6 +192,14 @@ def test_finite_for_overlapping_atoms(variant, distance):
 def test_finite_for_structures_of_any_size(variant, make):
     for value in predict(small_model(**variant), make()):
         assert torch.isfinite(value).all()
+
+
+def test_autocast_leaves_the_digits_of_an_energy():
+    torch.manual_seed(0)
+    layer, x = torch.nn.Linear(8, 1), torch.randn(20, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        energies = of_layer(layer, x.bfloat16())
+    assert torch.equal(energies, layer(x.bfloat16().float())[:, 0])
 
 
 def test_autocast_loses_little(variant, structures):

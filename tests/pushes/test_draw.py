@@ -59,6 +59,13 @@ def test_cleft_molecules_are_two_rigid_parts(monkeypatch):
     assert 0.4 < float(change.max()) <= draw.APART + 1e-6
 
 
+def test_a_plane_through_the_last_atom():
+    """A number below 1 is 1 in float32 if it is near enough."""
+    springs, up = network(count=1), torch.tensor([[0.0, 0.0, 1.0]]).double()
+    push = draw._parting(springs, up, torch.ones(1, 1, 1), 1.0)
+    assert push.shape == springs.minimum.shape
+
+
 def test_some_molecules_are_cleft():
     springs = network()
     pos = springs.minimum + pushes(springs)

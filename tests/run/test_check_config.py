@@ -61,6 +61,8 @@ VALUES = {
     "loss_functions[0].energy.reduction: 'most' is not possible; it must be 'mean', 'sum' or None",
     "loss_functions=[{'energy': {'fn': 'mae', 'coefficient': 1, 'noise': 1}}]":
     "loss_functions.energy.noise is an unknown key; known are coefficient, fn, reduction",
+    "loss_functions=[{'energy': {'fn': 'mae', 'coefficient': 1}},"
+    "{'energy': {'fn': 'mse', 'coefficient': 1}}]": "loss_functions has 2 entries 'energy'",
     "loss_functions=[{'bound': {'fn': 'bound', 'coefficient': 1, 'noise': -1}}]":
     "loss_functions.bound.noise: -1 is not possible; it must be greater than or equal to 0",
     "loss_functions=[{'bound': {'fn': 'bound', 'coefficient': 1, 'noise': '1'}}]":
@@ -117,6 +119,8 @@ VALUES = {
     "unknown metric 'maee'; did you mean 'mae'?",
     "evaluation_metrics.primary_metric=energy_mse": "evaluation_metrics.primary_metric has the "
     "unknown metric 'energy_mse'; did you mean 'energy_mae'?",
+    "evaluation_metrics={'metrics': {'energy': ['mae', 'mse']}, 'primary_metric': 'energy_mse'}":
+    "evaluation_metrics.primary_metric energy_mse is an error",
     "optim.batch_size=1.5": "optim.batch_size: 1.5 is not possible; it must be a valid integer",
     "optim.batch_size=None": "optim.batch_size is missing; for example 32",
     "optim.batch_size='8'": "optim.batch_size: '8' is not possible; it must be a valid integer",
@@ -132,7 +136,8 @@ VALUES = {
     "optim.max_seconds=0": "optim.max_seconds: 0 is not possible; it must be greater than 0",
     "optim.eval_every=0": "optim.eval_every: 0 is not possible; it must be greater than or equal "
     "to 1",
-    "optim.ema_decay=2": "optim.ema_decay: 2 is not possible; it must be less than or equal to 1",
+    "optim.ema_decay=1": "optim.ema_decay: 1 is not possible; it must be less than 1",
+    "optim.optimizer=LBFGS": "optim: LBFGS.step() missing 1 required positional argument",
     "optim.clip_grad_norm=-1": "optim.clip_grad_norm: -1 is not possible",
     "optim.load_balancing=atom": "optim.load_balancing: 'atom' is not possible; it must be "
     "'atoms', 'neighbors' or None",
@@ -142,6 +147,7 @@ VALUES = {
     "optim.optimizer_params.weight_decay=-1": "optim: Invalid weight_decay value: -1",
     "optim.optimizer_params.betas=[2, 2]": "optim: Invalid beta parameter at index 0: 2",
     "optim.scheduler=3": "optim.scheduler: torch.optim.lr_scheduler has no 3",
+    "task.eval_relaxations=True": "task.eval_relaxations: True is not possible; it must be False",
     "task.prediction_dtype=float64": "task.prediction_dtype: 'float64' is not possible; it must "
     "be",
     "task.relaxation_steps=-1": "task.relaxation_steps: -1 is not possible; it must be greater "
@@ -156,6 +162,11 @@ VALUES = {
 @pytest.mark.parametrize("override", VALUES)
 def test_impossible_values(override):
     assert VALUES[override] in refusal(override)
+
+
+def test_weights_that_nothing_trains_are_refused():
+    energy = "loss_functions=[{'energy': {'fn': 'mae', 'coefficient': 1}}]"
+    assert "model.use_masking adds weights" in refusal("model.use_masking=True", energy)
 
 
 SCHNET = {

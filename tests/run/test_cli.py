@@ -1,5 +1,6 @@
 """Wrong input to main.py: one sentence that names the file, the key and the cure, and status 2."""
 
+import os
 import shutil
 
 import lmdb
@@ -10,6 +11,7 @@ from conftest import REPOSITORY, run_main, small_run
 from ocp_physmol.datasets.lmdb_writer import write_lmdb
 from ocp_physmol.relaxation.predictor import open_labelled
 from ocp_physmol.run import cli
+from ocp_physmol.run.runner import Runner
 
 CONFIG = "configs/qm9/quickstart.yml"
 
@@ -89,6 +91,21 @@ def test_gpus_that_are_not_there(fails, capsys):
     with pytest.raises(SystemExit):
         cli.main(["--mode", "train", "--config-yml", CONFIG])
     assert "0 GPUs are here; add --cpu" in capsys.readouterr().err
+
+
+def test_a_run_on_the_processor_sees_no_gpu(monkeypatch):
+    """fairchem asks for the GPU of each rank where there is any, also with --cpu."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    found = []
+
+    def call(self, config):
+        found.append(os.environ["CUDA_VISIBLE_DEVICES"])
+
+    monkeypatch.setattr("fairchem.core._cli.Runner.__call__", call)
+    given = {"submit": False, "mode": "validate", "timestamp_id": None, "run_dir": "."}
+    for cpu in (False, True):
+        Runner()({**given, "cpu": cpu})
+    assert found == ["0", ""]
 
 
 def test_prediction_wants_a_checkpoint(fails):

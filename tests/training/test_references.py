@@ -76,6 +76,13 @@ def test_elements_that_do_not_occur_keep_theirs(qm9_folder, tmp_path):
     assert set(changed.tolist()) == set(run.train_dataset[0].atomic_numbers.int().tolist())
 
 
+def test_forces_alone_need_none(qm9_folder, tmp_path):
+    run = trainer(qm9_folder, tmp_path, transforms={})
+    run.output_targets = {"forces": {"level": "atom"}}
+    subtract(run)
+    assert "energy" not in run.elementrefs
+
+
 def test_only_a_new_training_takes_them(qm9_folder, tmp_path):
     """A checkpoint keeps them, for whoever opens it and for a training that goes on from it."""
     run = trainer(qm9_folder, tmp_path, transforms={})
