@@ -15,6 +15,7 @@ from tabulate import tabulate
 
 from ocp_physmol.calculators.pool import Refusal
 from ocp_physmol.datasets.identifiers import identifier
+from ocp_physmol.errors import UserError, exit_on_user_error
 from ocp_physmol.evaluation.deviations import (
     FAR,
     displacement_summary,
@@ -54,10 +55,15 @@ def main(methods: tuple[str, ...], data: Path, molecules: int, frequencies: int,
     dataset = open_labelled(data)
     order = np.random.default_rng(0).permutation(len(dataset)).tolist()
     entries = [dataset[k] for k in order[:molecules]]
-    others = [dataset[k] for k in order[molecules : molecules + FITTED]] or entries
+    others = [dataset[k] for k in order[molecules : molecules + FITTED]]
+    if not others:
+        raise UserError(
+            f"{data} holds {len(dataset)} molecules, and some must be left besides those that are "
+            "judged; give fewer --molecules"
+        )
     record = {}
     for name, method in open_methods(methods, []).items():
-        answered(method, entries[:64])  # starts processes, loads what is compiled
+        answered(method, others[:64])  # starts processes, loads what is compiled
         found = {"sids": [identifier(e.sid) for e in entries], **at_minima(method, entries, others)}
         for noise in NOISES:
             found[str(noise)] = recovered(method, entries, noise, fmax, steps, name)
@@ -206,4 +212,5 @@ def show_spreads(noise: float, found: dict) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_user_error():
+        main()

@@ -27,6 +27,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from ocp_physmol.calculators.mmff94 import MMFF94
+from ocp_physmol.errors import exit_on_user_error
 from ocp_physmol.molecules.methods import Method, open_methods
 from ocp_physmol.molecules.relaxation import relax
 from ocp_physmol.option_types import COUNT, PATH
@@ -145,4 +146,5 @@ def evenly(dataset, count: int) -> list:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_user_error():
+        main()

@@ -11,6 +11,7 @@ import numpy as np
 from tabulate import tabulate
 
 from ocp_physmol.calculators.pool import Refusal
+from ocp_physmol.errors import exit_on_user_error
 from ocp_physmol.molecules.methods import METHODS, Method, open_methods
 from ocp_physmol.molecules.relax import moved_by, remarks
 from ocp_physmol.molecules.relaxation import relax
@@ -58,4 +59,5 @@ def summary(structures: list[Structure], found: list, references: list, method: 
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_user_error():
+        main()

@@ -176,7 +176,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     parser.add_argument("--width", type=int, default=128, help="hidden channels (128)")
     parser.add_argument("--layers", type=int, default=4, help="blocks (4)")
-    parser.add_argument("--models", nargs="+", default=None, help="only these, beside SchNet")
+    parser.add_argument("--models", nargs="+", choices=[*systems.models(128, 4, 5.0)], default=None,
+                        help="only these, beside SchNet")  # fmt: skip
     parser.add_argument("--repeats", type=int, default=7, help="timed rounds (7)")
     parser.add_argument("--threads", type=int, default=1, help="of the processor (1)")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="(cpu)")

@@ -70,14 +70,10 @@ class Worker:
         self.connection, theirs = Pipe()
         descriptor, options = theirs.fileno(), json.dumps(source.options)
         self.folder = TemporaryDirectory()  # calculators that write files do not meet
-        found = [os.getcwd(), os.environ.get("PYTHONPATH", "")]  # modules of the user
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, found)),
-            "OMP_NUM_THREADS": "1",  # a process for each core instead
-        }
+        own = [] if source in KNOWN.values() else [os.getcwd()]  # modules of the user
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # a process for each core instead
         self.process = subprocess.Popen(
-            [sys.executable, str(WORKER), source.place, options, str(descriptor)],
+            [sys.executable, str(WORKER), source.place, options, str(descriptor), *own],
             pass_fds=[descriptor],
             env=environment,
             cwd=self.folder.name,

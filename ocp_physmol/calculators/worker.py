@@ -1,4 +1,4 @@
-"""The process of one ASE calculator: python worker.py MODULE:NAME OPTIONS DESCRIPTOR
+"""The process of one ASE calculator: python worker.py MODULE:NAME OPTIONS DESCRIPTOR [FOLDER]
 
 It answers the structures that come through a connection with energies and forces. It is run as a
 file, so that nothing of ours is imported: tblite fails where torch has brought its OpenMP before.
@@ -45,7 +45,8 @@ def reasons(error: BaseException | None) -> str:
     return "; ".join(found)
 
 
-def main(place: str, options: str, descriptor: str) -> None:
+def main(place: str, options: str, descriptor: str, *folders: str) -> None:
+    sys.path += folders  # of modules that are not installed, and stand in nobody's way
     connection = Connection(int(descriptor))
     try:
         calculator = load(place, json.loads(options))

@@ -56,8 +56,8 @@ def bond_parameters(
         distance; and `samples`, lists of QUANTITIES of at most so many pairs, drawn at random.
         `curves`, by elements and order, for the bonded pair of median length: its `distance_a` and
         `beta`, and phi E_ij (eV) at the distances `at_a`, split into PAIR_TERMS. `molecules`, lists
-        by molecule of TERMS (eV), which add up to the energy without the element references; and
-        `molecule_terms`, their mean and spread.
+        by molecule of TERMS (eV), which add up to the energy without the element references and
+        the repulsion of nuclei; and `molecule_terms`, their mean and spread.
     """
     model, scale = predictor.model, predictor.energy_scale
     if not has_pair_energy(model):

@@ -37,18 +37,20 @@ def deviations(
         `median_energy_change_ev` (of absolute values); fractions of structures:
         `converged_fraction` (to `fmax`), `broken_fraction` (other bonds than at the minimum). Of
         each structure: `displacements`, `start_displacements`, `energy_changes_ev` (Delta E_g: the
-        model's energy at the end minus its energy at the minimum), `converged`, `broken`, `sids`,
-        and as `keys` the positions at the start and at the end, aligned with the minimum.
+        model's energy at the end minus its energy at the minimum; infinite where it has none),
+        `converged`, `broken`, `sids`, and as `keys` the positions at the start and at the end,
+        aligned with the minimum.
     """
     at_minima, _ = predictor.energies_and_forces(structures, batch_size)
     fates = []
     for structure, start, end, energy in zip(structures, starts, ends, at_minima):
         minimum = structure.pos.numpy()
+        change = end.energy - energy
         exploded = not np.isfinite([end.energy, end.largest_force, *end.positions.flat]).all()
         fate = {
             "displacements": np.inf if exploded else mean_displacement(end.positions, minimum),
             "start_displacements": mean_displacement(start, minimum),
-            "energy_changes_ev": np.inf if exploded else end.energy - energy,
+            "energy_changes_ev": np.inf if exploded or np.isnan(change) else change,
             "converged": not exploded and end.largest_force < fmax,
             "broken": exploded or not same_bonds(structure, end.positions),
             "sids": identifier(structure.sid),

@@ -19,7 +19,7 @@ from ocp_physmol.relaxation.predictor import Predictor
 
 FRICTION = 0.01  # 1/fs
 CHECK = 10  # steps between two looks at the distances
-WINDOW = 20  # looks; a bond that vibrates is as long as the mean of so many
+AVERAGED = 100.0  # fs; a bond that vibrates is as long as its mean over so many
 COLLAPSED = 0.6  # sums of two covalent radii; the shortest bonds, triple ones, are at 0.77
 LOST = 100.0  # Angstrom, from where an atom began; slower than that, a molecule diffuses
 
@@ -43,8 +43,8 @@ def simulate(
     """The fates of molecules at a `temperature` (K), with a `timestep` in fs.
 
     They do not feel each other. Bonds are those that `geometry.bonded` sees in the mean distances
-    of WINDOW looks, 100 fs; a molecule collapses as soon as two of its atoms are closer than
-    COLLAPSED, and is lost when its atoms fly off or are nowhere.
+    of AVERAGED femtoseconds, or of one look if that takes longer; a molecule collapses as soon as
+    two of its atoms are closer than COLLAPSED, and is lost when its atoms fly off or are nowhere.
     """
     crowd = Crowd(predictor, structures)
     rng = np.random.default_rng(seed)
@@ -54,7 +54,8 @@ def simulate(
         fixcm=False, rng=rng,
     )  # fmt: skip
     start, sums = crowd.bonds(crowd.distances()), np.zeros(len(crowd.radii))
-    looks = int(np.ceil(1000 * picoseconds / (timestep * CHECK)))
+    window = max(1, round(AVERAGED / (timestep * CHECK)))  # looks
+    looks = window * int(np.ceil(1000 * picoseconds / (timestep * CHECK * window)))
     for look in tqdm(range(1, looks + 1), f"{name} dynamics", mininterval=1):
         dynamics.run(CHECK)
         now = look * CHECK * timestep / 1000
@@ -62,8 +63,8 @@ def simulate(
         crowd.end("lost", crowd.gone(), now)
         crowd.end("collapsed", crowd.any_pair(distances < COLLAPSED * crowd.radii), now)
         sums = sums + distances
-        if look % WINDOW == 0:
-            crowd.end("broken", crowd.any_pair(crowd.bonds(sums / WINDOW) != start), now)
+        if look % window == 0:
+            crowd.end("broken", crowd.any_pair(crowd.bonds(sums / window) != start), now)
             sums = np.zeros_like(sums)
         if len(crowd.fates) == len(structures):
             break

@@ -79,7 +79,7 @@ def _compressed(predictor, structures, compression, name) -> dict:
         for structure, end in zip(structures, ends)
     ]
     return {
-        "compressed_rise_ev": float(rises.min()),
+        "compressed_rise_ev": float(np.nanmin(rises)),
         "compressed_pushed_fraction": float(np.mean(pushed)),
         "compressed_returned_fraction": float(np.mean(returned)),
         "compressed_rises_ev": rises.tolist(),
@@ -108,7 +108,7 @@ def _collided(predictor, structures, protocol) -> dict:
         for force, way in zip(forces, ways)
     ]
     return {
-        "collision_rise_ev": float(rises.min()),
+        "collision_rise_ev": float(np.nanmin(rises)),
         "collision_pushed_fraction": float(np.mean(pushed)),
         "collision_rises_ev": rises.tolist(),
     }

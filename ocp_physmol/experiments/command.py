@@ -12,7 +12,7 @@ from ocp_physmol.evaluation.molecule_sets import MOLECULES
 from ocp_physmol.experiments.experiment_files import Experiment, Run, read_experiment
 from ocp_physmol.experiments.launch import Chain, launch
 from ocp_physmol.experiments.provenance import provenance
-from ocp_physmol.experiments.records import read_record
+from ocp_physmol.experiments.records import compact, read_record
 from ocp_physmol.experiments.surface_table import table_of
 from ocp_physmol.experiments.tables import plain
 from ocp_physmol.experiments.tasks import task_of
@@ -63,7 +63,9 @@ def command(
     task = task_of(content, data, source, molecules)
     task.prepare(run for name, run in listed.items() if name in chosen)
     options = {"seconds": (seconds, None), "molecules": (molecules, None), "jobs": (jobs, 1)}
-    changed = [f"--{name} {v:g}" for name, (v, default) in options.items() if v != default]
+    changed = [f"--{name} {v:.12g}" for name, (v, default) in options.items() if v != default]
+    if data is not None:
+        changed.append(shlex.join(["--data", str(data)]))
     if source is not None:
         changed.append("--source FOLDER")
     shared = {"experiment": experiment.stem, "title": content.title, **provenance(jobs)}
@@ -71,7 +73,10 @@ def command(
     for name, run in listed.items():
         folder = runs / experiment.stem / run.slug
         paths[name] = records / experiment.stem / f"{run.slug}.json"
-        if name not in chosen or (paths[name].is_file() and not again):
+        if name not in chosen:
+            continue
+        if paths[name].is_file() and not again:
+            _require_same(paths[name], run)
             continue
         if again:
             shutil.rmtree(folder, ignore_errors=True)
@@ -103,6 +108,20 @@ def _chosen(experiment: Path, listed: dict[str, Run], only: Sequence[str]) -> se
             names = ", ".join(f"'{n}'" for n in by_model)
             raise UserError(f"--only '{name}': {experiment} has no such run; it has {names}")
     return set().union(*(by_model.get(name, {name}) for name in only)) if only else set(listed)
+
+
+def _require_same(path: Path, run: Run) -> None:
+    """Raise a UserError if a record is of another config, time or seed than a run now has."""
+    record, now = read_record(path), compact({"config": run.config, "seconds": run.seconds})
+    former = {"config": record["config"]["complete"], "seconds": record["seconds"]["budget"]}
+    differing = [key for key in now if former[key] != now[key]]
+    if record["seed"] != run.seed:
+        differing.append("seed")
+    if differing:
+        raise UserError(
+            f"{path} is of another {differing[0]} than '{run.name}' now has; add --again to train "
+            "it anew, or name another folder with --records"
+        )
 
 
 def _chain(

@@ -142,7 +142,8 @@ def needs_labels(config: dict) -> bool:
 
 def labelled_folder(data: Path) -> Path:
     """Where the splits in `data` are with GFN2-xTB's labels."""
-    return data.with_name(f"{data.name}-gfn2")
+    named = data if data.name.strip(".") else data.resolve()
+    return named.with_name(f"{named.name}-gfn2")
 
 
 def read_experiment(

@@ -1,7 +1,9 @@
 """From nothing to files for the OC20 leaderboard: ocp-physmol oc20-demo"""
 
+import json
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -11,6 +13,7 @@ import click
 from ocp_physmol.checkpoint import read_checkpoint
 from ocp_physmol.datasets import emt
 from ocp_physmol.datasets.splits import EVALUATION as SPLITS
+from ocp_physmol.errors import UserError
 from ocp_physmol.experiments.launch import BEST, LAST, Chain, launch, model_command
 from ocp_physmol.experiments.provenance import write_result
 from ocp_physmol.leaderboard.gather_and_check import gather, score
@@ -53,6 +56,7 @@ def command(
     files, checks them, and scores them.
     """
     started = time.monotonic()
+    _require_same(data, {"seed": seed, "relaxations": len(emt.plan(relaxations, seed))})
     if not (data / "report.json").is_file():
         emt.make(data, relaxations, seed=seed)
     for name in (*map("_".join, product(TASKS, MODELS)), "relaxations"):
@@ -73,6 +77,17 @@ def command(
     content = {"scores": scores, "training": {**lengths, "seed": seed}}
     beside = ", with the submission files beside it"
     write_result(output / "scores.json", content, JOBS, started, beside)
+
+
+def _require_same(data: Path, asked: dict) -> None:
+    """Raise a UserError if data are there that were made otherwise."""
+    with suppress(FileNotFoundError):
+        report = json.loads((data / "report.json").read_text())
+        for key, value in asked.items():
+            if report.get(key, value) != value:
+                raise UserError(
+                    f"{data} was made with {key} {report[key]}, not {value}; choose another --data"
+                )
 
 
 @dataclass(frozen=True)

@@ -44,8 +44,10 @@ def _processor() -> str:
 
 
 def _git(*arguments: str) -> str | None:
-    """Git's output; None without git or a repository."""
+    """Git's output where this package is; None without git or a repository."""
+    here = Path(__file__).parent
     try:
-        return check_output(["git", *arguments], stderr=DEVNULL, text=True).strip()
+        check_output(["git", "ls-files", "--error-unmatch", __file__], cwd=here, stderr=DEVNULL)
+        return check_output(["git", *arguments], cwd=here, stderr=DEVNULL, text=True).strip()
     except (OSError, CalledProcessError):
         return None

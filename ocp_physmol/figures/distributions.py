@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 
 from ocp_physmol.figures.molecules import draw_molecules, figure_size
-from ocp_physmol.figures.style import GREY, GUIDE, PALETTE, drawn
+from ocp_physmol.figures.style import GREY, GUIDE, PALETTE, drawn, literal
 
 FILLED = 2  # so many models are filled; more would hide each other
 BINS = 32
@@ -80,7 +80,7 @@ def _distribution(
         style = ("-", "--", ":")[i // len(PALETTE) % 3]
         values = np.clip(np.abs(result[key]), *limits)
         counts = np.histogram(values, bins, weights=np.full(len(values), 100 / len(values)))[0]
-        ax.stairs(counts, bins, color=color, lw=1.6, ls=style, label=name)
+        ax.stairs(counts, bins, color=color, lw=1.6, ls=style, label=literal(name))
         if len(results) <= FILLED:
             ax.stairs(counts, bins, color=color, fill=True, alpha=0.3)
     ax.set(xscale="log", xlim=limits, xlabel=label, ylabel="share (%)")

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Polygon
 from scipy.spatial.transform import Rotation
 
-from ocp_physmol.figures.style import drawn
+from ocp_physmol.figures.style import drawn, literal
 from ocp_physmol.geometry import bonds
 
 INCHES_PER_ANGSTROM = 0.3  # at which all molecules of a figure are drawn
@@ -59,7 +59,7 @@ def draw_molecules(fig: FigureBase, rows: Sequence[dict]) -> None:
         for ax, title, positions in zip(of_row, row["panels"], panels):
             draw_molecule(ax, row["numbers"], positions)
             ax.set(xlim=(-half_width, half_width), ylim=(-half_height, half_height), aspect="equal")
-            ax.set_title(title, fontsize=9)
+            ax.set_title(literal(title), fontsize=9)
         of_row[0].text(-0.01, 0.5, row["title"], transform=of_row[0].transAxes, rotation=90,
                        va="center", ha="right", fontsize=10, fontweight="bold")  # fmt: skip
     elements = np.unique(np.concatenate([row["numbers"] for row in rows]))

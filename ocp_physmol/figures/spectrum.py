@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ocp_physmol.figures.style import PALETTE, drawn
+from ocp_physmol.figures.style import PALETTE, drawn, literal
 
 WIDTH = 10.0  # 1/cm, of a line
 
@@ -26,5 +26,5 @@ def spectrum_figure(path: Path, title: str, spectra: dict[str, np.ndarray]) -> N
             ax.vlines(frequencies, 0, 1, color=color, lw=0.8)
             ax.axvspan(grid[0], 0, color="#eeeeee", zorder=-2)
             ax.set(ylabel="modes", xlim=(grid[0], grid[-1]), ylim=(0, None))
-            ax.set_title(f"{title}, {name}", fontsize=9, loc="left")
+            ax.set_title(literal(f"{title}, {name}"), fontsize=9, loc="left")
         axes[-1].set_xlabel("cm$^{-1}$ (imaginary below 0)")

@@ -29,6 +29,11 @@ GUIDE: dict[str, Any] = {"color": GREY, "lw": 1, "ls": "--"}  # a line to compar
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 
 
+def literal(text: str) -> str:
+    """Text in which matplotlib finds no formula, such as the name of a file."""
+    return text.replace("$", r"\$")
+
+
 @contextmanager
 def drawn(path: Path, width: float, height: float, **saving: Any) -> Iterator[Figure]:
     """A figure of this size in inches to draw on, which is written at the end.

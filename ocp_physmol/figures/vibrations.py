@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from ocp_physmol.figures.style import GREY, GUIDE, drawn
+from ocp_physmol.figures.style import GREY, GUIDE, drawn, literal
 
 SCALE = (-2000, 4500)  # 1/cm; what lies outside is drawn at the edge
 ERRORS = (-3500, 3500)  # 1/cm
@@ -36,7 +36,7 @@ def _scatter(ax: Axes, name: str, result: dict, color: str) -> None:
     ax.plot((0, SCALE[1]), (0, SCALE[1]), **GUIDE)
     ax.scatter(dft, np.clip(model, *SCALE), s=4, alpha=0.35, color=color, linewidths=0)
     ax.set(xlim=(0, SCALE[1]), ylim=SCALE, xlabel="DFT (cm$^{-1}$)")
-    ax.set_title(name, fontsize=10, color=color)
+    ax.set_title(literal(name), fontsize=10, color=color)
 
 
 def _errors(ax: Axes, results: dict[str, dict]) -> None:

@@ -1,5 +1,6 @@
 """Frequencies of molecules at their minima: ocp-physmol vibrations --help"""
 
+import glob
 from pathlib import Path
 from typing import NamedTuple
 
@@ -136,9 +137,11 @@ def _write(place: Path, end: End, found: Vibrations) -> None:
     )
     with complete_or_absent(place.with_name(f"{place.name}.xyz")) as partial:
         ase.io.write(partial, end.atoms, format="extxyz")
+    for film in place.parent.glob(f"{glob.escape(place.name)}-mode-*.xyz"):
+        film.unlink()  # of an earlier run
     for k in np.flatnonzero(found.frequencies < 0):
         phases = FILMED * np.sin(2 * np.pi * np.arange(FRAMES) / FRAMES)
         moved = [end.atoms.positions + phase * found.modes[k] for phase in phases]
         with complete_or_absent(place.with_name(f"{place.name}-mode-{k}.xyz")) as partial:
-            film = [Atoms(end.atoms.numbers, positions) for positions in moved]
-            ase.io.write(partial, film, format="xyz")
+            images = [Atoms(end.atoms.numbers, positions) for positions in moved]
+            ase.io.write(partial, images, format="xyz")

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 from ase import Atoms
+from ase.cell import Cell
 
 from ocp_physmol.model.cell_list import listed_pairs
 from ocp_physmol.model.fast.loops import Edges
@@ -20,16 +21,21 @@ class Pairs(NamedTuple):
     vector: np.ndarray  # [P, 3], from i to j, Angstrom
 
 
+def periodic(atoms: Atoms) -> np.ndarray:
+    """Which vectors of the cell are periods, [3] (bool); a zero vector is none."""
+    return atoms.pbc & atoms.cell.any(1)
+
+
 def find_pairs(atoms: Atoms, cutoff: float) -> Pairs:
     """The pairs of atoms that are closer than the `cutoff` (Angstrom)."""
-    pbc = atoms.pbc & atoms.cell.any(1)  # a zero vector is no period
+    pbc = periodic(atoms)
     if len(atoms) < LARGE and not pbc.any():
         i, j = np.triu_indices(len(atoms), 1)
         vector = atoms.positions[j] - atoms.positions[i]
         near = (vector * vector).sum(1) < cutoff**2
         return Pairs(i[near], j[near], vector[near])
-    cell = atoms.get_cell(complete=True).array
-    i, j, image = listed_pairs(atoms.positions, cell, pbc, cutoff)
+    cell = Cell(atoms.cell.array * pbc[:, None]).complete().array
+    i, j, image = listed_pairs(atoms.positions, cell, pbc.tolist(), cutoff)
     return Pairs(i, j, atoms.positions[j] - atoms.positions[i] + image @ cell)
 
 

@@ -37,8 +37,6 @@ def export(
     model, trainer = predictor.model, predictor.trainer
     if not isinstance(model, PhysMol):
         raise UserError(f"checkpoint {checkpoint} is of {type(model).__name__}, not of PhysMol")
-    if trainer.ema is not None:  # as in predictions
-        trainer.ema.copy_to()
     normalizer, references = trainer.normalizers.get("energy"), trainer.elementrefs.get("energy")
     of_forces = trainer.normalizers.get("forces")
     if of_forces is not None and float(of_forces.rmsd) != predictor.energy_scale:

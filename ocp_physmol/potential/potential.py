@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers
 
-from ocp_physmol.potential.edges import MeasuredEdges, Pairs, find_pairs, join
+from ocp_physmol.potential.edges import MeasuredEdges, Pairs, find_pairs, join, periodic
 from ocp_physmol.potential.network import Network
 from ocp_physmol.potential.repulsion import repulsion
 from ocp_physmol.potential.weights import NUM_TYPES, Trained, read
@@ -78,7 +78,8 @@ class Potential:
             return f"it has {', '.join(unknown)}; the model knows {', '.join(self.elements)} alone"
         if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
             return "its positions or its cell are not finite"
-        if atoms.pbc.any() and atoms.cell.rank < atoms.cell.any(1).sum():
+        periods = atoms.cell.array[periodic(atoms)]
+        if len(periods) and np.linalg.matrix_rank(periods) < len(periods):
             return "its cell is flat"
         return None
 

@@ -19,6 +19,7 @@ from ocp_physmol.progress import chunks
 from ocp_physmol.relaxation.predictor import Predictor, split
 
 # fairchem's, on batches, and ASE's, which take one structure at a time and are many times slower
+DAMPING = 1.2  # by which fairchem's multiplies its steps, after it has cut them
 OPTIMIZERS = ("lbfgs", "BFGS", "LBFGS", "FIRE")
 
 
@@ -29,13 +30,14 @@ class Descent:
     optimizer: str = "lbfgs"
     steps: int = 200  # at most
     fmax: float = 0.03  # eV/Angstrom, largest force on an atom of a converged structure
-    maxstep: float = 0.1  # Angstrom, that an atom moves in one step; fairchem's takes 1.2 times it
+    maxstep: float = 0.1  # Angstrom, that an atom moves in one step; times DAMPING in fairchem's
     seed: int = 0  # of all that is random before the relaxation
 
     def __str__(self) -> str:
         batched = self.optimizer == "lbfgs"
         name = "fairchem's batched L-BFGS" if batched else f"ASE's {self.optimizer}"
-        limits = f"at most {self.steps} steps of at most {self.maxstep} Å to {self.fmax} eV/Å"
+        longest = f"{DAMPING * self.maxstep if batched else self.maxstep:.4g}"
+        limits = f"at most {self.steps} steps of at most {longest} Å to {self.fmax} eV/Å"
         return f"{name}, {limits}, seed {self.seed}"
 
 

@@ -45,6 +45,7 @@ def run(
     origin = {
         "checkpoint": checksum(Path(predictor.path)),
         "src": [os.path.abspath(path) for path in dataset.paths],
+        "data": [written(Path(path)) for path in dataset.paths],
         "task": task,
     }
     require_same_origin(folder, origin)
@@ -84,7 +85,7 @@ def require_same_origin(folder: Path, origin: dict) -> None:
     path = folder / "relaxations.json"
     former = json.loads(path.read_text()) if path.is_file() else origin
     for key, value in origin.items():
-        if former.get(key) != value:
+        if former.get(key, value) != value:
             raise UserError(
                 f"task.relax_opt.traj_dir: {folder} holds relaxations of another {key} "
                 f"({former.get(key)}, not {value}); choose another folder, or remove this one"
@@ -92,6 +93,12 @@ def require_same_origin(folder: Path, origin: dict) -> None:
     if distutils.is_master():
         write_json(path, origin, indent=2)
     distutils.synchronize()
+
+
+def written(path: Path) -> list[int]:
+    """Bytes of an LMDB, and when it was written (ns): of large ones a checksum takes too long."""
+    state = path.stat()
+    return [state.st_size, state.st_mtime_ns]
 
 
 def remaining(dataset: LmdbDataset, folder: Path) -> list[int]:

@@ -10,6 +10,7 @@ import torch
 from fairchem.core.common.registry import registry
 from fairchem.core.common.utils import setup_imports, update_config
 from fairchem.core.datasets import data_list_collater
+from fairchem.core.modules.exponential_moving_average import ExponentialMovingAverage
 from fairchem.core.trainers.base_trainer import BaseTrainer
 from torch_geometric.data import Batch, Data
 
@@ -63,6 +64,10 @@ class Predictor:
                 inference_only=True,
             )
             trainer.load_checkpoint(str(checkpoint), content, inference_only=True)
+            if content.get("ema"):  # of a training, which predicts with the average of its weights
+                average = ExponentialMovingAverage(trainer.model.parameters(), decay=0.0)
+                average.load_state_dict(content["ema"])
+                average.copy_to()
         trainer.model.eval()
         return cls(trainer, Path(checkpoint))
 

@@ -119,6 +119,14 @@ def test_modules_of_the_user_are_found_and_files_do_not_meet(tmp_path, monkeypat
     assert [path.name for path in tmp_path.glob("*.txt")] == []
 
 
+def test_files_of_the_user_stand_in_nobodys_way(tmp_path, monkeypatch):
+    for name in ("random", "json", "numpy"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('not this one')")
+    monkeypatch.chdir(tmp_path)
+    with CalculatorPool(EMT_SOURCE, 1) as pool:
+        assert len(list(pool.evaluate(structures(1)))) == 1
+
+
 def test_a_forked_process_starts_its_own(pool):
     water = structure(molecule("H2O"))
     (before,) = pool.evaluate([water])

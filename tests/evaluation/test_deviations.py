@@ -47,6 +47,16 @@ def test_what_is_said_of_four_fates():
     assert fractions == shares
 
 
+def test_a_minimum_without_an_energy_is_no_number_less():
+    """A calculator may refuse the minimum of the data, and not where a relaxation ended."""
+    structures = [to_data(molecule("H2O"), sid) for sid in range(3)]
+    there = structures[0].pos.numpy()
+    frames = [Frame(there, energy, np.zeros((3, 3))) for energy in (0.1, 0.2, np.nan)]
+    found = deviations(Springs(structures), structures, [there] * 3, frames, fmax=0.03)
+    assert found["energy_changes_ev"] == pytest.approx([0.1, 0.2, np.inf], abs=1e-6)
+    assert found["median_energy_change_ev"] == pytest.approx(0.2, abs=1e-6)
+
+
 def test_intervals_are_as_wide_as_statistics_says():
     values = np.abs(np.random.default_rng(1).normal(0.1, 0.02, size=400))
     found = displacement_summary(values)

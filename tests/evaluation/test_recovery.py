@@ -8,6 +8,7 @@ from conftest import REPOSITORY, ends
 from springs import Springs
 
 from ocp_physmol.evaluation.recovery import Protocol, recover
+from ocp_physmol.evaluation.structure_tasks import named_paths
 from ocp_physmol.relaxation.predictor import Predictor, open_labelled
 
 
@@ -75,6 +76,15 @@ def test_command(checkpoint, qm9_folder, tmp_path, capsys):
     assert first["displacements"] == second["displacements"] and len(first["sids"]) == 4
     for name in ("distributions_0.1.png", "molecules_0.0.png"):
         assert (tmp_path / name).stat().st_size > 10_000
+
+
+def test_names_and_paths_of_checkpoints(tmp_path):
+    """A path that is there is one, whatever its folders are called."""
+    path = tmp_path / "lr=0.1/checkpoints/run/best_checkpoint.pt"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    found = named_paths(None, None, [str(path), f"mine={tmp_path / 'a.pt'}"])
+    assert found == {"lr=0.1": path, "mine": tmp_path / "a.pt"}
 
 
 @pytest.mark.parametrize("wrong, message", [

@@ -80,6 +80,15 @@ def test_molecules_without_a_minimum_do_not_last(molecules):
     assert all(fate.end != "intact" and fate.picoseconds < 1 for fate in fates)
 
 
+@pytest.mark.parametrize(("picoseconds", "timestep"), [(0.03, 0.5), (0.03, 1.5)])
+def test_bonds_are_looked_at_to_the_end(picoseconds, timestep, molecules):
+    """Molecules that begin in the places of other ones have other bonds than at their start."""
+    model = Springs({}, molecules)
+    model.rest = {n: 2 * rest for n, rest in model.rest.items()}  # twice as large
+    fates = simulate(model, data_of(molecules), 10.0, picoseconds, timestep)
+    assert [fate.end for fate in fates] == ["broken", "broken"]
+
+
 def test_a_molecule_that_falls_apart_leaves_the_others_alone(molecules):
     """Methane explodes at once; water goes on as if it were alone."""
     model = Springs({5: -1e6}, molecules)

@@ -27,6 +27,12 @@ def read(tmp_path, monkeypatch):
     return read_content
 
 
+def test_labels_are_beside_the_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for data in (tmp_path, Path(".")):
+        assert labelled_folder(data) == tmp_path.with_name(f"{tmp_path.name}-gfn2")
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_files(name, monkeypatch, tmp_path):
     monkeypatch.chdir(REPOSITORY)

@@ -58,7 +58,7 @@ def test_a_record_says_what_was_done_and_measured(finished):
     assert (record["note"], record["seconds"]["budget"]) == ("tiny", 2)
     assert record["seconds"]["used"] >= 2 and record["steps"] > 0
     assert record["config"]["complete"]["model"]["hidden_channels"] == 16
-    assert "--only 'small PhysMol' --molecules 4 --again" in record["command"]
+    assert "--only 'small PhysMol' --molecules 4 --data " in record["command"]
     revision = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
     assert record["git"]["revision"] == (revision.stdout.strip() or None)
     assert len(record["sids"]) == 4 and set(record["recovery"]) == {"0", "0.05", "0.1"}

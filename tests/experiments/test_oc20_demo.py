@@ -6,7 +6,16 @@ import pytest
 from conftest import run_command
 
 from ocp_physmol.datasets.splits import EVALUATION as SPLITS
+from ocp_physmol.errors import UserError
 from ocp_physmol.experiments import oc20_demo
+
+
+def test_data_that_were_made_otherwise(tmp_path):
+    (tmp_path / "report.json").write_text('{"seed": 0, "relaxations": 30}')
+    oc20_demo._require_same(tmp_path, {"seed": 0, "relaxations": 30})
+    with pytest.raises(UserError, match="was made with seed 0, not 1; choose another --data"):
+        oc20_demo._require_same(tmp_path, {"seed": 1, "relaxations": 30})
+    oc20_demo._require_same(tmp_path / "nowhere", {"seed": 1})
 
 
 @pytest.mark.slow

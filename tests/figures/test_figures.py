@@ -6,6 +6,7 @@ from ase.build import molecule
 
 from ocp_physmol.figures.distributions import distribution_figure, recovery_figure
 from ocp_physmol.figures.molecules import molecules_figure
+from ocp_physmol.figures.spectrum import spectrum_figure
 
 MODELS = ("PhysMol", "SchNet", "PaiNN", "energy only")
 
@@ -33,6 +34,13 @@ def test_distributions_name_all_models(tmp_path, count):
     assert "do nothing" in text and "ΔP (Å)" in text and "(eV)" in text
     distribution_figure(path, results)
     assert "do nothing" not in path.read_text()
+
+
+def test_names_of_files_are_no_formulas(tmp_path):
+    """Neither are they read as such, nor do they end in an error."""
+    for name in ("x$_{$", "a$b$c"):
+        spectrum_figure(tmp_path / "spectrum.svg", name, {"mmff94": np.array([500.0, 1000.0])})
+        assert f"{name}, mmff94" in (tmp_path / "spectrum.svg").read_text()
 
 
 def test_many_models_are_not_filled(tmp_path):

@@ -1,6 +1,7 @@
 """Frequencies of molecules at a method's minima, against ASE's own."""
 
 import json
+from pathlib import Path
 
 import ase.io
 import numpy as np
@@ -61,6 +62,9 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert "ammonia.xyz is read and would be replaced" in capsys.readouterr().err
     assert (tmp_path / "ammonia.xyz").read_bytes() == before
     film = ase.io.read("vibrations/ammonia-mode-0.xyz", index=":")
+    Path("vibrations/ammonia-mode-7.xyz").touch()
+    ends(0, "vibrations", "ammonia.xyz", "--method", "mmff94")
+    assert not Path("vibrations/ammonia-mode-7.xyz").exists()
     assert max(np.ptp(atoms.positions[:, 2]) for atoms in film) > 0.2  # Angstrom: it inverts
     assert (tmp_path / "vibrations/ammonia.png").stat().st_size > 10_000
 

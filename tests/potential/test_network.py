@@ -25,6 +25,23 @@ def model(request):
     return small_model(**KINDS[request.param])
 
 
+@pytest.mark.parametrize("periodic", [True, False])
+@pytest.mark.parametrize("count", [2, 600])
+def test_a_cell_that_is_flat(count, periodic):
+    """It is refused where it is a period, and does not matter elsewhere."""
+    positions = np.random.default_rng(0).uniform(0, 20, (count, 3))
+    flat = [[9.0, 0, 0], [18.0, 0, 0], [0, 0, 9.0]]
+    atoms = Atoms("H" * count, positions, cell=flat, pbc=periodic)
+    potential = in_numpy(small_model(**OPTIONS))
+    if periodic:
+        assert potential.unfit(atoms) == "its cell is flat"
+        return
+    assert potential.unfit(atoms) is None
+    ((energy, _),) = potential.evaluate([atoms])
+    ((expected, _),) = potential.evaluate([Atoms("H" * count, positions)])
+    assert energy == pytest.approx(expected)
+
+
 def in_numpy(model, dtype="float64", shift=0.0, scale=1.0) -> Potential:
     card = Card(
         format="ocp-physmol 1",

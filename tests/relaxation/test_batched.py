@@ -45,6 +45,16 @@ def test_structures_stay_as_they_are(structures):
     assert torch.equal(structures[0].pos, before)
 
 
+def test_steps_are_as_long_as_is_said():
+    """fairchem's L-BFGS cuts a step, and multiplies it then."""
+    far = to_data(molecule("H2"))
+    far.pos = torch.tensor([[0.0, 0, 0], [10, 0, 0]])
+    starts, descent = [np.array([[0.0, 0, 0], [14, 0, 0]])], Descent(steps=1)
+    (end,) = relax(Springs([far]), [far], starts, descent)
+    moved = abs(np.ptp(end.positions[:, 0]) - 14) / 2
+    assert moved == pytest.approx(0.12, rel=1e-3) and "of at most 0.12 Å" in str(descent)
+
+
 def test_tiny_moves_count():
     """Moves below 1e-5 of the coordinates are moves, after which forces are others."""
     far = to_data(molecule("H2"))

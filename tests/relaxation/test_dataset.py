@@ -7,7 +7,8 @@ from ase import Atoms
 from conftest import to_data
 from springs import Springs
 
-from ocp_physmol.relaxation.dataset import complaint, trajectories
+from ocp_physmol.errors import UserError
+from ocp_physmol.relaxation.dataset import complaint, require_same_origin, trajectories, written
 
 
 @pytest.mark.parametrize("save_full_traj", [True, False])
@@ -26,6 +27,17 @@ def test_tiny_moves_count(save_full_traj):
     assert frames[0].get_distance(0, 1) == pytest.approx(40.0002, abs=2e-5)
     assert abs(frames[-1].get_forces()).max() < 1e-4
     assert frames[-1].get_distance(0, 1) == pytest.approx(40, abs=2e-5)
+
+
+def test_other_data_of_the_same_name(tmp_path):
+    data = tmp_path / "data.lmdb"
+    data.write_bytes(b"one")
+    origin = {"src": [str(data)], "data": [written(data)]}
+    require_same_origin(tmp_path, origin)
+    require_same_origin(tmp_path, origin)
+    data.write_bytes(b"another")
+    with pytest.raises(UserError, match="holds relaxations of another data"):
+        require_same_origin(tmp_path, {"src": [str(data)], "data": [written(data)]})
 
 
 @pytest.mark.parametrize(

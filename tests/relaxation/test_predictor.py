@@ -38,6 +38,18 @@ def test_opening_leaves_logging_and_random_numbers_alone(checkpoint):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_weights_are_the_average_that_predicts(trained):
+    """The newest checkpoint of a training holds both, and its last weights under the usual name."""
+    path = trained / "checkpoints/run/checkpoint.pt"
+    state = torch.load(path, weights_only=True)
+    opened = list(Predictor.open(path).model.parameters())
+    average = state["ema"]["shadow_params"]
+    assert all(map(torch.equal, opened, average)) and len(opened) == len(average)
+    own = Predictor.open(path.with_name("best_checkpoint.pt")).model.parameters()
+    assert not all(map(torch.equal, opened, state["state_dict"].values()))
+    assert len(list(own)) == len(opened)
+
+
 def test_models_without_forces_are_refused():
     class EnergyOnly:
         device = torch.device("cpu")
