@@ -86,7 +86,7 @@ def test_command(trained, qm9_folder, tmp_path, capsys):
         "--steps", 3, "--draw", drawn, "--draw-from", qm9_folder / "train",
         "--output", tmp_path)  # fmt: skip
     printed = capsys.readouterr().out
-    assert "at most 3 steps of at most 0.1 Å to 0.03 eV/Å" in printed and "some model" in printed
+    assert "at most 3 steps of at most 0.12 Å to 0.03 eV/Å" in printed and "some model" in printed
     record = json.loads((tmp_path / "assembly.json").read_text())
     assert record["protocol"]["distance"] == 0.7 and record["protocol"]["steps"] == 3
     assert len(record["results"]["some model"]["assembled"]) == 6
