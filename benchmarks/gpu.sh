@@ -20,6 +20,7 @@ test -d data/qm9/test || $python -m ocp_physmol data qm9 --output data/qm9
 timeout --signal=INT "${minutes}m" $python main.py --mode train \
     --config-yml configs/qm9/recommended.yml --run-dir runs/gpu --timestamp-id run \
     --dataset.{train.src=data/qm9/train,val.src=data/qm9/val,test=None} \
-    --optim.batch_size=128 --optim.eval_batch_size=512 --optim.max_seconds=4500 --optim.checkpoint_every=500 "$@" || test $? = 124
+    --optim.batch_size=128 --optim.eval_batch_size=512 --optim.max_seconds=4500 \
+    --optim.checkpoint_every=500 "$@" || test $? = 124
 $python -m ocp_physmol recover --gpu --data data/qm9/test --batch-size 512 --output runs/gpu/recovery \
     --checkpoint runs/gpu/checkpoints/run/best_checkpoint.pt

@@ -233,10 +233,13 @@ def warm_launch(monkeypatch) -> None:
     monkeypatch.setattr("ocp_physmol.experiments.launch.subprocess", warm.STARTED)
 
 
-def train(qm9_folder: Path, run_dir: Path, *more) -> subprocess.CompletedProcess:
+def train(
+    qm9_folder: Path, run_dir: Path, *more, config: str = "quickstart", device: str = "cpu"
+) -> subprocess.CompletedProcess:
     """A small training run into `run_dir`, with checkpoints in `run_dir`/checkpoints/run."""
+    chosen = ["--cpu"] if device == "cpu" else []
     return run_main(
-        "--mode", "train", "--config-yml", "configs/qm9/quickstart.yml", "--cpu", "--run-dir",
+        "--mode", "train", "--config-yml", f"configs/qm9/{config}.yml", *chosen, "--run-dir",
         run_dir, "--timestamp-id", "run", "--print-every", "1", *small_run(qm9_folder), *more,
     )  # fmt: skip
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import losses_by_step, run_main, small_model, small_run, to_batch
+from conftest import losses_by_step, small_model, to_batch, train
 
 from ocp_physmol.experiments.launch import LAST
 from ocp_physmol.relaxation.batched import Descent, relax
@@ -18,14 +18,10 @@ pytestmark = [
 GPU = "cuda"
 
 
-def train(device: str, config: str, data: Path, folder: Path, *more: str) -> dict[int, float]:
+def losses(device: str, config: str, data: Path, folder: Path, *more: str) -> dict[int, float]:
     """The losses of a small training, by step."""
-    chosen = ["--cpu"] if device == "cpu" else []
-    result = run_main(
-        "--mode", "train", "--config-yml", f"configs/qm9/{config}.yml", *chosen,
-        "--run-dir", folder, "--timestamp-id", "run", "--print-every", "1",
-        *small_run(data), "--model.attention_channels=8", "--optim.max_epochs=1", *more,
-    )  # fmt: skip
+    smaller = ["--model.attention_channels=8", "--optim.max_epochs=1"]
+    result = train(data, folder, *smaller, *more, config=config, device=device)
     assert result.returncode == 0, result.stdout[-3000:]
     return losses_by_step(result.stdout)
 
@@ -49,7 +45,7 @@ def test_energies_and_forces(variant, structures, dtype):
 def test_losses(config, labelled_folder, tmp_path):
     more = ["--model.vector_channels=8"] if config != "quickstart" else []
     expected, found = (
-        train(device, config, labelled_folder, tmp_path / folder, *more)
+        losses(device, config, labelled_folder, tmp_path / folder, *more)
         for folder, device in {"here": "cpu", "there": GPU}.items()
     )
     assert len(found) == 8
@@ -58,14 +54,14 @@ def test_losses(config, labelled_folder, tmp_path):
 
 
 def test_mixed_precision(qm9_folder, tmp_path):
-    losses = train(GPU, "quickstart", qm9_folder, tmp_path, "--amp")
-    assert len(losses) == 8
-    assert np.isfinite(list(losses.values())).all()
+    found = losses(GPU, "quickstart", qm9_folder, tmp_path, "--amp")
+    assert len(found) == 8
+    assert np.isfinite(list(found.values())).all()
 
 
 def test_goes_on_and_opens_on_a_processor(qm9_folder, tmp_path):
-    train(GPU, "quickstart", qm9_folder, tmp_path)
-    assert min(train(GPU, "quickstart", qm9_folder, tmp_path, "--optim.max_epochs=2")) == 9
+    losses(GPU, "quickstart", qm9_folder, tmp_path)
+    assert min(losses(GPU, "quickstart", qm9_folder, tmp_path, "--optim.max_epochs=2")) == 9
     structures = list(open_labelled(qm9_folder / "test"))
     starts = [structure.pos.numpy() for structure in structures]
     here, there = (

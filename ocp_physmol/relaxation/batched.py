@@ -19,7 +19,7 @@ from ocp_physmol.progress import chunks
 from ocp_physmol.relaxation.predictor import Predictor, split
 
 # fairchem's, on batches, and ASE's, which take one structure at a time and are many times slower
-DAMPING = 1.2  # by which fairchem's multiplies its steps, after it has cut them
+DAMPING = 1.2  # by which fairchem's multiplies its steps, after it has cut them; its default
 OPTIMIZERS = ("lbfgs", "BFGS", "LBFGS", "FIRE")
 
 
@@ -105,7 +105,8 @@ def _relax_with_fairchem(
     predictor: Predictor, entries: list[Data], descent: Descent, options: dict
 ) -> list[list[Frame]]:
     moved = MovedBatch(data_list_collater(entries, otf_graph=True), predictor)
-    optimizer = LBFGS(moved, maxstep=descent.maxstep, save_full_traj=False, **options)
+    options = {"maxstep": descent.maxstep, "damping": DAMPING, **options}
+    optimizer = LBFGS(moved, save_full_traj=False, **options)
     optimizer.run(fmax=descent.fmax, steps=descent.steps)
     return moved.frames
 

@@ -25,6 +25,19 @@ def model(request):
     return small_model(**KINDS[request.param])
 
 
+def in_numpy(model, dtype="float64", shift=0.0, scale=1.0) -> Potential:
+    card = Card(
+        format="ocp-physmol 1",
+        model=Options(**model.config.model_dump()),
+        references=dict.fromkeys(ELEMENTS, 0.0),
+        shift=shift,
+        scale=scale,
+        sha256="",
+        training={},
+    )
+    return Potential(Trained(card, weights_of(model)), dtype)
+
+
 @pytest.mark.parametrize("periodic", [True, False])
 @pytest.mark.parametrize("count", [2, 600])
 def test_a_cell_that_is_flat(count, periodic):
@@ -40,19 +53,6 @@ def test_a_cell_that_is_flat(count, periodic):
     ((energy, _),) = potential.evaluate([atoms])
     ((expected, _),) = potential.evaluate([Atoms("H" * count, positions)])
     assert energy == pytest.approx(expected)
-
-
-def in_numpy(model, dtype="float64", shift=0.0, scale=1.0) -> Potential:
-    card = Card(
-        format="ocp-physmol 1",
-        model=Options(**model.config.model_dump()),
-        references=dict.fromkeys(ELEMENTS, 0.0),
-        shift=shift,
-        scale=scale,
-        sha256="",
-        training={},
-    )
-    return Potential(Trained(card, weights_of(model)), dtype)
 
 
 def rattled(name: str, distance: float = 0.1) -> Atoms:

@@ -136,6 +136,7 @@ VALUES = {
     "optim.max_seconds=0": "optim.max_seconds: 0 is not possible; it must be greater than 0",
     "optim.eval_every=0": "optim.eval_every: 0 is not possible; it must be greater than or equal "
     "to 1",
+    "optim.ema_decay=2": "optim.ema_decay: 2 is not possible; it must be less than 1",
     "optim.ema_decay=1": "optim.ema_decay: 1 is not possible; it must be less than 1",
     "optim.optimizer=LBFGS": "optim: LBFGS.step() missing 1 required positional argument",
     "optim.clip_grad_norm=-1": "optim.clip_grad_norm: -1 is not possible",
