@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
+from fairchem.core.common.registry import registry
 from fairchem.core.common.utils import match_state_dict
 from pydantic import AfterValidator, ConfigDict, Field
 from torch import nn
@@ -17,8 +18,11 @@ from ocp_physmol.data_only import load_tensors
 from ocp_physmol.errors import UserError, lacks_memory
 from ocp_physmol.validation import Section, validate
 
-# model keys that change what the weights mean, but not their shapes
-UNSEEN_IN_WEIGHTS = ("cutoff", "num_heads")
+# options of models that their weights do not depend on
+BESIDE_WEIGHTS = (
+    "name", "use_masking", "regress_forces", "direct_forces", "otf_graph", "use_pbc",
+    "use_pbc_single", "scale_file", "enforce_max_neighbors_strictly", "activation_checkpoint",
+)  # fmt: skip
 
 
 class Loose(Section):
@@ -123,7 +127,27 @@ def require_same_architecture(model: nn.Module, options: dict, checkpoint: dict,
         raise UserError(f"checkpoint {path} belongs to another architecture: {problem}; {cure}")
     config = checkpoint.get("config", {})
     trained = config.get("model_attributes") or config.get("model")  # in old ones a name
-    for key in UNSEEN_IN_WEIGHTS if isinstance(trained, dict) else ():
-        if key in trained.keys() & options.keys() and trained[key] != options[key]:
-            problem = f"was trained with model.{key} {trained[key]}, not {options[key]}"
-            raise UserError(f"checkpoint {path} {problem}; {cure}")
+    for key, former, now in _differing(trained, options) if isinstance(trained, dict) else ():
+        raise UserError(f"checkpoint {path} was trained with {key} {former}, not {now}; {cure}")
+
+
+def _differing(trained: dict, options: dict, where: str = "model") -> Iterator[tuple]:
+    """Place and both values of each differing option that the meaning of weights depends on.
+
+    What only one of both gives is compared with its default, where a class has a `Config`.
+    """
+    defaults = _defaults(options.get("name"))
+    trained, options = {**defaults, **trained}, {**defaults, **options}
+    for key in sorted(trained.keys() & options.keys() - set(BESIDE_WEIGHTS)):
+        former, now, place = trained[key], options[key], f"{where}.{key}"
+        if isinstance(former, dict) and isinstance(now, dict):
+            yield from _differing(former, now, place)
+        elif former != now:
+            yield place, former, now
+
+
+def _defaults(name: str | None) -> dict:
+    """Of the options of a model whose class has a `Config`."""
+    schema = getattr(registry.get_model_class(name), "Config", None) if name else None
+    fields = schema.model_fields if schema else {}
+    return {key: field.default for key, field in fields.items() if not field.is_required()}

@@ -5,6 +5,7 @@ read. Here it gets tensors, arrays, structures and plain values, and is refused 
 for anything else, unless the user has said otherwise (trust.py).
 """
 
+import functools
 import importlib
 import io
 import math
@@ -13,6 +14,7 @@ import re
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from types import FunctionType
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
@@ -105,10 +107,14 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         module = _OLD_MODULES.get(module, module)
         if (module, name) in STAND_INS:
-            return STAND_INS[module, name]
+            stand_in = STAND_INS[module, name]
+            return functools.partial(stand_in) if isinstance(stand_in, FunctionType) else stand_in
         if (module, name) not in ALLOWED:
             raise Refused(f"it asks for {module}.{name}, which is no data; {CURE}")
-        return getattr(importlib.import_module(module), name)
+        found = getattr(importlib.import_module(module), name)
+        if isinstance(found, type):
+            return found
+        return functools.partial(found)  # a pickle can set attributes of what it is given
 
 
 class _TorchFunctions:

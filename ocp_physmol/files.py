@@ -5,11 +5,11 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from tqdm import tqdm
 from ocp_physmol.errors import UserError, blame, cannot_write
 
 REPORT = "report.json"  # in every folder that `complete_folder` has written
+OURS = re.compile(r"report\.json|metadata\.npz|\.lmdb(-lock)?$")  # names of files in one
 WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what shared file systems say
 PATIENCE = 10  # seconds to wait for a lock; what a killed command has started ends sooner
 
@@ -100,15 +101,16 @@ def complete_folder(output: Path, report: dict) -> Iterator[Path]:
     one that another process fills now: a UserError.
     """
     _require_replaceable(output)
-    with (
-        alone_with(output, "is making"),
-        TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as beside,
-    ):
-        partial = Path(beside, "new")
-        partial.mkdir()
-        yield partial
-        write_json(partial / REPORT, report, indent=2)
-        _replace(output, partial, Path(beside, "old"))
+    partial = output.with_name(f".{output.name}.partial")
+    with alone_with(output, "is making"):
+        shutil.rmtree(partial, ignore_errors=True)  # of a command that was killed
+        try:
+            partial.mkdir()
+            yield partial
+            write_json(partial / REPORT, report, indent=2)
+            _replace(output, partial)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager
@@ -125,10 +127,7 @@ def resumable_folder(output: Path, plan: dict) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
             write_json(known, plan, indent=2)
         yield partial
-        old = output.with_name(f".{output.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        _replace(output, partial, old)
-        shutil.rmtree(old, ignore_errors=True)
+        _replace(output, partial)
 
 
 @contextmanager
@@ -156,19 +155,29 @@ def alone_with(folder: Path, doing: str) -> Iterator[None]:
         lock.release()
 
 
-def _replace(output: Path, partial: Path, old: Path) -> None:
-    """Make `partial` the folder `output`, and a former `output` the folder `old`."""
+def _replace(output: Path, partial: Path) -> None:
+    """Make `partial` the folder `output`, and remove a former one."""
+    old = output.with_name(f".{output.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
     if output.exists():
         output.rename(old)
     partial.rename(output)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @blame("the folder cannot be written", OSError)
 def _require_replaceable(output: Path) -> None:
-    """Refuse a folder that has files and no report; make the folder above it."""
+    """Refuse a folder that holds more than one data set of ours; make the folder above it."""
     if output.name in ("", ".."):
         raise UserError(f"'{output}' cannot be made anew; choose a folder with a name of its own")
     empty = not output.exists() or (output.is_dir() and not any(output.iterdir()))
     if not empty and not (output / REPORT).is_file():
         raise UserError(f"{output} exists and is no data set of ours; choose another folder")
+    for path in output.rglob("*"):
+        nested = path.name == REPORT and path.parent != output
+        if nested or (path.is_file() and not OURS.search(path.name)):
+            raise UserError(
+                f"{output} would be replaced, and holds {path.relative_to(output)}, too; choose "
+                "another folder, or move that elsewhere"
+            )
     output.parent.mkdir(parents=True, exist_ok=True)

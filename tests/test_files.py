@@ -83,6 +83,26 @@ def test_a_folder_of_others_stays(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
+def test_what_a_killed_command_has_left_is_removed(tmp_path):
+    (tmp_path / ".data.partial/all").mkdir(parents=True)
+    with complete_folder(tmp_path / "data", {}) as folder:
+        assert not any(folder.iterdir())
+    assert [p.name for p in tmp_path.iterdir()] == ["data"]
+
+
+@pytest.mark.parametrize("other", ["notes.txt", "qm9/report.json"])
+def test_what_lies_in_a_data_set_is_not_removed_with_it(tmp_path, other):
+    with complete_folder(tmp_path / "data", {}) as folder:
+        (folder / "train").mkdir()
+        (folder / "train/data.lmdb").touch()
+    (tmp_path / "data" / other).parent.mkdir(exist_ok=True)
+    (tmp_path / "data" / other).touch()
+    refused = pytest.raises(UserError, match=rf"would be replaced, and holds {other}, too; choose")
+    with refused, complete_folder(tmp_path / "data", {}):
+        pass
+    assert (tmp_path / "data" / other).exists()
+
+
 @pytest.mark.parametrize("output", [".", "..", "/"])
 def test_a_folder_without_a_name(output, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

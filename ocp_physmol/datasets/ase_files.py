@@ -36,9 +36,11 @@ CONVERTER = AtomsToGraphs(r_edges=False, r_fixed=True, r_pbc=True)
 def find_files(sources: Sequence[Path]) -> dict[str, Path]:
     """The sources that are files, and all files of ASE's below those that are folders, by name.
 
-    A name is short where no other file has it. A source without any file is a UserError.
+    A name is short where no other file has it. A file is taken once. A source without any file is a
+    UserError.
     """
     files: dict[str, Path] = {}
+    known: set[str] = set()  # files, whatever links lead to them
     for source in sources:
         found = [source]
         if not source.is_file():
@@ -49,11 +51,11 @@ def find_files(sources: Sequence[Path]) -> dict[str, Path]:
             raise UserError(
                 f"{source} {lack}; give a folder or a file of any format that ASE reads"
             )
-        known = {os.path.realpath(path) for path in files.values()}  # also of links in a circle
         for path in found:
             name = path.name if path == source else str(path.relative_to(source))
-            if os.path.realpath(path) not in known:
+            if (real := os.path.realpath(path)) not in known:  # also of links in a circle
                 files[name if name not in files else str(path)] = path
+                known.add(real)
     return files
 
 

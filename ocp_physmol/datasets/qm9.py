@@ -47,6 +47,8 @@ class Molecule(NamedTuple):
 
 def read(source: str, exclude: Path | None = None) -> Iterator[Molecule]:
     """Molecules of qm9pack, a CSV file like it, or the archive. UserError if missing or damaged."""
+    if exclude and (source == "qm9pack" or source.endswith(".csv")):
+        raise UserError(f"--exclude {exclude} is for the archive alone; leave it out")
     if source == "qm9pack":
         return read_qm9pack()
     if not Path(source).is_file():
@@ -86,8 +88,12 @@ def _items(text: str) -> list[str]:
 
 def read_archive(path: Path, exclude: Path | None = None) -> Iterator[Molecule]:
     """Molecules of dsgdb9nsd.xyz.tar.bz2, without the indices in `exclude`, uncharacterized.txt."""
-    listed = re.findall(r"^\s*(\d+)(?!\S)", exclude.read_text(), re.MULTILINE) if exclude else []
-    excluded = set(map(int, listed))
+    excluded: set[int] = set()
+    if exclude:
+        listed = re.findall(r"^\s*(\d+)(?!\S)", exclude.read_text(), re.MULTILINE)
+        if not listed:
+            raise UserError(f"--exclude {exclude} lists no molecule; give uncharacterized.txt")
+        excluded = set(map(int, listed))
     try:
         with tarfile.open(path, "r:*") as archive:
             for member in archive:

@@ -13,12 +13,14 @@ EVALUATION = ("id", "ood_ads", "ood_cat", "ood_both")  # OC20's kinds of validat
 def deal(sids: Sequence[int], fractions: dict[str, float], seed: int) -> dict[str, Sequence[int]]:
     """Indices of the frames of each split: whole systems at random, about its fraction of frames.
 
-    `sids` names the system of each frame. There are at least as many systems as splits.
+    `sids` names the system of each frame. There are at least as many systems as splits. Large
+    systems are dealt first, those of one size in random order, so that the largest trains.
     """
     sizes = Counter(sids)
     lacking = {split: share * len(sids) for split, share in fractions.items()}
     members: dict[str, set[int]] = {split: set() for split in fractions}
-    order = np.random.default_rng(seed).permutation(list(sizes)).tolist()
+    shuffled = np.random.default_rng(seed).permutation(list(sizes)).tolist()
+    order = sorted(shuffled, key=lambda sid: -sizes[sid])
     for left, sid in zip(range(len(order), 0, -1), order):
         empty = [split for split in fractions if not members[split]]
         split = max(empty if left == len(empty) else fractions, key=lambda split: lacking[split])

@@ -92,15 +92,28 @@ class ConservativeModel(nn.Module, GraphModelMixin):
             raise UserError(str(e)) from e
         except torch.cuda.OutOfMemoryError:
             raise
-        except Exception as e:  # each model stumbles over lone atoms in its own way
-            alone = (self.generate_graph(batch).neighbors == 0).nonzero()
-            if len(alone) == 0:
-                raise
-            raise UserError(
-                f"structure {int(alone[0])} of a batch has no two atoms within model.energy_model."
-                f"cutoff, {self.energy_model.cutoff} A, which {type(self.energy_model).__name__} "
-                "cannot do without; leave such structures out, or raise the cutoff"
-            ) from e
+        except Exception as e:  # each model stumbles in its own way
+            if problem := self._problem(batch):
+                name = type(self.energy_model).__name__
+                raise UserError(f"{name} cannot evaluate a batch: {problem}") from e
+            raise
+
+    def _problem(self, batch: Batch) -> str | None:
+        """What fairchem's models cannot evaluate, and the cure; None if it is not in the batch."""
+        if "cell" not in batch:
+            return "its structures have no cell; add a large one, or use model.name: physmol"
+        if "pbc" in batch and (batch.pbc != batch.pbc[:1]).any():
+            return (
+                "its structures have different periodic boundaries; train on one kind of them, or "
+                "use model.name: physmol"
+            )
+        alone = (self.generate_graph(batch).neighbors == 0).nonzero()
+        if len(alone) == 0:
+            return None
+        return (
+            f"structure {int(alone[0])} has no two atoms within model.energy_model.cutoff, "
+            f"{self.energy_model.cutoff} A; leave such structures out, or raise the cutoff"
+        )
 
 
 class Attached(torch.Tensor):

@@ -83,7 +83,8 @@ def term_class(options: dict) -> type[Term] | None:
 class MeanOverRanks(DDPLoss):
     """fairchem's reduction of a loss over the items of all ranks, of which there may be none.
 
-    `value` is the last result. In evaluation, the mean is over this rank's own items.
+    `value` is the last result. In evaluation, the mean is over this rank's own items. NaN stays
+    NaN, where fairchem would count it as a prediction of zero.
     """
 
     def __init__(self, loss: nn.Module, reduction: str | None) -> None:
@@ -92,9 +93,16 @@ class MeanOverRanks(DDPLoss):
         self.value = 0.0
 
     def forward(self, input, target, natoms):
-        loss = super().forward(input, target, natoms)
+        if input.shape != target.shape:
+            raise ValueError(f"prediction {list(input.shape)} and target {list(target.shape)}")
+        loss = self._reduction(input, self.loss_fn(input, target, natoms), natoms)
         self.value = loss.detach()
         return loss
+
+    def sum(self, input, loss, natoms):
+        total = loss.sum()  # gradients are averaged over ranks
+        summed = self.reduction == "sum" and torch.is_grad_enabled()
+        return total * distutils.get_world_size() if summed else total
 
     def _ddp_mean(self, num_samples, loss):
         if not torch.is_grad_enabled():

@@ -129,7 +129,10 @@ class PhysMol(nn.Module, GraphModelMixin):
         """
         device = pos.device.type
         rough = device == "cuda" and torch.get_float32_matmul_precision() != "highest"
-        rough = rough or self.energy.radial_basis.mu.dtype not in (torch.float32, torch.float64)
+        rough = rough or self.energy.radial_basis.mu_change.dtype not in (
+            torch.float32,
+            torch.float64,
+        )
         return pos.requires_grad or rough or torch.is_autocast_enabled(device)
 
     @torch.no_grad()

@@ -36,12 +36,13 @@ class Prior:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Energies [B] (eV), in double precision, and forces [N, 3] (eV/Angstrom).
 
-        The energies can be differentiated once by `data.pos`. Molecules that the method refuses
-        get NaN, and so do those that have flown apart over their cells; a warning says why, once.
+        The energies can be differentiated once by `data.pos`, the forces cannot. Molecules that the
+        method refuses get NaN, and so do those that have flown apart over their cells; a warning
+        says why, once.
 
         Raises:
             ValueError: if the data are periodic, or do not hold the prior in training.
-            RuntimeError: in backward, if a graph of second derivatives is asked for.
+            RuntimeError: in backward, if second derivatives are asked for.
         """
         across = neighbors.across
         if across.any() and not self._of_free_molecules:
@@ -57,7 +58,8 @@ class Prior:
         else:
             energy, forces = self._computed(data, across)
         forces = forces.to(data.pos)
-        return _Known.apply(data.pos, data.batch, energy.double(), forces), forces
+        energy = _Known.apply(data.pos, data.batch, energy.double(), forces)
+        return energy, _Last.apply(data.pos, forces)
 
     def _is_stored(self, data: Batch) -> bool:
         pos = getattr(data, f"{self.name}_pos", data.pos[:0])
@@ -83,7 +85,19 @@ class _Known(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_energy):
-        if torch.is_grad_enabled():  # else second derivatives would be the network's alone
+        if torch.is_grad_enabled():
             raise RuntimeError("a prior has first derivatives only; leave out create_graph")
         batch, forces = ctx.saved_tensors
         return -grad_energy[batch, None].to(forces) * forces, None, None, None
+
+
+class _Last(torch.autograd.Function):
+    """Forces whose derivatives are not known: else a Hessian would be the network's alone."""
+
+    @staticmethod
+    def forward(ctx, pos, forces):
+        return forces.clone()
+
+    @staticmethod
+    def backward(ctx, grad_forces):
+        raise RuntimeError("a prior has first derivatives only; differentiate no forces by `pos`")

@@ -33,6 +33,10 @@ class RadialBasis(nn.Module):
     atom. They start evenly spaced in the distance, from SHORTEST times the `cutoff` tau (Angstrom)
     on, each as wide as the spacing. Evenly spaced in exp(-d), as in PhysNet (Unke & Meuwly, 2019),
     few would tell the distances between metal atoms from each other.
+
+    What is learned is by which share of itself each has changed. An optimizer's steps are alike for
+    all weights, and one of 0.003 is half of the mu of a function at 5 Angstrom: it would soon be
+    negative, which no exp(-d) is.
     """
 
     def __init__(self, num_rbf: int, cutoff: float) -> None:
@@ -41,10 +45,27 @@ class RadialBasis(nn.Module):
         self.cutoff = cutoff
         distance = torch.linspace(SHORTEST * cutoff, cutoff, num_rbf)
         spacing = (1 - SHORTEST) * cutoff / max(num_rbf - 1, 1)
-        self.mu = nn.Parameter(torch.exp(-distance).repeat(NUM_TYPES, 1))
         # the square root keeps beta from ever turning negative
         sqrt_beta = torch.exp(distance) / (math.sqrt(2) * spacing)
-        self.sqrt_beta = nn.Parameter(sqrt_beta.repeat(NUM_TYPES, 1))
+        self.register_buffer("first_mu", torch.exp(-distance), persistent=False)
+        self.register_buffer("first_sqrt_beta", sqrt_beta, persistent=False)
+        self.mu_change = nn.Parameter(torch.zeros(NUM_TYPES, num_rbf))
+        self.sqrt_beta_change = nn.Parameter(torch.zeros(NUM_TYPES, num_rbf))
+
+    @property
+    def mu(self) -> torch.Tensor:
+        """[119, num_rbf]"""
+        return self.first_mu * (1 + self.mu_change)
+
+    @property
+    def sqrt_beta(self) -> torch.Tensor:
+        """[119, num_rbf]"""
+        return self.first_sqrt_beta * (1 + self.sqrt_beta_change)
+
+    def changes(self, mu: torch.Tensor, sqrt_beta: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The parameters with which the functions have these centres and widths."""
+        firsts = self.first_mu.to(mu), self.first_sqrt_beta.to(sqrt_beta)
+        return {"mu_change": mu / firsts[0] - 1, "sqrt_beta_change": sqrt_beta / firsts[1] - 1}
 
     def forward(
         self, center_type: torch.Tensor, distance: torch.Tensor, envelope: torch.Tensor

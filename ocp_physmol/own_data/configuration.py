@@ -52,8 +52,10 @@ def write_config(args: argparse.Namespace, config: dict, output: Path, report: d
     """
     for split in ("train", "val"):  # fairchem would predict a test split with each best model
         config["dataset"][split]["src"] = str((output / "data" / split).resolve())
-    if report["splits"]["val"]["frames"] > MOST_TO_VALIDATE:
-        config["dataset"]["val"]["sample_n"] = MOST_TO_VALIDATE
+    val = config["dataset"]["val"]
+    chosen = val.keys() & {"sample_n", "first_n", "no_shuffle"}
+    if report["splits"]["val"]["frames"] > MOST_TO_VALIDATE and not chosen:
+        val["sample_n"] = MOST_TO_VALIDATE
     with without_fairchems_warnings():
         check_config(args, config)
     own = {key: config[key] for key in schema.Config.model_fields if key in config}

@@ -64,8 +64,13 @@ def export(
 
 def weights_of(model: PhysMol) -> dict[str, np.ndarray]:
     """What a `potential.network.Network` has of a model."""
-    embedding = model.energy.embedding
-    tensors = {**model.energy.state_dict(), ELECTRONEGATIVITY: embedding.electronegativity}
+    energy = model.energy
+    tensors = {
+        **{k: v for k, v in energy.state_dict().items() if not k.startswith("radial_basis")},
+        "radial_basis.mu": energy.radial_basis.mu,
+        "radial_basis.sqrt_beta": energy.radial_basis.sqrt_beta,
+        ELECTRONEGATIVITY: energy.embedding.electronegativity,
+    }
     return {key: tensor.detach().cpu().numpy() for key, tensor in tensors.items()}
 
 

@@ -23,6 +23,7 @@ from ocp_physmol.errors import UserError, blame, lacks_memory
 from ocp_physmol.run import schema
 from ocp_physmol.run.check_training import check_losses, check_metrics, check_optim, check_task
 from ocp_physmol.run.signatures import lookup, options_of
+from ocp_physmol.training.former import of_today
 from ocp_physmol.training.resolve import resolve
 from ocp_physmol.training.trainer import PhysMolTrainer
 from ocp_physmol.validation import validate
@@ -40,7 +41,7 @@ def check_config(args: argparse.Namespace, config: dict) -> dict:
     """The configuration, completed, of a run that can start; a UserError if it cannot."""
     with blame(f"config {args.config_yml}", UserError):
         setup_imports(config)
-        checkpoint = read_checkpoint(args.checkpoint) if args.checkpoint else None
+        checkpoint = of_today(read_checkpoint(args.checkpoint)) if args.checkpoint else None
         _check_sections(config)
         if (
             config.get("world_size") != args.num_nodes * args.num_gpus
@@ -55,7 +56,20 @@ def check_config(args: argparse.Namespace, config: dict) -> dict:
         if checkpoint:
             _check_not_in_the_way(args, config)
             require_same_architecture(model, config["model"], checkpoint, args.checkpoint)
+            if args.mode == "train":
+                _require_same_optimizer(config, checkpoint, args.checkpoint)
     return config
+
+
+def _require_same_optimizer(config: dict, checkpoint: dict, path: str) -> None:
+    """A training goes on with the state of its optimizer, which no other one can read."""
+    optims = checkpoint["config"]["optim"], config["optim"]
+    former, now = (optim.get("optimizer", "AdamW") for optim in optims)
+    if "optimizer" in checkpoint and former != now:
+        raise UserError(
+            f"optim.optimizer: {path} has the state of {former}, not of {now}; set it to {former}, "
+            "or begin anew with another --timestamp-id"
+        )
 
 
 def _build(model_class: type, options: dict) -> nn.Module:
@@ -125,6 +139,11 @@ def _check_normalizer(config: dict, model_class: type) -> None:
         raise UserError(
             "dataset.train.transforms.normalizer: forces are the derivative of the energy, so give "
             "both the same stdev, and forces the mean 0"
+        )
+    if config["mode"] == "train" and config["model"].get("repulsion") and scales[0] != 1:
+        raise UserError(
+            "dataset.train.transforms.normalizer: model.repulsion is in eV, so set stdev: 1 for "
+            "energy and forces, or leave out the repulsion"
         )
 
 

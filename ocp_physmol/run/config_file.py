@@ -14,7 +14,7 @@ SHIPPED = Path(__file__).parents[1] / "configs"
 
 def find_config(path: Path) -> Path:
     """The file itself, or else the shipped config of that name, as qm9/physmol.yml."""
-    if path.is_fifo() and path.parts[1] not in ("dev", "proc"):  # it may have no other end
+    if path.is_fifo() and path.parts[1:2] not in (("dev",), ("proc",)):  # it may have no other end
         raise UserError(f"{path} is a pipe; give a file")
     shipped = SHIPPED / (path.relative_to("configs") if path.parts[:1] == ("configs",) else path)
     return shipped if not path.exists() and shipped.is_file() else path

@@ -188,10 +188,11 @@ class Task(Section):
     dataset: str | None = None
     eval_relaxations: Literal[False] = False  # which fairchem's trainers do not survive
     relax_dataset: Options | None = None
-    num_relaxation_batches: Positive = 1
-    relax_cell: bool = False
-    relax_volume: bool = False
-    set_deterministic_scatter: bool = False
+    # what relaxations of ours do not have
+    num_relaxation_batches: Literal[1] = 1
+    relax_cell: Literal[False] = False
+    relax_volume: Literal[False] = False
+    set_deterministic_scatter: Literal[False] = False
 
 
 class Config(Section):

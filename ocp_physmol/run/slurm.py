@@ -13,6 +13,10 @@ from ocp_physmol.errors import UserError, blame
 from ocp_physmol.run.runner import Runner
 
 MAX_TIMEOUTS = 3  # how often a job that reaches its time limit is requeued
+_RESOURCES = {  # of which all jobs of an array have the same
+    "optim.num_workers": lambda config: config["optim"]["num_workers"],
+    "slurm": lambda config: config.get("slurm"),
+}
 
 
 def submit(args: argparse.Namespace, configs: list[dict]) -> list[Job]:
@@ -22,6 +26,12 @@ def submit(args: argparse.Namespace, configs: list[dict]) -> list[Job]:
             "there is no sbatch on this machine; submit from the cluster's login node, or leave "
             "out --submit"
         )
+    for key, value in _RESOURCES.items():
+        if any(value(config) != value(configs[0]) for config in configs):
+            raise UserError(
+                f"{key} differs between the runs of the sweep, which are one array of jobs; give "
+                "it in the config alone, or submit the runs one by one"
+            )
     executor = AutoExecutor(
         folder=args.logdir / "%j", cluster="slurm", slurm_max_num_timeout=MAX_TIMEOUTS
     )

@@ -35,6 +35,7 @@ class Budget:
 
     def __init__(self, seconds: float | None, steps: int | None) -> None:
         self.seconds, self.steps, self.used = seconds, steps, 0.0
+        self.judged = 0  # the last mark whose validation is done
 
     def share(self, step: int) -> float:
         """The share of the budget that is used after so many steps, at most 1."""
@@ -89,6 +90,13 @@ class BudgetScheduler(LRScheduler):
         if self._mark(before) < self._mark(self._share()) < self.marks:
             self.at_mark()
         self.start()
+
+    def is_at_mark(self) -> bool:
+        """Whether the validation of a mark was broken off."""
+        return self.budget.judged < self._mark(self._share()) < self.marks
+
+    def pass_mark(self) -> None:
+        self.budget.judged = self._mark(self._share())
 
     def _mark(self, share: float) -> int:
         """The number of the last mark that is reached with a share of the budget."""

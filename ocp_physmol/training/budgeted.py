@@ -25,6 +25,7 @@ class BudgetedTraining(SharedEvaluation):
 
     ema: ExponentialMovingAverage | None
     budgeted = False  # where nothing is trained
+    unfinished = False  # the step of the checkpoint that was loaded
 
     def load_extras(self) -> None:
         optim = self.config["optim"]
@@ -61,23 +62,42 @@ class BudgetedTraining(SharedEvaluation):
             if self.budgeted:
                 self.scheduler.at_mark = partial(self._judge_and_save, disable_eval_tqdm)
                 self.scheduler.start()
+            self._complete_step(disable_eval_tqdm)
             super().train(disable_eval_tqdm)
         if self.budgeted:
             used = self.scheduler.budget.used
             logging.info(f"Trained for {used:.0f} seconds, {self.step} steps.")
         # the end may lie between two validations
         self.save(checkpoint_file="checkpoint.pt", training_state=True)
-        if self.step % self.config["optim"].get("eval_every", len(self.train_loader)) != 0:
+        if not self._is_validated():
             self._judge(disable_eval_tqdm)
 
-    def _judge(self, disable_eval_tqdm: bool) -> None:
+    def _complete_step(self, disable_eval_tqdm: bool) -> None:
+        """Make up for what comes after the step in which a checkpoint was written: its validation,
+        and the scheduler's step. fairchem would go on with the next one."""
+        if not self.unfinished:
+            return
+        self.unfinished, primary = False, self.evaluation_metrics["primary_metric"]
+        metrics = self._judge(disable_eval_tqdm) if self._is_validated() else None
+        if not self.budgeted:
+            self.scheduler.step(metrics=metrics and metrics[primary]["metric"])
+        elif self.scheduler.is_at_mark():
+            self._judge_and_save(disable_eval_tqdm)
+
+    def _is_validated(self) -> bool:
+        return self.step % self.config["optim"].get("eval_every", len(self.train_loader)) == 0
+
+    def _judge(self, disable_eval_tqdm: bool) -> dict | None:
         """Validate, and keep the averaged weights if they are the best so far."""
-        if self.val_loader is not None:
-            metrics = self.validate(split="val", disable_tqdm=disable_eval_tqdm)
-            self.update_best(self.evaluation_metrics["primary_metric"], metrics, disable_eval_tqdm)
+        if self.val_loader is None:
+            return None
+        metrics = self.validate(split="val", disable_tqdm=disable_eval_tqdm)
+        self.update_best(self.evaluation_metrics["primary_metric"], metrics, disable_eval_tqdm)
+        return metrics
 
     def _judge_and_save(self, disable_eval_tqdm: bool) -> None:
         self._judge(disable_eval_tqdm)
+        self.scheduler.pass_mark()
         self.save(checkpoint_file="checkpoint.pt", training_state=True)
 
     def validate(self, *args, **kwargs):
@@ -106,7 +126,15 @@ class BudgetedTraining(SharedEvaluation):
         if inference_only:
             return
         learning_rate = self.config["optim"]["lr_initial"]
+        if schedule and not differs:
+            plateau = self.scheduler.scheduler_type == "ReduceLROnPlateau"
+            expected = self.step
+            if plateau:  # it counts validations
+                expected //= self.config["optim"].get("eval_every", len(self.train_loader))
+                expected *= self._is_validated()
+            self.unfinished = schedule["last_epoch"] < expected
         if self.budgeted:
+            self.unfinished |= self.scheduler.is_at_mark()
             self.scheduler.resume(self._budget(), self.step, learning_rate)
         elif differs:  # the optimizer's rate is what a budget has left of it
             for group in self.optimizer.param_groups:

@@ -17,7 +17,7 @@ CURE = "lower optim.lr_initial or set optim.clip_grad_norm, and go on from the l
 def require_finite_outputs(outputs: Mapping[str, torch.Tensor], batch: Batch, step: int) -> None:
     """Raise a UserError that names the structures whose outputs [N or B, ...] are not finite.
 
-    fairchem's losses take zero for what is not a number, so that a training would go on.
+    The loss would only be NaN.
     """
     finite = torch.stack([value.isfinite().all() for value in outputs.values()])
     if finite.all():  # the only transfer from the device

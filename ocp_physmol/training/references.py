@@ -11,6 +11,7 @@ from torch_geometric.data import Batch
 from ocp_physmol.model.elements import composition
 
 SAMPLE = 256  # structures; compositions of a data set are far fewer than its frames
+RARE = 8  # more structures, of an element that is in none of these
 RCOND = 1e-3  # combinations of elements that hardly occur are left alone
 
 
@@ -28,11 +29,10 @@ def subtract_untrained(trainer, predict: Callable[[Batch], dict]) -> None:
     """
     if "energy" not in trainer.output_targets:  # forces alone need no reference
         return
-    sample = torch.randperm(len(trainer.train_dataset), generator=torch.Generator().manual_seed(0))
     energies: list[torch.Tensor] = []
     compositions: list[np.ndarray] = []
     trainer.model.eval()
-    for indices in sample[:SAMPLE].split(trainer.config["optim"]["batch_size"]):
+    for indices in _sample(trainer).split(trainer.config["optim"]["batch_size"]):
         structures = [trainer.train_dataset[int(i)] for i in indices]
         compositions += map(composition, structures)
         with torch.no_grad():
@@ -46,3 +46,21 @@ def subtract_untrained(trainer, predict: Callable[[Batch], dict]) -> None:
     references = trainer.elementrefs["energy"].element_references
     references -= untrained[: len(references)].to(references)
     distutils.broadcast(references, src=0)
+
+
+def _sample(trainer) -> torch.Tensor:
+    """Indices of random structures, in which is every element that has a reference."""
+    data = trainer.train_dataset
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
+    chosen = order[:SAMPLE].tolist()
+    if "energy" in trainer.elementrefs:
+        known = trainer.elementrefs["energy"].element_references.nonzero().flatten().tolist()
+        present = np.sum([composition(data[index]) for index in chosen], axis=0).nonzero()[0]
+        lacking = dict.fromkeys(set(known) - set(present.tolist()), RARE)
+        for index in order[SAMPLE:].tolist():
+            if not lacking:
+                break
+            found = lacking.keys() & set(data[index].atomic_numbers.tolist())
+            chosen += [index] if found else []
+            lacking = {z: left - (z in found) for z, left in lacking.items() if left > (z in found)}
+    return torch.tensor(chosen)

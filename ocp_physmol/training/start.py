@@ -5,12 +5,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ocp_physmol.checkpoint import BESIDE_WEIGHTS
 from ocp_physmol.errors import UserError, blame
 from ocp_physmol.model.physmol import PhysMol
 from ocp_physmol.potential.shipped import SHIPPED, shipped_models
 from ocp_physmol.potential.weights import read
-
-OTHER = ("use_masking", "regress_forces", "otf_graph")  # options that the weights do not depend on
 
 
 def start_from(model: nn.Module, name: str, scale: float) -> None:
@@ -31,7 +30,7 @@ def start_from(model: nn.Module, name: str, scale: float) -> None:
         card, weights = read(files)
         own, theirs = model.config.model_dump(), card.model.model_dump()
         for key in own:
-            if key not in OTHER and own[key] != theirs[key]:
+            if key not in BESIDE_WEIGHTS and own[key] != theirs[key]:
                 raise UserError(
                     f"{name} has {key}: {theirs[key]}, not {own[key]}; set model.{key} to that"
                 )
@@ -40,7 +39,11 @@ def start_from(model: nn.Module, name: str, scale: float) -> None:
                 f"{name} has a repulsion in units of {card.scale} eV, and the energies here have a "
                 f"normalizer with a stdev of {scale}; set that to {card.scale}"
             )
-    state = {key: torch.from_numpy(weights[key]) for key in model.energy.state_dict()}
+    given = {key: torch.from_numpy(value) for key, value in weights.items()}
+    radial = [given[f"radial_basis.{name}"] for name in ("mu", "sqrt_beta")]
+    changes = model.energy.radial_basis.changes(*radial)
+    given |= {f"radial_basis.{name}": change for name, change in changes.items()}
+    state = {key: given[key] for key in model.energy.state_dict()}
     for key in ("readout.f_atom.weight", "readout.f_atom.bias"):
         state[key] = state[key] * (card.scale / scale)
     model.energy.load_state_dict(state)

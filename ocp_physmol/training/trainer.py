@@ -19,6 +19,7 @@ from ocp_physmol.losses.draws import structure_generators
 from ocp_physmol.losses.term import MeanOverRanks, Term, active_entries
 from ocp_physmol.model.copies import merged, renamed
 from ocp_physmol.training.budgeted import BudgetedTraining
+from ocp_physmol.training.former import of_today
 from ocp_physmol.training.numerics import (
     CURE,
     optimizer_explained,
@@ -91,6 +92,12 @@ class PhysMolTrainer(BudgetedTraining):
                 self.terms[name] = reduced
         compared = {name for name, _ in self.loss_functions}
         compared.update(*(loss.loss_fn.outputs for loss in self.terms.values()))
+        # DistributedDataParallel wants a gradient of all weights: of the classifier without masked
+        # atoms, and of an energy's offset with forces alone, it is zero
+        classifier = getattr(self._unwrapped_model, "classifier", None)
+        masked = any(loss.loss_fn.model_options.get("use_masking") for loss in self.terms.values())
+        reached = "energy" in compared and (classifier is None or masked)
+        self.unreached = [] if reached else list(self.model.parameters())
         unused = {"forces"} - compared
         self.trained_targets = {k: v for k, v in self.output_targets.items() if k not in unused}
         metrics = self.evaluation_metrics.get("metrics", {})
@@ -166,6 +173,8 @@ class PhysMolTrainer(BudgetedTraining):
             term = self.terms[name]
             coefficient = term.loss_fn.options.coefficient
             loss = loss + coefficient * term(prediction, target, batch.natoms)
+        if self.model.training:
+            loss = loss + sum(0 * parameter.sum() for parameter in self.unreached)
         if self.model.training and not torch.isfinite(loss):
             raise UserError(f"step {self.step}: the loss is {float(loss)}; {CURE}")
         return loss
@@ -232,6 +241,7 @@ class PhysMolTrainer(BudgetedTraining):
     def load_checkpoint(self, checkpoint_path, checkpoint=None, inference_only=False) -> None:
         if checkpoint is None:
             checkpoint = read_checkpoint(checkpoint_path, self.device)
+        checkpoint = of_today(checkpoint)
         self.checkpoint_path = checkpoint_path
         require_same_architecture(self.model, self.config["model"], checkpoint, checkpoint_path)
         with fits(checkpoint_path):

@@ -130,6 +130,13 @@ def test_sources_may_be_several_files_and_folders(source, tmp_path):
     assert sum(split["frames"] for split in report["splits"].values()) == 46 + 10
 
 
+def test_a_link_is_no_second_file(source, tmp_path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/1.traj").write_bytes((source / "Cu.traj").read_bytes())
+    (tmp_path / "runs/latest.traj").symlink_to("1.traj")
+    assert list(ase_files.find_files([tmp_path / "runs"])) == ["1.traj"]
+
+
 def test_constraints_and_tags(source, converted):
     for entry in entries(converted):
         on_slab = entry.natoms == 9

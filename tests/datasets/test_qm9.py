@@ -120,6 +120,15 @@ def test_excluded_molecules_stay_out(tmp_path):
     assert indices == {1, 3, 4, 5, 6, 7, 8, 9, 10, 12}
 
 
+def test_a_list_that_excludes_nothing_is_refused(tmp_path):
+    listing = tmp_path / "list.txt"
+    listing.write_text("CC=O\n")
+    with pytest.raises(UserError, match=r"list.txt lists no molecule; give uncharacterized.txt"):
+        next(qm9.read_archive(SAMPLE_ARCHIVE, listing))
+    with pytest.raises(UserError, match=r"list.txt is for the archive alone; leave it out"):
+        qm9.read(str(SAMPLE_CSV), listing)
+
+
 def test_numbers_in_the_notation_of_mathematica():
     text = "2\ngdb 1" + "\t0." * 10 + "\t-1.5" + "\t0." * 4 + "\nH\t0.\t1.*^-6\t0.\t0.\n"
     text += "H\t0.\t0.\t-7.4*^-1\t0.\n4.4*^3\t\n[H][H]\t\n"

@@ -18,3 +18,12 @@ def test_splits_get_their_share():
         assert sorted(k for part in parts.values() for k in part) == list(range(len(sids)))
     for split, share in fractions.items():
         assert len(parts[split]) == pytest.approx(share * len(sids), abs=50)
+
+
+@pytest.mark.parametrize("sizes", [[900, 50, 50], [50] * 9 + [5000], [2000, 20, 20, 20, 20]])
+def test_the_largest_system_is_trained_on(sizes):
+    """Wherever chance would put it: else most frames would only validate."""
+    sids = [system for system, size in enumerate(sizes) for _ in range(size)]
+    for seed in range(20):
+        parts = splits.deal(sids, {"train": 0.8, "val": 0.1, "test": 0.1}, seed)
+        assert len(parts["train"]) >= max(sizes) and parts["val"] and parts["test"]

@@ -157,8 +157,20 @@ def test_a_lone_atom():
     out = ConservativeModel({"name": "schnet", **MODELS["schnet"]})(atoms)
     assert out["energy"].isfinite().all() and (out["forces"][-1] == 0).all()
     painn = ConservativeModel({"name": "painn", **MODELS["painn"]})
-    with pytest.raises(UserError, match="structure 1 of a batch has no two atoms within"):
+    with pytest.raises(UserError, match="batch: structure 1 has no two atoms within"):
         painn(atoms)
+
+
+def test_what_fairchems_models_cannot_evaluate_is_named():
+    painn = ConservativeModel({"name": "painn", **MODELS["painn"]})
+    mixed = batch_of(boxed("CH4"), boxed("CH4"))
+    mixed.pbc = torch.tensor([[True, True, True], [True, True, False]])
+    with pytest.raises(UserError, match="different periodic boundaries; train on one kind"):
+        painn(mixed)
+    bare = batch_of(boxed("CH4"))
+    del bare.cell
+    with pytest.raises(UserError, match="its structures have no cell; add a large one"):
+        painn(bare)
 
 
 def test_a_model_that_cannot_leave_out_its_forces_is_refused():

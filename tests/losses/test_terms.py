@@ -4,6 +4,7 @@ import pytest
 import torch
 from ase.build import bulk, molecule
 from conftest import to_batch, to_data
+from fairchem.core.common import distutils
 from fairchem.core.common.registry import registry
 
 from ocp_physmol.losses.draws import structure_generators
@@ -65,6 +66,23 @@ def test_a_loss_without_items_is_zero_and_differentiable():
     assert float(value) == 0
 
 
+def test_what_is_no_number_is_no_loss_of_zero():
+    forces = torch.tensor([[float("nan")] * 3, [1.0, 0.0, 0.0]])
+    loss = MeanOverRanks(make("zero_force"), None)
+    assert loss(forces, torch.zeros(2, 3), torch.tensor([2])).isnan()
+
+
+def test_a_sum_is_over_all_ranks(monkeypatch):
+    """Gradients are averaged over ranks afterwards."""
+    forces = torch.tensor([[3.0, 4.0, 0.0]], requires_grad=True)
+    natoms = torch.tensor([1])
+    monkeypatch.setattr(distutils, "get_world_size", lambda: 4)
+    loss = MeanOverRanks(make("zero_force"), "sum")
+    assert float(loss(forces, torch.zeros(1, 3), natoms)) == 4 * 25
+    with torch.no_grad():
+        assert float(loss(forces, torch.zeros(1, 3), natoms)) == 25
+
+
 # ---- copies
 
 
@@ -80,6 +98,24 @@ def test_only_structures_at_equilibrium_are_displaced(name):
     batch.forces[0] = 1.0
     copy = make(name).copy(batch, structure_generators(batch, 0, 0, name))
     assert copy.chosen.tolist() == [False, True] and copy.pos.shape == (5, 3)
+
+
+def test_zero_force_is_of_free_atoms_at_equilibrium():
+    batch = labelled(molecule("H2O"), molecule("CH4"))
+    batch.forces[0] = 1.0
+    batch.fixed[4] = 1
+    forces = torch.arange(24.0).view(8, 3)
+    prediction, target = make("zero_force").compare({"forces": forces}, batch, None)
+    assert torch.equal(prediction, forces[[3, 5, 6, 7]]) and not target.any()
+
+
+def test_bound_compares_the_displaced_structures_with_themselves():
+    batch = labelled(molecule("H2O"), molecule("CH4"), molecule("NH3"))
+    batch.forces[0] = 1.0
+    copy = make("bound").copy(batch, structure_generators(batch, 0, 0, "bound"))
+    out = {"energy": torch.tensor([1.0, 2.0, 3.0]), "bound": {"energy": torch.tensor([5.0, 6.0])}}
+    own, other = make("bound").compare(out, batch, copy)
+    assert own.tolist() == [2.0, 3.0] and other.tolist() == [5.0, 6.0]
 
 
 @pytest.mark.parametrize("name", ["bound", "zero_force"])

@@ -145,3 +145,13 @@ def test_orders_follow_a_hydrogen_that_leaves():
     assert orders[0] == pytest.approx(1, abs=0.1) and orders[-1] == pytest.approx(2, abs=0.1)
     assert np.abs(np.diff(orders)).max() < 0.06
     assert orders[int((INTACT - 1) / 0.6 * 120) - 4] == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("name, elements, measured", [
+    ("C2H6", "CC", 4.5), ("C2H4", "CC", 9.6), ("C2H2", "CC", 15.8), ("CH4", "CH", 5.0),
+    ("H2O", "HO", 7.8), ("NH3", "HN", 6.5), ("H2CO", "CO", 12.3), ("N2", "NN", 22.9),
+])  # fmt: skip
+def test_force_constants_are_those_of_textbooks(name, elements, measured):
+    """In mdyn/Angstrom, of harmonic stretches."""
+    found = values(molecule(name), elements, "stiffness") / 6.2415
+    np.testing.assert_allclose(found, measured, rtol=0.25)

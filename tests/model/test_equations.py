@@ -193,7 +193,7 @@ def test_radial_basis_belongs_to_the_type_of_the_center(monkeypatch):
     monkeypatch.setattr(torch, "linspace", partial(torch.linspace, dtype=torch.float64))
     basis = RadialBasis(8, CUTOFF)
     with torch.no_grad():
-        basis.mu[6] += 0.1
+        basis.mu_change[6] += 0.1
     center, d = torch.tensor([6, 1]), torch.tensor([1.5, 1.5]).double()
     carbon, hydrogen = basis(center, d, cosine_envelope(d, CUTOFF))
     assert not torch.allclose(carbon, hydrogen)

@@ -122,6 +122,9 @@ def test_second_derivatives_are_refused(model):
     energy = model(batch, outputs=("energy",))["energy"]
     with pytest.raises(RuntimeError, match="first derivatives only"):
         torch.autograd.grad(energy.sum(), batch.pos, create_graph=True)
+    forces = model(batch)["forces"]
+    with pytest.raises(RuntimeError, match="first derivatives only"):
+        torch.autograd.grad(forces.sum(), batch.pos)
 
 
 def test_turning_a_molecule_turns_its_forces(model):

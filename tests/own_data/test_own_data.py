@@ -140,6 +140,9 @@ def test_the_config_has_the_budget_and_no_more_to_validate_than_needed(tmp_path,
     path = configuration.write_config(*given, tmp_path / "out", report)
     content = yaml.safe_load(path.read_text())
     assert content["dataset"]["val"]["sample_n"] == 1
+    given[1]["dataset"]["val"] |= {"sample_n": 2}  # the user's own number stays
+    path = configuration.write_config(*given, tmp_path / "out", report)
+    assert yaml.safe_load(path.read_text())["dataset"]["val"]["sample_n"] == 2
     optim = content["optim"]
     assert (optim["max_seconds"], optim["max_epochs"], optim["lr_initial"]) == (None, 7, 0.1)
     args, _ = flags.get_parser().parse_known_args(

@@ -149,6 +149,7 @@ VALUES = {
     "optim.optimizer_params.betas=[2, 2]": "optim: Invalid beta parameter at index 0: 2",
     "optim.scheduler=3": "optim.scheduler: torch.optim.lr_scheduler has no 3",
     "task.eval_relaxations=True": "task.eval_relaxations: True is not possible; it must be False",
+    "task.relax_cell=True": "task.relax_cell: True is not possible; it must be False",
     "task.prediction_dtype=float64": "task.prediction_dtype: 'float64' is not possible; it must "
     "be",
     "task.relaxation_steps=-1": "task.relaxation_steps: -1 is not possible; it must be greater "

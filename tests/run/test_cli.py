@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import lmdb
 import pytest
@@ -9,8 +10,10 @@ import torch
 from conftest import REPOSITORY, run_main, small_run
 
 from ocp_physmol.datasets.lmdb_writer import write_lmdb
+from ocp_physmol.errors import UserError
 from ocp_physmol.relaxation.predictor import open_labelled
 from ocp_physmol.run import cli
+from ocp_physmol.run.config_file import find_config
 from ocp_physmol.run.runner import Runner
 
 CONFIG = "configs/qm9/quickstart.yml"
@@ -143,6 +146,20 @@ def test_checkpoint_of_the_same_shapes_with_another_meaning(fails, trained):
     checkpoint = trained / "checkpoints/run/checkpoint.pt"
     error = fails("--checkpoint", checkpoint, "--model.num_heads=4")
     assert "was trained with model.num_heads 8, not 4" in error
+
+
+def test_checkpoint_of_another_optimizer(fails, trained):
+    checkpoint = trained / "checkpoints/run/checkpoint.pt"
+    error = fails("--checkpoint", checkpoint, "--optim.optimizer=SGD")
+    assert f"optim.optimizer: {checkpoint} has the state of AdamW, not of SGD; set it to" in error
+
+
+def test_a_pipe_is_no_config(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    for path in (Path("pipe"), tmp_path / "pipe"):
+        with pytest.raises(UserError, match="pipe is a pipe; give a file"):
+            find_config(path)
 
 
 def damaged(folder, target, change):

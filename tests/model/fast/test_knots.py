@@ -71,7 +71,7 @@ def test_weights_sum_to_one_and_stay_on_the_table(basis):
 def test_twice_continuously_differentiable(basis):
     """Value, slope and curvature agree on both sides of a knot."""
     filters = network(basis.num_rbf)
-    knot = 50 * CUTOFF / (CUTOFF * basis.num_rbf)
+    knot = 60 * Grid(basis, torch.tensor([6, 8])).spacing
 
     def derivatives(d):
         batch = to_batch(carbon_monoxide(d))
