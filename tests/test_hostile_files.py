@@ -6,6 +6,7 @@ import pickle
 import re
 import shutil
 import tarfile
+from contextlib import suppress
 
 import lmdb
 import numpy as np
@@ -18,6 +19,7 @@ from fairchem.core import OCPCalculator
 from fairchem.core.datasets import LmdbDataset
 from fairchem.core.modules.evaluator import Evaluator
 
+from ocp_physmol.data_only import loads
 from ocp_physmol.datasets import oc20
 from ocp_physmol.datasets.lmdb_dataset import PhysMolLmdbDataset
 from ocp_physmol.errors import UserError
@@ -107,6 +109,16 @@ def test_metadata_path_and_linear_reference(data, marker, arrays):
         PhysMolLmdbDataset(named)._metadata  # noqa: B018
     with pytest.raises((UserError, ValueError), match="Object arrays cannot be loaded"):
         PhysMolLmdbDataset({"src": str(data / "train"), "lin_ref": str(arrays)})
+
+
+def test_an_entry_that_changes_what_it_is_given():
+    """A pickle can set attributes of a function, and so the defaults of all later calls."""
+    rebuild = b"ctorch._utils\n_rebuild_tensor_v2\n"
+    defaults = b"(N(dX\x0c\x00\x00\x00__defaults__(}X\x03\x00\x00\x00neg\x88stsbtb"
+    before = torch._utils._rebuild_tensor_v2.__defaults__
+    with suppress(pickle.UnpicklingError):
+        loads(b"\x80\x02" + rebuild + defaults + b"K\x01.")
+    assert torch._utils._rebuild_tensor_v2.__defaults__ == before
 
 
 # ---- models

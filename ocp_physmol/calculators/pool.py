@@ -86,9 +86,8 @@ class Worker:
     def require_started(self) -> None:
         """Wait until the calculator is loaded; a UserError says why it is not."""
         if problem := self._talk(self.connection.recv):
-            cure = (
-                f"pip install {self.source.needs}" if self.source.needs else "install its package"
-            )
+            cure = "correct the name" if "AttributeError" in problem else "install its package"
+            cure = f"pip install {self.source.needs}" if self.source.needs else cure
             raise UserError(f"{self.source.place} cannot be loaded ({problem}); {cure}")
 
     def send(self, structure: dict) -> None:
@@ -167,6 +166,10 @@ class CalculatorPool:
         finally:
             if not finished:  # answers on their way are nobody's, and a dead process answers none
                 self.close()
+
+    def require_loadable(self) -> None:
+        """Start a process; a UserError if the calculator cannot be loaded."""
+        self._start(1)
 
     def _next(self, asked: deque, before: dict[bytes, Answer]) -> Answer:
         key, worker = asked.popleft()

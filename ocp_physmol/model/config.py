@@ -31,7 +31,8 @@ class PhysMolConfig(Section, validate_default=True, title="model"):
         "multiple of num_heads (0: none, as in the paper)",
     )  # fmt: skip
     num_rbf: int = Field(32, ge=1, description="radial basis functions n_b")
-    cutoff: float = Field(5.0, gt=0, le=100, description="tau of Eq. 3, Angstrom")
+    # exp of it is squared in single precision
+    cutoff: float = Field(5.0, gt=0, le=40, description="tau of Eq. 3, Angstrom")
     readout: Literal["atom", "bonds", "cls", "physics"] = Field(
         "physics",
         description="how energies are read: sum of atoms, [CLS], or Eq. 6; bonds: Eq. 6 over "

@@ -9,7 +9,7 @@ the sum of all energies. With one K for the batch and s_b = 1 / (K - dL/dE_b), b
     K sum_b dE_b/dtheta (x) - sum_b (K - dL/dE_b) dE_b/dtheta (x + s_b v).
 
 The step s is the longest at which the curvature along it costs no more than rounding does: in
-single precision, both some 1e-3 of the gradient.
+single precision, both some 1e-3 of the gradient (1e-2 a hundred Angstrom from the origin).
 """
 
 from collections.abc import Sequence

@@ -75,4 +75,7 @@ def open_methods(names: Sequence[str], models: Sequence[Path]) -> dict[str, Meth
             raise UserError(f"--method '{name}' is unknown; {cure}")
         is_own = name in SHIPPED
         found[name] = PhysMolCalculator(prior=SHIPPED[name]) if is_own else OtherMethod(name)
+    for method in found.values():  # before the first of them has begun
+        if isinstance(method, OtherMethod):
+            method.pool.require_loadable()
     return found

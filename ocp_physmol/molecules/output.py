@@ -93,8 +93,16 @@ def _write(path: Path, ends: Own, form: str) -> None:
                 molecule = Chem.Mol(structure.bonds)
                 molecule.GetConformer().SetPositions(atoms.positions)
                 molecule.SetProp("energy_eV", f"{atoms.get_potential_energy():.6f}")
+                for key in ("method", "converged"):
+                    molecule.SetProp(key, str(atoms.info[key]))
                 writer.write(molecule)
         return
     for structure, atoms in ends:
         atoms.info.setdefault("name", structure.name)
-    ase.io.write(path, [atoms for _, atoms in ends], format=form)
+    images = [atoms for _, atoms in ends]
+    if form == "extxyz" and all(atoms.constraints for atoms in images):  # which atoms are held
+        others = [key for key in images[0].arrays if key not in ("numbers", "positions")]
+        columns = ["symbols", "positions", *others, "forces", "move_mask"]
+        ase.io.write(path, images, format=form, columns=columns)
+        return
+    ase.io.write(path, images, format=form)

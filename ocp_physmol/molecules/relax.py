@@ -6,6 +6,7 @@ import click
 import numpy as np
 from ase import Atoms
 from ase.build import minimize_rotation_and_translation
+from rdkit.Chem import Descriptors
 from tabulate import tabulate
 
 from ocp_physmol.calculators.pool import Refusal
@@ -39,22 +40,25 @@ def command(**given) -> None:
     fairchem.
     """
     request = Request(**given)
-    structures, opened = request.opened()
+    structures, unfit, opened = request.opened()
+    refusals = [(structure, Refusal(problem)) for structure, problem in unfit]
     outputs = {name: Output(request.folder(name), structures) for name in opened}
-    refused = False
+    refused = bool(unfit)
     for name, method in opened.items():
         begins = [structure.atoms for structure in structures]
         title, found = f"Relaxing with {name}", {}
         try:
             for place, end in relaxations(method, begins, request.fmax, request.steps, title):
                 found[place] = end
+                if isinstance(end, End):
+                    end.atoms.info |= {"method": name, "converged": end.converged}
         finally:  # what has ended stays, if the rest is interrupted
             ended = [(structures[place], found[place]) for place in sorted(found)]
             if ended:
                 written = outputs[name].write(
                     [(s, e.atoms) for s, e in ended if isinstance(e, End)]
                 )
-                click.echo(f"\n{name}\n\n{table(ended, method)}\n")
+                click.echo(f"\n{name}\n\n{table([*ended, *refusals], method)}\n")
                 for path in written:
                     click.echo(f"Written: {path}")
         refused = refused or any(isinstance(end, Refusal) for end in found.values())
@@ -85,7 +89,7 @@ def _row(structure: Structure, end: End | Refusal, method: Method) -> list:
         end.largest_force,
         end.steps,
         moved_by(structure.atoms, end.atoms),
-        "; ".join(remarks(structure.atoms, end, method)),
+        "; ".join(remarks(structure, end, method)),
     ]
 
 
@@ -98,16 +102,24 @@ def moved_by(before: Atoms, after: Atoms) -> float:
     return float(np.sqrt(((placed.positions - before.positions) ** 2).sum(1).mean()))
 
 
-def remarks(before: Atoms, end: End, method: Method) -> list[str]:
+def remarks(structure: Structure, end: End, method: Method) -> list[str]:
     """What to know before the end of a relaxation is used."""
+    before = structure.atoms
     found = [] if end.converged else [f"not converged: {end.largest_force:.3f} eV/Å are left"]
     if not before.pbc.any():
-        if before.numbers.sum() % 2:
-            found.append("a radical")
+        found += unpaired(structure)
         old, new = (bonds(a.numbers, a.positions) for a in (before, end.atoms))
         names = ((old - new, "broken"), (new - old, "formed"))
         found += [f"{_named(before, pairs)} {what}" for pairs, what in names if pairs]
     return found + method.doubts(end.atoms, end.results)
+
+
+def unpaired(structure: Structure) -> list[str]:
+    """That a molecule is no closed shell, which all methods take it for."""
+    if structure.atoms.numbers.sum() % 2:
+        return ["an odd number of electrons: a radical, or an ion whose charge the file lacks"]
+    count = Descriptors.NumRadicalElectrons(structure.bonds) if structure.bonds else 0
+    return [f"its {count} unpaired electrons are taken for paired ones"] if count else []
 
 
 def _named(atoms: Atoms, pairs: set[tuple[int, int]]) -> str:

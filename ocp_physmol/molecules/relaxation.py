@@ -16,6 +16,18 @@ from ocp_physmol.potential.calculator import largest
 MAXSTEP = 0.1  # Angstrom, which no atom goes beyond in a step
 
 
+class Descent(LBFGS):
+    """ASE's L-BFGS, which forgets steps along which the curvature was negative: they would lead it
+    uphill."""
+
+    def update(self, pos, forces, r0, f0) -> None:
+        super().update(pos, forces, r0, f0)
+        if self.s and self.s[-1] @ self.y[-1] <= 0:
+            for remembered in (self.s, self.y, self.rho):
+                remembered.pop()
+        self.iteration = len(self.s)
+
+
 class End(NamedTuple):
     """Where a relaxation ended."""
 
@@ -49,7 +61,7 @@ def relaxations(
     """
     images = {k: atoms.copy() for k, atoms in enumerate(structures)}
     moving = {
-        k: LBFGS(atoms, maxstep=MAXSTEP, logfile=None)  # type: ignore[arg-type]
+        k: Descent(atoms, maxstep=MAXSTEP, logfile=None)  # type: ignore[arg-type]
         for k, atoms in images.items()
     }
     with tqdm(total=len(structures), desc=title, unit=" structures", disable=title is None) as bar:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import click
 
+from ocp_physmol.errors import UserError
 from ocp_physmol.molecules.methods import METHODS, MODELS, Method, open_methods
 from ocp_physmol.molecules.structures import Structure, read
 from ocp_physmol.option_types import COUNT, PATH, POSITIVE
@@ -26,9 +27,12 @@ class Request(NamedTuple):
         several = len(set(self.methods)) > 1
         return self.output / method.replace(":", "-") if several else self.output
 
-    def opened(self) -> tuple[list[Structure], dict[str, Method]]:
-        """The structures, and the methods by name; a UserError for what cannot be opened."""
-        return read(self.files, self.smiles), open_methods(self.methods, self.models)
+    def opened(
+        self,
+    ) -> tuple[list[Structure], list[tuple[Structure, UserError]], dict[str, Method]]:
+        """Structures, those that are unfit, and methods by name; a UserError for what cannot be
+        opened."""
+        return *read(self.files, self.smiles), open_methods(self.methods, self.models)
 
 
 def request_options(fmax: float, steps: int, output: str) -> list[click.Parameter]:

@@ -3,24 +3,30 @@
 import bz2
 import gzip
 import lzma
+import re
 import zlib
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
 import ase.io
 from ase import Atoms
+from ase.io.formats import UnknownFileTypeError
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdDistGeom
 
 from ocp_physmol.errors import UserError, blame
+from ocp_physmol.geometry import is_neutral, stated_charges
 
 SDF = (".sdf", ".mol")  # read by RDKit, which keeps their bonds
 PACKED: dict[str, Callable] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 DAMAGE = (OSError, EOFError, lzma.LZMAError, zlib.error)  # of packed files
-CHARGES = ("charge", "total_charge")  # in the comments of extended XYZ
+# what the comment of an XYZ file says of a charge: its name and value, or charge and multiplicity
+STATED = re.compile(r"charge['\"]?\s*[:=]\s*([+-]?[\d.]+)|^\s*([+-]?\d+)\s+\d+\s*$", re.IGNORECASE)
 APART = 3.0  # Angstrom, between molecules of one SMILES
+ATTEMPTS = 50  # to embed a molecule with all that RDKit knows
 SEED = 0  # of the embedding: the same molecule begins at the same place
 LONGEST = 60  # characters of SMILES in a name
 
@@ -35,27 +41,41 @@ class Structure(NamedTuple):
     bonds: Chem.Mol | None  # what RDKit knows of it
 
 
-def read(files: Sequence[Path], smiles: Sequence[str]) -> list[Structure]:
-    """All structures of files, and those that RDKit embeds for SMILES.
+def read(
+    files: Sequence[Path], smiles: Sequence[str]
+) -> tuple[list[Structure], list[tuple[Structure, UserError]]]:
+    """All structures of files, and those that RDKit embeds for SMILES; and those that are unfit.
+
+    What has a charge is unfit, or atoms of no element, or no place that RDKit finds; of these the
+    atoms are left out.
 
     Raises:
-        UserError: for files that cannot be read or hold nothing, SMILES that are none, and
-            molecules with a charge.
+        UserError: for files that cannot be read or hold nothing, SMILES that are none, and where no
+            structure is fit.
     """
-    labels = _unique([*map(_stem, files), *map(_as_name, smiles)])
-    found: list[Structure] = []
+    labels = _unique([*map(_stem, files), *map(_of_text, smiles)])
+    found: list[tuple[Structure, UserError | None]] = []
+
+    def add(name: str, image: Image | UserError, label: str, file: Path | None) -> None:
+        problem = image if isinstance(image, UserError) else None
+        atoms, bonds = (Atoms(), None) if isinstance(image, UserError) else image
+        found.append((Structure(name, atoms, label, file, bonds), problem))
+
     for file, label in zip(files, labels):
         images = _of_sdf(file) if is_sdf(file) else _of_ase(file)
-        for k, (atoms, bonds) in enumerate(images):
-            name = label if len(images) == 1 else f"{label}-{k}"
-            found.append(Structure(name, atoms, label, file, bonds))
+        for k, image in enumerate(images):
+            title = "" if isinstance(image, UserError) else _title(image[1])
+            add(label if len(images) == 1 else title or f"{label}-{k}", image, label, file)
     for text, label in zip(smiles, labels[len(files) :]):
-        atoms, bonds = _of_smiles(text)
-        found.append(Structure(label, atoms, label, None, bonds))
+        add(label, _of_smiles(text), label, None)
     if not found:
         raise UserError("there is nothing to do; give files of molecules, or --smiles")
-    names = _unique([structure.name for structure in found])
-    return [structure._replace(name=name) for structure, name in zip(found, names)]
+    names = _unique([structure.name for structure, _ in found])
+    named = [(s._replace(name=name), problem) for (s, problem), name in zip(found, names)]
+    unfit = [(structure, problem) for structure, problem in named if problem is not None]
+    if len(unfit) == len(named):
+        raise unfit[0][1]
+    return [structure for structure, problem in named if problem is None], unfit
 
 
 def is_sdf(file: Path) -> bool:
@@ -71,8 +91,21 @@ def _stem(file: Path) -> str:
     return unpacked(file).stem
 
 
-def _as_name(smiles: str) -> str:
-    return "".join(c if c.isalnum() or c in "-+()=" else "_" for c in smiles)[:LONGEST]
+def _as_name(text: str) -> str:
+    return "".join(c if c.isalnum() or c in "-+()=" else "_" for c in text)[:LONGEST]
+
+
+def _of_text(smiles: str) -> str:
+    """A name of a file that other SMILES do not have."""
+    name = _as_name(smiles)
+    return name if name == smiles else f"{name}-{sha256(smiles.encode()).hexdigest()[:4]}"
+
+
+def _title(bonds: Chem.Mol | None) -> str:
+    """Of a record of SDF."""
+    if bonds is None or not bonds.HasProp("_Name"):
+        return ""
+    return _as_name(bonds.GetProp("_Name").strip())
 
 
 def _unique(names: Sequence[str]) -> list[str]:
@@ -90,19 +123,37 @@ def _unique(names: Sequence[str]) -> list[str]:
 Image = tuple[Atoms, Chem.Mol | None]
 
 
-def _of_ase(file: Path) -> list[Image]:
+def _of_ase(file: Path) -> list[Image | UserError]:
     _require(file)
     with blame(f"{file} cannot be read", Exception):  # each format has errors of its own
-        images = ase.io.read(file, index=":", do_not_split_by_at_sign=True)
+        try:
+            images = ase.io.read(file, index=":", do_not_split_by_at_sign=True)
+        except UnknownFileTypeError as e:
+            cure = "convert it to XYZ or SDF, or give SMILES with --smiles"
+            raise ValueError(f"ASE knows no such format; {cure}") from e
+        except KeyError as e:
+            raise ValueError(f"{e} is no symbol of an element; isotopes are for SDF") from e
     if not images or not all(len(atoms) for atoms in images):
         raise UserError(f"{file} holds a structure without atoms; correct it")
+    found: list[Image | UserError] = []
     for k, atoms in enumerate(images):
-        charges = [atoms.get_initial_charges().sum(), *(atoms.info.get(key, 0) for key in CHARGES)]
-        _require_neutral(charges, _place(file, k, len(images)))
-    return [(atoms, None) for atoms in images]
+        charges = [*stated_charges(atoms), *(_in_comment(file) if k == 0 else [])]
+        problem = _charged(charges, _place(file, k, len(images)))
+        found.append(problem or (atoms, None))
+    return found
 
 
-def _of_sdf(file: Path) -> list[Image]:
+def _in_comment(file: Path) -> list[str]:
+    """The charge in the comment of an XYZ file, as several programs write it."""
+    if unpacked(file).suffix.lower() not in (".xyz", ".extxyz"):
+        return []
+    with PACKED.get(file.suffix, open)(file, "rt", errors="replace") as content:
+        content.readline()
+        found = STATED.search(content.readline().rstrip("\n"))
+    return [found[1] or found[2]] if found else []
+
+
+def _of_sdf(file: Path) -> list[Image | UserError]:
     _require(file)
     opened = PACKED.get(file.suffix, open)
     problem = blame(f"{file} cannot be read", *DAMAGE)
@@ -112,19 +163,18 @@ def _of_sdf(file: Path) -> list[Image]:
         molecules = list(Chem.ForwardSDMolSupplier(content, removeHs=False))
     if not molecules:
         raise UserError(f"{file} holds no molecule; correct it")
-    places = [_place(file, k, len(molecules)) for k in range(len(molecules))]
-    for place, molecule in zip(places, molecules):
-        if molecule is None or not molecule.GetNumAtoms():
-            raise UserError(f"{place} is no molecule that RDKit can read; correct it")
-    return [_image(molecule, place) for place, molecule in zip(places, molecules)]
+    return [_image(m, _place(file, k, len(molecules))) for k, m in enumerate(molecules)]
 
 
-def _of_smiles(text: str) -> Image:
+def _of_smiles(text: str) -> Image | UserError:
     with rdBase.BlockLogs():
         molecule = Chem.MolFromSmiles(text)
     if molecule is None or not molecule.GetNumAtoms():
         raise UserError(f"--smiles '{text}' is no molecule for RDKit; correct it")
-    return _image(molecule, f"--smiles '{text}'")
+    image = _image(molecule, f"--smiles '{text}'")
+    if not isinstance(image, UserError):
+        image[0].info["smiles"] = text
+    return image
 
 
 def _place(file: Path, number: int, count: int) -> str:
@@ -139,28 +189,29 @@ def _require(file: Path) -> None:
         raise UserError(f"{file} does not exist; correct the path")
 
 
-def _require_neutral(charges: Sequence, where: str) -> None:
+def _charged(charges: Sequence, where: str) -> UserError | None:
+    """What is wrong with a charge; None without one."""
     for charge in charges:
-        with blame(f"{where} has the charge {charge!r}, which is no number", ValueError, TypeError):
-            number = float(charge)
-        if not abs(number) < 0.5:  # NaN, too
-            raise UserError(
-                f"{where} has the charge {number:+.3g}; give neutral molecules, for it would be "
-                "ignored"
-            )
+        if not is_neutral(charge):
+            cure = "give neutral molecules, for it would be ignored"
+            return UserError(f"{where} has the charge {charge}; {cure}")
+    return None
 
 
-def _image(molecule: Chem.Mol, where: str) -> Image:
+def _image(molecule: Chem.Mol | None, where: str) -> Image | UserError:
     """With its hydrogens. Positions that it lacks, as in a drawing, are those of RDKit's distance
-    geometry."""
+    geometry. Or what is wrong with a molecule."""
+    if molecule is None or not molecule.GetNumAtoms():
+        return UserError(f"{where} is no molecule that RDKit can read; correct it")
     if any(atom.GetAtomicNum() == 0 for atom in molecule.GetAtoms()):
-        raise UserError(f"{where} has atoms of no element; give them all")
-    _require_neutral([Chem.GetFormalCharge(molecule)], where)
+        return UserError(f"{where} has atoms of no element; give them all")
+    if problem := _charged([Chem.GetFormalCharge(molecule)], where):
+        return problem
     with rdBase.BlockLogs():
         whole = Chem.AddHs(molecule, addCoords=True)
         if _is_drawn(molecule, whole.GetNumAtoms() - molecule.GetNumAtoms()):
-            if rdDistGeom.EmbedMolecule(whole, randomSeed=SEED) != 0:
-                raise UserError(f"RDKit finds no positions for {where}; give them in a file")
+            if not _is_embedded(whole):
+                return UserError(f"RDKit finds no positions for {where}; give them in a file")
             _move_apart(whole)
     atoms = Atoms(
         [atom.GetAtomicNum() for atom in whole.GetAtoms()], whole.GetConformer().GetPositions()
@@ -168,6 +219,14 @@ def _image(molecule: Chem.Mol, where: str) -> Image:
     if any(atom.GetIsotope() for atom in whole.GetAtoms()):
         atoms.set_masses([_mass(atom) for atom in whole.GetAtoms()])
     return atoms, whole
+
+
+def _is_embedded(whole: Chem.Mol) -> bool:
+    """Give a molecule positions, of cages without RDKit's knowledge of torsions and rings."""
+    anywhere = {"useRandomCoords": True, "useBasicKnowledge": False}
+    free = {**anywhere, "useExpTorsionAnglePrefs": False}
+    attempts = ({"maxAttempts": ATTEMPTS}, free)
+    return any(rdDistGeom.EmbedMolecule(whole, randomSeed=SEED, **how) == 0 for how in attempts)
 
 
 def _is_drawn(molecule: Chem.Mol, lacking: int) -> bool:

@@ -9,6 +9,7 @@ import click
 import numpy as np
 from ase import Atoms, units
 from tabulate import tabulate
+from tqdm import tqdm
 
 from ocp_physmol.calculators.pool import Refusal
 from ocp_physmol.errors import EXIT_STATUS, UserError
@@ -54,7 +55,7 @@ def command(**given) -> None:
     ocp-physmol vibrations --smiles CCO --method physmol-gfn2 --method gfn2
     """
     request = Request(**given)
-    structures, opened = request.opened()
+    structures, unfit, opened = request.opened()
     for structure in structures:
         if structure.atoms.pbc.any() or structure.atoms.constraints:
             raise UserError(
@@ -66,30 +67,47 @@ def command(**given) -> None:
         require_room(folder, paths, structures)
     rows: list[list] = []
     spectra: dict[str, dict[str, np.ndarray]] = {}
-    failed = 0
+    failed = len(unfit)
     for name, method in opened.items():
         begins = [structure.atoms for structure in structures]
-        ends = relax(method, begins, request.fmax, request.steps, f"Relaxing with {name}")
-        for structure, end in zip(structures, ends):
-            found = end if isinstance(end, Refusal) else vibrations(method, end.atoms)
-            if isinstance(end, Refusal) or isinstance(found, Refusal):
-                rows.append([structure.name, name, None, None, None, f"refused: {found}"])
-                failed += 1
-                continue
-            place = request.folder(name) / structure.name
-            _write(place, end, found)
-            spectra.setdefault(structure.name, {})[name] = found.frequencies
-            known = remarks(structure.atoms, end, method)
-            rows.append([structure.name, name, *_summary(found), "; ".join(known)])
+        title = f"Relaxing with {name}"
+        ends = relax(method, begins, request.fmax, request.steps, title)
+        pairs = tqdm(zip(structures, ends), "Vibrations", len(structures), unit=" structures")
+        try:
+            for structure, end in pairs:
+                found = end if isinstance(end, Refusal) else vibrations(method, end.atoms)
+                if isinstance(end, Refusal) or isinstance(found, Refusal):
+                    rows.append([structure.name, name, None, None, None, f"refused: {found}"])
+                    failed += 1
+                    continue
+                end.atoms.info |= {"method": name, "converged": end.converged}
+                _write(request.folder(name) / structure.name, end, found)
+                spectra.setdefault(structure.name, {})[name] = found.frequencies
+                known = [*remarks(structure, end, method), *_saddle(found)]
+                rows.append([structure.name, name, *_summary(found), "; ".join(known)])
+        except BaseException:  # what has ended stays, if the rest is interrupted
+            _report(rows, spectra, request.output)
+            raise
+    rows += [[s.name, "", None, None, None, f"refused: {problem}"] for s, problem in unfit]
+    _report(rows, spectra, request.output)
+    if failed:
+        raise SystemExit(EXIT_STATUS)
+
+
+def _report(rows: list[list], spectra: dict[str, dict[str, np.ndarray]], output: Path) -> None:
+    """Draw the spectra, and print the table."""
     for molecule, by_method in spectra.items():
-        spectrum_figure(request.output / f"{molecule}.png", molecule, by_method)
+        spectrum_figure(output / f"{molecule}.png", molecule, by_method)
     headers = ("", "method", "zero-point (eV)", "lowest (1/cm)", "imaginary", "remarks")
     formats = ("", "", ".4f", ".0f", "", "")
     click.echo("\n" + tabulate(rows, headers, floatfmt=formats, disable_numparse=[0, 1, 5]))
     if spectra:
-        click.echo(f"\nWritten: frequencies, spectra and films in {request.output}")
-    if failed:
-        raise SystemExit(EXIT_STATUS)
+        click.echo(f"\nWritten: frequencies, spectra and films in {output}")
+
+
+def _saddle(found: Vibrations) -> list[str]:
+    falling = (found.frequencies < 0).any()
+    return ["a saddle point, no minimum: relax a frame of its film"] if falling else []
 
 
 def vibrations(method: Method, atoms: Atoms) -> Vibrations | Refusal:
@@ -128,6 +146,8 @@ def _write(place: Path, end: End, found: Vibrations) -> None:
     write_json(
         place.with_name(f"{place.name}.json"),
         {
+            "method": end.atoms.info["method"],
+            "converged": end.converged,
             "energy_ev": end.results["energy"],
             "largest_force_ev_per_a": end.largest_force,
             "zero_point_energy_ev": found.zero_point_energy,

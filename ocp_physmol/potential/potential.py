@@ -8,6 +8,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers
 
+from ocp_physmol.geometry import is_neutral, stated_charges
 from ocp_physmol.potential.edges import MeasuredEdges, Pairs, find_pairs, join, periodic
 from ocp_physmol.potential.network import Network
 from ocp_physmol.potential.repulsion import repulsion
@@ -78,6 +79,8 @@ class Potential:
             return f"it has {', '.join(unknown)}; the model knows {', '.join(self.elements)} alone"
         if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
             return "its positions or its cell are not finite"
+        if charged := [charge for charge in stated_charges(atoms) if not is_neutral(charge)]:
+            return f"it has the charge {charged[0]}, which no model here knows of"
         periods = atoms.cell.array[periodic(atoms)]
         if len(periods) and np.linalg.matrix_rank(periods) < len(periods):
             return "its cell is flat"

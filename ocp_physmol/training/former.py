@@ -13,7 +13,9 @@ def of_today(checkpoint: dict) -> dict:
     state, average = checkpoint["state_dict"], checkpoint.get("ema")
     if not any(name.endswith("radial_basis.mu") for name in state):
         return checkpoint
-    cutoff = checkpoint["config"]["model"].get("cutoff", PhysMolConfig().cutoff)
+    cutoff = checkpoint["config"]["model"].get(
+        "cutoff", PhysMolConfig.model_fields["cutoff"].default
+    )
     shadows = list(average["shadow_params"]) if average else []
     today = {}
     for place, (name, tensor) in enumerate(state.items()):

@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from ocp_physmol.model.copies import Copy
 from ocp_physmol.model.energy import of_layer
+from ocp_physmol.model.graph import find_neighbors, measure
 
 CUTOFF = 4.0  # of small_model
 
@@ -200,6 +201,18 @@ def test_autocast_leaves_the_digits_of_an_energy():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         energies = of_layer(layer, x.bfloat16())
     assert torch.equal(energies, layer(x.bfloat16().float())[:, 0])
+
+
+def test_autocast_leaves_the_neighbours(structures):
+    batch = to_batch(*structures).apply(lambda t: t.float() if t.is_floating_point() else t)
+
+    def found():
+        near = find_neighbors(batch.pos, batch.natoms, 4.0, batch.cell, batch.pbc)
+        return measure(batch.pos, near, 4.0)
+
+    exact = found()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert all(torch.equal(*pair) for pair in zip(found(), exact))
 
 
 def test_autocast_loses_little(variant, structures):

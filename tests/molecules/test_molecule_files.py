@@ -7,23 +7,32 @@ import numpy as np
 import pytest
 from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
 from rdkit import Chem
 from rdkit.Chem import rdDepictor
 
 from ocp_physmol.errors import UserError
 from ocp_physmol.geometry import bonds
+from ocp_physmol.molecules import structures
 from ocp_physmol.molecules.output import Output
-from ocp_physmol.molecules.structures import read
 
 ETHANOL = [molecule("CH3CH2OH"), molecule("CH3CH2OH")]
 
 
-def ended(structures, energy=-1.5):
+def read(files, smiles):
+    """Of what is fit as a whole."""
+    found, unfit = structures.read(files, smiles)
+    assert not unfit
+    return found
+
+
+def ended(relaxed, energy=-1.5):
     """Structures where a relaxation has left them."""
-    for structure in structures:
+    for structure in relaxed:
         forces = np.full((len(structure.atoms), 3), 0.25)
         structure.atoms.calc = SinglePointCalculator(structure.atoms, energy=energy, forces=forces)
-    return [(structure, structure.atoms) for structure in structures]
+        structure.atoms.info |= {"method": "mmff94", "converged": True}
+    return [(structure, structure.atoms) for structure in relaxed]
 
 
 def sdf(path, positions=True):
@@ -62,6 +71,7 @@ def test_sdf_keeps_its_bonds_and_gets_its_hydrogens(tmp_path):
     (path,) = Output(tmp_path / "out", [ethanol]).write(ended([ethanol]))
     (after,) = Chem.SDMolSupplier(str(path), removeHs=False)
     assert after.GetNumBonds() == 8 and after.GetProp("energy_eV") == "-1.500000"
+    assert after.GetProp("method") == "mmff94" and after.GetProp("converged") == "True"
     np.testing.assert_allclose(after.GetConformer().GetPositions()[1], [2.5, 1, 1], atol=1e-3)
 
 
@@ -108,17 +118,68 @@ def test_charges_are_not_ignored(text, tmp_path):
     ion = molecule("CH4")
     ion.set_initial_charges([1.0, 0, 0, 0, 0])
     ase.io.write(tmp_path / "ion.traj", ion)
-    with pytest.raises(UserError, match=r"ion.traj has the charge \+1"):
+    with pytest.raises(UserError, match=r"ion.traj has the charge 1"):
         read([tmp_path / "ion.traj"], [])
     for given, reason in (
-        ("charge=2", r"charge \+2"),
+        ("charge=2", "charge 2"),
         ("charge=nan", "nan"),
-        ("charge=x", "no number"),
+        ("charge=x", "charge x"),
+        ("Charge=1", "charge 1"),
+        ("net_charge=-1", "charge -1"),
+        ("-1 2", "charge -1"),
+        ("charge: 1 mult: 1", "charge 1"),
     ):
         (tmp_path / "ion.xyz").write_text(f"1\n{given}\nHe 0 0 0\n")
         with pytest.raises(UserError, match=f"ion.xyz has the .*{reason}"):
             read([tmp_path / "ion.xyz"], [])
+    for given in ("0 1", "charge=0", "frame 1 2", "1.5 2.5", ""):
+        (tmp_path / "neutral.xyz").write_text(f"1\n{given}\nHe 0 0 0\n")
+        assert len(read([tmp_path / "neutral.xyz"], [])) == 1
     assert read([], ["C[N+](=O)[O-]"])[0].atoms.get_chemical_formula() == "CH3NO2"
+
+
+def test_what_is_unfit_does_not_end_the_rest(tmp_path):
+    """Of a library: each record that is left out is named, and why."""
+    with Chem.SDWriter(str(tmp_path / "library.sdf")) as writer:
+        for title, smiles in (("ethanol", "CCO"), ("an ion", "C[NH3+]"), ("", "CC")):
+            molecule_ = Chem.MolFromSmiles(smiles)
+            molecule_.SetProp("_Name", title)
+            writer.write(molecule_)
+    found, unfit = structures.read([tmp_path / "library.sdf"], ["[Cl-]", "O"])
+    assert [s.name for s in found] == ["ethanol", "library-2", "O"]
+    assert [s.name for s, _ in unfit] == ["library-1", structures._of_text("[Cl-]")]
+    assert "structure 1 (from 0 on), has the charge 1;" in str(unfit[0][1])
+    with pytest.raises(UserError, match="has the charge -1"):
+        structures.read([], ["[Cl-]"])
+
+
+def test_cages_are_placed():
+    """[2.2]paracyclophane, for which RDKit's knowledge of torsions finds no place."""
+    (cage,) = read([], ["C1Cc2ccc(cc2)CCc2ccc1cc2"])
+    distances = cage.atoms.get_all_distances()[np.triu_indices(32, k=1)]
+    assert distances.min() > 0.8 and len(bonds(cage.atoms.numbers, cage.atoms.positions)) > 30
+
+
+def test_held_atoms_stay_held(tmp_path):
+    atoms = molecule("CH3CH2OH")
+    atoms.set_constraint(FixAtoms([0, 1]))
+    ase.io.write(tmp_path / "held.xyz", atoms, columns=["symbols", "positions", "move_mask"])
+    found = read([tmp_path / "held.xyz"], [])
+    (path,) = Output(tmp_path / "out", found).write(ended(found))
+    again = ase.io.read(path)
+    assert again.constraints[0].index.tolist() == [0, 1]
+    assert again.get_forces(apply_constraint=False)[0, 0] == 0.25
+    assert again.info["method"] == "mmff94"
+
+
+@pytest.mark.parametrize(("name", "content", "message"), [
+    ("heavy.xyz", "1\n\nD 0 0 0\n", "'D' is no symbol of an element"),
+    ("a.smi", "CCO\n", "ASE knows no such format; convert it to XYZ or SDF, or give SMILES"),
+])  # fmt: skip
+def test_files_that_ase_does_not_read(name, content, message, tmp_path):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=message):
+        read([tmp_path / name], [])
 
 
 def test_isotopes_and_elements(tmp_path):
@@ -138,10 +199,12 @@ def test_names_are_told_apart(tmp_path):
         ase.io.write(tmp_path / folder / "m.xyz", ETHANOL)
     files = [tmp_path / "a/m.xyz", tmp_path / "b/m.xyz"]
     found = read(files, ["C#C", "C.C", "CO", "CO"])
-    names = ["m-0", "m-1", "m-2-0", "m-2-1", "C_C", "C_C-2", "CO", "CO-2"]
+    ethyne, methanes = (structures._of_text(text) for text in ("C#C", "C.C"))
+    names = ["m-0", "m-1", "m-2-0", "m-2-1", ethyne, methanes, "CO", "CO-2"]
     assert [s.name for s in found] == names
     written = Output(tmp_path, found).write(ended(found))
-    labels = ["m", "m-2", "C_C", "C_C-2", "CO", "CO-2"]
+    labels = ["m", "m-2", ethyne, methanes, "CO", "CO-2"]
+    assert ethyne.startswith("C_C-") and ethyne != methanes  # also in commands of their own
     assert [path.name for path in written] == [f"{label}.xyz" for label in labels]
     assert ase.io.read(tmp_path / "m-2.xyz", index=1).info["name"] == "m-2-1"
 
@@ -177,8 +240,8 @@ def test_packed_sdf(tmp_path):
     assert path.name == "two.sdf" and len(Chem.SDMolSupplier(str(path))) == 2
     with gzip.open(tmp_path / "two.sdf.gz", "wb") as file:
         file.write(content + b"broken\n$$$$\n")
-    with pytest.raises(UserError, match=r"two.sdf.gz, structure 1 \(from 0 on\), is no molecule"):
-        read([tmp_path / "two.sdf.gz"], [])
+    _, ((_, problem),) = structures.read([tmp_path / "two.sdf.gz"], [])
+    assert "two.sdf.gz, structure 1 (from 0 on), is no molecule" in str(problem)
 
 
 def test_molecules_of_one_smiles_are_apart():

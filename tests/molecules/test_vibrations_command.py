@@ -53,8 +53,10 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     ase.io.write("ammonia.xyz", [ammonia])
     ends(2, "vibrations", "ammonia.xyz", "--smiles", "B", "--method", "mmff94")
     row = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("ammonia"))
-    assert row.split()[-1] == "1"  # imaginary
+    assert row.split()[4] == "1"  # imaginary
+    assert "a saddle point, no minimum" in row
     content = json.loads((tmp_path / "vibrations/ammonia.json").read_text())
+    assert content["method"] == "mmff94" and content["converged"]
     assert len(content["frequencies_per_cm"]) == 6 and content["frequencies_per_cm"][0] < 0
     assert len(ase.io.read("vibrations/ammonia.xyz")) == 4
     before = (tmp_path / "ammonia.xyz").read_bytes()

@@ -283,7 +283,7 @@ def test_numbers_are_finite_also_where_no_schema_reaches():
     [
         (
             "model.cutoff=1e30",
-            "model.cutoff: 1e+30 is not possible; it must be less than or equal to 100",
+            "model.cutoff: 1e+30 is not possible; it must be less than or equal to 40",
         ),
         ("model.num_layers=100000", "num_layers: 100000 is not possible; it must be at most 1000"),
         ("model.hidden_channels=1000000000000", "it must be at most 1e+06"),

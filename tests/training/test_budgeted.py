@@ -180,3 +180,81 @@ def test_validations_are_close_together_at_first(limit, qm9_folder, tmp_path):
     checkpoints = tmp_path / "checkpoints/run"
     assert (checkpoints / "checkpoint.pt").is_file()
     assert (checkpoints / "best_checkpoint.pt").is_file()
+
+
+# ---- what an interruption has swallowed
+
+
+def interrupted(qm9_folder, run_dir, at: int, **optim) -> None:
+    """A training that ends within its validation `at`, as one that is killed there."""
+    run, seen = trainer(qm9_folder, run_dir, **optim), []
+    validate = run.validate
+
+    def watched(*args, **kwargs):
+        seen.append(run.step)
+        if len(seen) == at:
+            run.save()  # as SLURM's warning has it
+            raise KeyboardInterrupt
+        return validate(*args, **kwargs)
+
+    run.validate = watched
+    with pytest.raises(KeyboardInterrupt):
+        run.train(disable_eval_tqdm=True)
+
+
+@pytest.mark.parametrize("optim", [
+    {"scheduler": "ReduceLROnPlateau", "mode": "min", "factor": 0.5, "patience": 0},
+    {"scheduler": "LambdaLR", "lambda_type": "cosine", "warmup_factor": 0.2, "warmup_epochs": 0.5,
+     "lr_min_factor": 0.01},
+    {},
+])  # fmt: skip
+def test_the_validation_of_a_step_is_made_up_for(optim, qm9_folder, tmp_path):
+    """And the scheduler's step, where the newest checkpoint was written before both."""
+    optim = {**optim, "max_epochs": 2, "eval_every": 4, "ema_decay": 0.9}
+    whole = trained(qm9_folder, tmp_path / "whole", **optim)
+    interrupted(qm9_folder, tmp_path, at=2, **optim)
+    rest = trainer(qm9_folder, tmp_path, **optim)
+    rest.load_checkpoint(str(tmp_path / "checkpoints/run/checkpoint.pt"))
+    steps, validate = [], rest.validate
+    rest.validate = lambda *a, **k: steps.append(rest.step) or validate(*a, **k)
+    rest.train(disable_eval_tqdm=True)
+    assert steps == [8, 12, 16]
+    states = [run.scheduler.scheduler.state_dict() for run in (whole, rest)]
+    assert states[0]["last_epoch"] == states[1]["last_epoch"]
+    for one, two in zip(whole.model.parameters(), rest.model.parameters()):
+        assert torch.equal(one, two)
+
+
+def test_the_validation_of_a_mark_is_made_up_for(qm9_folder, tmp_path):
+    optim = {"max_epochs": 10**6, "max_steps": 40, "evaluations": 4}
+    interrupted(qm9_folder, tmp_path, at=2, **optim)
+    rest = trainer(qm9_folder, tmp_path, **optim)
+    rest.load_checkpoint(str(tmp_path / "checkpoints/run/checkpoint.pt"))
+    steps, validate = [], rest.validate
+    rest.validate = lambda *a, **k: steps.append(rest.step) or validate(*a, **k)
+    rest.train(disable_eval_tqdm=True)
+    assert steps == [10, 23, 40]  # (2/4)^2 of 40, which was broken off, (3/4)^2 and the end
+
+
+# ---- what no loss reaches
+
+
+@pytest.mark.parametrize("model, output, weight", [
+    ({"use_masking": True, "readout": "atom"}, "energy", "classifier"),
+    ({"readout": "atom"}, "forces", "f_atom.bias"),
+])  # fmt: skip
+def test_all_weights_have_a_gradient(model, output, weight, qm9_folder, tmp_path):
+    """Without one, the second step of several ranks ends in an error of theirs."""
+    run = trainer(qm9_folder, tmp_path)
+    run.config["model"] |= model
+    run.load_model()
+    run.output_targets["forces"] = {"level": "atom", "train_on_free_atoms": True}
+    run.config["loss_functions"] = [{output: {"fn": "mae", "coefficient": 1.0}}]
+    run.load_loss()
+    batch = run.collater([run.train_dataset[k] for k in range(4)])
+    batch.forces = torch.zeros_like(batch.pos)
+    run.model.train()
+    run._compute_loss(run._forward(batch), batch).backward()
+    gradients = {n: p.grad for n, p in run.model.named_parameters()}
+    assert all(g is not None for g in gradients.values())
+    assert any(weight in name and not g.any() for name, g in gradients.items())

@@ -5,6 +5,7 @@ import torch
 from torch.utils.data import Subset
 
 from ocp_physmol.relaxation.predictor import Predictor
+from ocp_physmol.training import references
 from ocp_physmol.training.references import subtract_untrained
 from ocp_physmol.training.trainer import PhysMolTrainer
 
@@ -74,6 +75,20 @@ def test_elements_that_do_not_occur_keep_theirs(qm9_folder, tmp_path):
     subtract(run)
     changed = (run.elementrefs["energy"].element_references != before).nonzero().flatten()
     assert set(changed.tolist()) == set(run.train_dataset[0].atomic_numbers.int().tolist())
+
+
+def test_rare_elements_are_in_the_sample(qm9_folder, tmp_path, monkeypatch):
+    """A prior has energies of its own, of every element, which no reference may keep."""
+    run = trainer(qm9_folder, tmp_path)
+    data = run.train_dataset
+    known = run.elementrefs["energy"].element_references.nonzero().flatten().tolist()
+    monkeypatch.setattr(references, "SAMPLE", 1)
+    chosen = references._sample(run).tolist()
+    present = {z for index in chosen for z in data[index].atomic_numbers.int().tolist()}
+    assert present == set(known) and len(set(chosen)) == len(chosen)
+    per_element = [sum(z in data[i].atomic_numbers.tolist() for i in chosen) for z in known]
+    all_of_it = [sum(z in entry.atomic_numbers.tolist() for entry in data) for z in known]
+    assert all(found >= min(references.RARE, most) for found, most in zip(per_element, all_of_it))
 
 
 def test_forces_alone_need_none(qm9_folder, tmp_path):
