@@ -204,8 +204,7 @@ def interrupted(qm9_folder, run_dir, at: int, **optim) -> None:
 
 @pytest.mark.parametrize("optim", [
     {"scheduler": "ReduceLROnPlateau", "mode": "min", "factor": 0.5, "patience": 0},
-    {"scheduler": "LambdaLR", "lambda_type": "cosine", "warmup_factor": 0.2, "warmup_epochs": 0.5,
-     "lr_min_factor": 0.01},
+    {"scheduler": "StepLR", "step_size": 3, "gamma": 0.5},
     {},
 ])  # fmt: skip
 def test_the_validation_of_a_step_is_made_up_for(optim, qm9_folder, tmp_path):
