@@ -8,7 +8,7 @@ import torch
 from conftest import REPOSITORY, losses_by_step, run_main, small_run
 
 from ocp_physmol.errors import UserError
-from ocp_physmol.run import cli
+from ocp_physmol.run import cli, slurm
 from ocp_physmol.run.sweep import sweep
 
 CONFIG = "configs/qm9/quickstart.yml"
@@ -128,3 +128,14 @@ def test_a_pipe_is_refused(tmp_path):
     os.mkfifo(tmp_path / "sweep.yml")
     with pytest.raises(UserError, match=r"sweep\.yml is a pipe; give a file"):
         sweep({"identifier": ""}, tmp_path / "sweep.yml")
+
+
+@pytest.mark.parametrize(("key", "change"), [
+    ("optim.num_workers", {"optim": {"num_workers": 2}}),
+    ("slurm", {"slurm": {"constraint": "a100"}}),
+])  # fmt: skip
+def test_runs_of_other_resources_are_no_array(key, change, monkeypatch):
+    monkeypatch.setattr(slurm.shutil, "which", lambda name: "sbatch")
+    runs = [{"optim": {"num_workers": 1}}, {"optim": {"num_workers": 1}, **change}]
+    with pytest.raises(UserError, match=f"{key} differs between the runs of the sweep"):
+        slurm.submit(None, runs)
