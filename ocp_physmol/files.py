@@ -19,7 +19,7 @@ from tqdm import tqdm
 from ocp_physmol.errors import UserError, blame, cannot_write
 
 REPORT = "report.json"  # in every folder that `complete_folder` has written
-OURS = re.compile(r"report\.json|metadata\.npz|\.lmdb(-lock)?$")  # names of files in one
+OURS = re.compile(r"report\.json|metadata\.npz|.*\.lmdb(-lock)?")  # names of files in one
 WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what shared file systems say
 PATIENCE = 10  # seconds to wait for a lock; what a killed command has started ends sooner
 
@@ -175,7 +175,7 @@ def _require_replaceable(output: Path) -> None:
         raise UserError(f"{output} exists and is no data set of ours; choose another folder")
     for path in output.rglob("*"):
         nested = path.name == REPORT and path.parent != output
-        if nested or (path.is_file() and not OURS.search(path.name)):
+        if nested or (path.is_file() and not OURS.fullmatch(path.name)):
             raise UserError(
                 f"{output} would be replaced, and holds {path.relative_to(output)}, too; choose "
                 "another folder, or move that elsewhere"

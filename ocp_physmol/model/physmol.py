@@ -127,12 +127,9 @@ class PhysMol(nn.Module, GraphModelMixin):
         They are where the caller differentiates by the positions, and in reduced precision, where
         differences of energies are noise.
         """
-        device = pos.device.type
+        device, dtype = pos.device.type, self.energy.radial_basis.mu_change.dtype
         rough = device == "cuda" and torch.get_float32_matmul_precision() != "highest"
-        rough = rough or self.energy.radial_basis.mu_change.dtype not in (
-            torch.float32,
-            torch.float64,
-        )
+        rough = rough or dtype not in (torch.float32, torch.float64)
         return pos.requires_grad or rough or torch.is_autocast_enabled(device)
 
     @torch.no_grad()
