@@ -103,6 +103,9 @@ def _check_sections(config: dict) -> None:
         dataset_class = lookup("dataset", f"{where}.format", options.get("format", "lmdb"))
         if dataset_class.__module__.startswith(("fairchem", "ocp_physmol")):
             validate(schema.Split, options, where)
+    relax = config["dataset"].get("relax") or {}
+    if given := [key for key in ("first_n", "sample_n", "max_atoms", "subset_to") if key in relax]:
+        raise UserError(f"dataset.relax.{given[0]}: all structures are relaxed; leave it out")
     _check_normalizer(config, model_class)
     _require_finite(config)
     _require_buildable(config["model"])

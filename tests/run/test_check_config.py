@@ -161,6 +161,11 @@ VALUES = {
 }  # fmt: skip
 
 
+def test_all_structures_are_relaxed():
+    message = refusal("dataset.relax.src=data/is2re", "dataset.relax.sample_n=3")
+    assert "dataset.relax.sample_n: all structures are relaxed; leave it out" in message
+
+
 @pytest.mark.parametrize("override", VALUES)
 def test_impossible_values(override):
     assert VALUES[override] in refusal(override)

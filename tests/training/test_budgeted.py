@@ -159,6 +159,21 @@ def test_a_checkpoint_of_another_schedule_can_be_gone_on_from(first, then, qm9_f
     assert run.step == 2 * EPOCH
 
 
+def test_ranks_spend_the_seconds_of_one(qm9_folder, tmp_path, monkeypatch):
+    """Two of them agree on the mean of their seconds, not on the sum."""
+    ranks = 2
+    monkeypatch.setattr(
+        budget.distutils, "all_reduce",
+        lambda value, group=None, average=False, device=None: value * (1 if average else ranks),
+    )  # fmt: skip
+    run = trainer(qm9_folder, tmp_path, max_seconds=100.0)
+    run.scheduler.start()
+    begin = time.perf_counter()
+    time.sleep(0.2)
+    run.scheduler.step()
+    assert 0.2 <= run.scheduler.budget.used <= time.perf_counter() - begin
+
+
 # ---- validation
 
 
