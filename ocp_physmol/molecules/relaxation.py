@@ -16,18 +16,6 @@ from ocp_physmol.potential.calculator import largest
 MAXSTEP = 0.1  # Angstrom, which no atom goes beyond in a step
 
 
-class Descent(LBFGS):
-    """ASE's L-BFGS, which forgets steps along which the curvature was negative: they would lead it
-    uphill."""
-
-    def update(self, pos, forces, r0, f0) -> None:
-        super().update(pos, forces, r0, f0)
-        if self.s and self.s[-1] @ self.y[-1] <= 0:
-            for remembered in (self.s, self.y, self.rho):
-                remembered.pop()
-        self.iteration = len(self.s)
-
-
 class End(NamedTuple):
     """Where a relaxation ended."""
 
@@ -60,10 +48,7 @@ def relaxations(
     bar, if there is a title. A UserError if the method cannot begin.
     """
     images = {k: atoms.copy() for k, atoms in enumerate(structures)}
-    moving = {
-        k: Descent(atoms, maxstep=MAXSTEP, logfile=None)  # type: ignore[arg-type]
-        for k, atoms in images.items()
-    }
+    moving = {k: _optimizer(atoms) for k, atoms in images.items()}
     with tqdm(total=len(structures), desc=title, unit=" structures", disable=title is None) as bar:
         for step in range(steps + 1):
             there = [images[k] for k in moving]
@@ -77,6 +62,8 @@ def relaxations(
                     images[k].calc = SinglePointCalculator(images[k], **known)
                     converged = largest(images[k].get_forces()) <= fmax
                     if not converged and step < steps:
+                        if _rises(moving[k], images[k]):
+                            moving[k] = _optimizer(images[k])
                         moving[k].step()
                         continue
                     end = End(images[k], answer, step, converged)
@@ -85,6 +72,18 @@ def relaxations(
                 yield k, end
             if not moving:
                 break
+
+
+def _optimizer(atoms: Atoms) -> LBFGS:
+    return LBFGS(atoms, maxstep=MAXSTEP, logfile=None)  # type: ignore[arg-type]
+
+
+def _rises(optimizer: LBFGS, atoms: Atoms) -> bool:
+    """Whether the curvature along the last step was negative, which would lead L-BFGS uphill."""
+    if optimizer.r0 is None or optimizer.f0 is None:
+        return False
+    step = atoms.positions.ravel() - optimizer.r0.ravel()
+    return bool(step @ (optimizer.f0.ravel() - atoms.get_forces().ravel()) <= 0)
 
 
 def answers_or_refusals(method: Method, structures: list[Atoms]) -> Sequence[dict | Refusal]:
