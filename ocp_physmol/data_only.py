@@ -107,14 +107,15 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         module = _OLD_MODULES.get(module, module)
         if (module, name) in STAND_INS:
-            stand_in = STAND_INS[module, name]
-            return functools.partial(stand_in) if isinstance(stand_in, FunctionType) else stand_in
+            return _unchangeable(STAND_INS[module, name])
         if (module, name) not in ALLOWED:
             raise Refused(f"it asks for {module}.{name}, which is no data; {CURE}")
-        found = getattr(importlib.import_module(module), name)
-        if isinstance(found, type):
-            return found
-        return functools.partial(found)  # a pickle can set attributes of what it is given
+        return _unchangeable(getattr(importlib.import_module(module), name))
+
+
+def _unchangeable(found: Any) -> Any:
+    """A function wrapped: a pickle can set attributes of what it is given."""
+    return functools.partial(found) if isinstance(found, FunctionType) else found
 
 
 class _TorchFunctions:

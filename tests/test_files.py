@@ -48,11 +48,11 @@ def test_a_folder_is_complete_or_as_it_was(tmp_path):
     folder = tmp_path / "data"
     for content in ("first", "second"):
         with complete_folder(folder, {"is": content}) as partial:
-            (partial / "file").write_text(content)
+            (partial / "data.lmdb").write_text(content)
         with pytest.raises(KeyError), complete_folder(folder, {}) as partial:
-            (partial / "file").write_text("half")
+            (partial / "data.lmdb").write_text("half")
             raise KeyError
-        assert (folder / "file").read_text() == content
+        assert (folder / "data.lmdb").read_text() == content
         assert json.loads((folder / "report.json").read_text()) == {"is": content}
         assert [p.name for p in tmp_path.iterdir()] == ["data"]
     (folder / "report.json").unlink()
@@ -114,14 +114,14 @@ def test_a_folder_without_a_name(output, tmp_path, monkeypatch):
 def test_two_commands_do_not_fill_one_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "PATIENCE", 0.1)
     with resumable_folder(tmp_path / "dst", {"a": 1}) as folder:
-        (folder / "part").touch()
+        (folder / "data.lmdb").touch()
         refused = pytest.raises(UserError, match=r"another command is making .*dst; wait until")
         with refused, resumable_folder(tmp_path / "dst", {"a": 2}):
             pass
-        assert (folder / "part").exists()
+        assert (folder / "data.lmdb").exists()
     with complete_folder(tmp_path / "dst", {"a": 1}):
         refused = pytest.raises(UserError, match=r"another command is making .*dst; wait until")
         with refused, complete_folder(tmp_path / "dst", {"a": 2}):
             pass
     with resumable_folder(tmp_path / "dst", {"a": 2}) as folder:
-        assert not (folder / "part").exists()
+        assert not (folder / "data.lmdb").exists()

@@ -212,7 +212,10 @@ def test_autocast_leaves_the_neighbours(structures):
 
     exact = found()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert all(torch.equal(*pair) for pair in zip(found(), exact))
+        again = found()
+    for key, value in vars(exact).items():
+        assert not isinstance(value, torch.Tensor) or torch.equal(vars(again)[key], value)
+    assert len(exact.pair_distance) > 0
 
 
 def test_autocast_loses_little(variant, structures):
