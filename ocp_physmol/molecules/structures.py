@@ -54,28 +54,27 @@ def read(
             structure is fit.
     """
     labels = _unique([*map(_stem, files), *map(_of_text, smiles)])
-    found: list[tuple[Structure, UserError | None]] = []
-
-    def add(name: str, image: Image | UserError, label: str, file: Path | None) -> None:
-        problem = image if isinstance(image, UserError) else None
-        atoms, bonds = (Atoms(), None) if isinstance(image, UserError) else image
-        found.append((Structure(name, atoms, label, file, bonds), problem))
-
+    found: list[tuple[str, str, Path | None, Image | UserError]] = []
     for file, label in zip(files, labels):
         images = _of_sdf(file) if is_sdf(file) else _of_ase(file)
         for k, image in enumerate(images):
             title = "" if isinstance(image, UserError) else _title(image[1])
-            add(label if len(images) == 1 else title or f"{label}-{k}", image, label, file)
+            name = label if len(images) == 1 else title or f"{label}-{k}"
+            found.append((name, label, file, image))
     for text, label in zip(smiles, labels[len(files) :]):
-        add(label, _of_smiles(text), label, None)
+        found.append((label, label, None, _of_smiles(text)))
     if not found:
         raise UserError("there is nothing to do; give files of molecules, or --smiles")
-    names = _unique([structure.name for structure, _ in found])
-    named = [(s._replace(name=name), problem) for (s, problem), name in zip(found, names)]
-    unfit = [(structure, problem) for structure, problem in named if problem is not None]
-    if len(unfit) == len(named):
+    fit, unfit = [], []
+    names = _unique([name for name, *_ in found])
+    for name, (_, label, origin, image) in zip(names, found):
+        if isinstance(image, UserError):
+            unfit.append((Structure(name, Atoms(), label, origin, None), image))
+        else:
+            fit.append(Structure(name, image[0], label, origin, image[1]))
+    if not fit:
         raise unfit[0][1]
-    return [structure for structure, problem in named if problem is None], unfit
+    return fit, unfit
 
 
 def is_sdf(file: Path) -> bool:
@@ -223,10 +222,16 @@ def _image(molecule: Chem.Mol | None, where: str) -> Image | UserError:
 
 def _is_embedded(whole: Chem.Mol) -> bool:
     """Give a molecule positions, of cages without RDKit's knowledge of torsions and rings."""
-    anywhere = {"useRandomCoords": True, "useBasicKnowledge": False}
-    free = {**anywhere, "useExpTorsionAnglePrefs": False}
-    attempts = ({"maxAttempts": ATTEMPTS}, free)
-    return any(rdDistGeom.EmbedMolecule(whole, randomSeed=SEED, **how) == 0 for how in attempts)
+    if rdDistGeom.EmbedMolecule(whole, maxAttempts=ATTEMPTS, randomSeed=SEED) == 0:
+        return True
+    status = rdDistGeom.EmbedMolecule(
+        whole,
+        randomSeed=SEED,
+        useRandomCoords=True,
+        useBasicKnowledge=False,
+        useExpTorsionAnglePrefs=False,
+    )
+    return status == 0
 
 
 def _is_drawn(molecule: Chem.Mol, lacking: int) -> bool:

@@ -175,8 +175,8 @@ class PhysMolTrainer(BudgetedTraining):
             loss = loss + coefficient * term(prediction, target, batch.natoms)
         if self.model.training:
             loss = loss + sum(0 * parameter.sum() for parameter in self.unreached)
-        if self.model.training and not torch.isfinite(loss):
-            raise UserError(f"step {self.step}: the loss is {float(loss)}; {CURE}")
+            if not torch.isfinite(loss):
+                raise UserError(f"step {self.step}: the loss is {float(loss)}; {CURE}")
         return loss
 
     def _compute_metrics(self, out, batch, evaluator, metrics=None):

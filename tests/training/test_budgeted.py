@@ -217,6 +217,16 @@ def interrupted(qm9_folder, run_dir, at: int, **optim) -> None:
         run.train(disable_eval_tqdm=True)
 
 
+def resumed(qm9_folder, run_dir, **optim) -> tuple[PhysMolTrainer, list[int]]:
+    """The rest of an interrupted training, and the steps at which it has validated."""
+    rest = trainer(qm9_folder, run_dir, **optim)
+    rest.load_checkpoint(str(run_dir / "checkpoints/run/checkpoint.pt"))
+    steps, validate = [], rest.validate
+    rest.validate = lambda *a, **k: steps.append(rest.step) or validate(*a, **k)
+    rest.train(disable_eval_tqdm=True)
+    return rest, steps
+
+
 @pytest.mark.parametrize("optim", [
     {"scheduler": "ReduceLROnPlateau", "mode": "min", "factor": 0.5, "patience": 0},
     {"scheduler": "StepLR", "step_size": 3, "gamma": 0.5},
@@ -227,11 +237,7 @@ def test_the_validation_of_a_step_is_made_up_for(optim, qm9_folder, tmp_path):
     optim = {**optim, "max_epochs": 2, "eval_every": 4, "ema_decay": 0.9}
     whole = trained(qm9_folder, tmp_path / "whole", **optim)
     interrupted(qm9_folder, tmp_path, at=2, **optim)
-    rest = trainer(qm9_folder, tmp_path, **optim)
-    rest.load_checkpoint(str(tmp_path / "checkpoints/run/checkpoint.pt"))
-    steps, validate = [], rest.validate
-    rest.validate = lambda *a, **k: steps.append(rest.step) or validate(*a, **k)
-    rest.train(disable_eval_tqdm=True)
+    rest, steps = resumed(qm9_folder, tmp_path, **optim)
     assert steps == [8, 12, 16]
     states = [run.scheduler.scheduler.state_dict() for run in (whole, rest)]
     assert states[0]["last_epoch"] == states[1]["last_epoch"]
@@ -242,11 +248,7 @@ def test_the_validation_of_a_step_is_made_up_for(optim, qm9_folder, tmp_path):
 def test_the_validation_of_a_mark_is_made_up_for(qm9_folder, tmp_path):
     optim = {"max_epochs": 10**6, "max_steps": 40, "evaluations": 4}
     interrupted(qm9_folder, tmp_path, at=2, **optim)
-    rest = trainer(qm9_folder, tmp_path, **optim)
-    rest.load_checkpoint(str(tmp_path / "checkpoints/run/checkpoint.pt"))
-    steps, validate = [], rest.validate
-    rest.validate = lambda *a, **k: steps.append(rest.step) or validate(*a, **k)
-    rest.train(disable_eval_tqdm=True)
+    _, steps = resumed(qm9_folder, tmp_path, **optim)
     assert steps == [10, 23, 40]  # (2/4)^2 of 40, which was broken off, (3/4)^2 and the end
 
 
